@@ -1,0 +1,176 @@
+// C[b] = op(A[b]) · op(B[b]), from registers only: no workgroup memory, no barriers. The fastest form on CPU adapters
+// (lavapipe, SwiftShader), where a subgroup is one SIMD vector, and the form for few rows on any adapter.
+//
+// Shapes: A [M, K] (TRANS_A: [K, M]), B [K, N] (TRANS_B: [N, K]), C [M, N], f32 or f16 in memory, f32 in registers.
+// Bindings: 0 params, 1 A, 2 B, 3 C, epilogue operands from 4 on. Strides between batches in elements; 0 broadcasts.
+// Mapping: a workgroup is LANES invocations beside each other along columns and owns ROWS x (COLS · LANES) of C, ROWS = GROUPS · SUB; the row
+// depends on the workgroup alone. Workgroups run along rows first, so that neighbours share their columns of B.
+// K is taken in steps of 8: COLS·8 values of B stay in registers while every row passes over them, because accumulators
+// that live through a step in a register and are spilled between steps cost less than reloading B (35 against 30 GFLOP/s).
+//
+// BROADCAST (subgroups of exactly 8, LANES = 8): a lane loads one of eight neighbouring values of A and the others get it
+// by subgroupBroadcast. Costs of one step on lavapipe, in cycles of one core: multiply-add 0.5, gather of 8 lanes 3.5,
+// load at a uniform address 1.8 (bounds check), broadcast from a register under 1.
+// Without BROADCAST the loads of A are at uniform addresses and any subgroup size will do.
+// Limits: any M, N, K >= 1; edges are clamped while reading and skipped while storing. Offsets are u32: 2^32 elements.
+//#if USES_SUBGROUPS
+enable subgroups;
+//#endif
+//#if USES_F16
+enable f16;
+//#endif
+
+struct Params {
+  M : u32,
+  N : u32,
+  K : u32,
+  batch : u32,
+  strideA : u32,
+  strideB : u32,
+  strideC : u32,
+  tilesM : u32,
+  tilesN : u32,
+  fold : u32,
+}
+
+@group(0) @binding(0) var<uniform> p : Params;
+@group(0) @binding(1) var<storage, read_write> A : array<{{A}}>;
+@group(0) @binding(2) var<storage, read_write> B : array<{{B}}>;
+@group(0) @binding(3) var<storage, read_write> C : array<{{C}}>;
+{{EPILOGUE_BINDINGS}}
+
+fn finish(sum : f32, row : u32, col : u32, b : u32) {
+  let index = b * p.strideC + row * p.N + col;
+  var v = sum;
+  //#if ACCUMULATE
+  v += f32(C[index]);
+  //#endif
+  {{EPILOGUE}}
+  C[index] = {{C}}(v);
+}
+
+@compute @workgroup_size({{LANES}})
+fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
+  let tile = workgroup.x + workgroup.y * p.fold;
+  let b = tile / (p.tilesM * p.tilesN);
+  if (b >= p.batch) {
+    return;
+  }
+  let tileInBatch = tile % (p.tilesM * p.tilesN);
+  let row = (tileInBatch % p.tilesM) * {{ROWS}}u;
+  let col = (tileInBatch / p.tilesM) * {{COLUMNS}}u + lane;
+  let K = p.K;
+  let baseA = b * p.strideA;
+  let baseB = b * p.strideB;
+  // Steps between neighbours along k.
+  //#if TRANS_A
+  let stepA = p.M;
+  //#else
+  let stepA = 1u;
+  //#endif
+  //#if TRANS_B
+  let stepB = 1u;
+  //#else
+  let stepB = p.N;
+  //#endif
+
+  //#for g GROUPS
+  //#for s SUB
+  let row{{g}}_{{s}} = min(row + {{g}}u * {{SUB}}u + {{s}}u, p.M - 1u);
+  //#if TRANS_A
+  let a{{g}}_{{s}} = baseA + row{{g}}_{{s}};
+  //#else
+  let a{{g}}_{{s}} = baseA + row{{g}}_{{s}} * K;
+  //#endif
+  //#for c COLS
+  var sum{{g}}_{{s}}_{{c}} = 0.0;
+  //#endfor
+  //#endfor
+  //#if BROADCAST
+  //#if TRANS_A
+  let rowOfLane{{g}} = baseA + min(row + {{g}}u * {{SUB}}u + lane, p.M - 1u);
+  //#endif
+  //#endif
+  //#endfor
+  //#for c COLS
+  let col{{c}} = min(col + {{c}}u * {{LANES}}u, p.N - 1u);
+  //#if TRANS_B
+  let b{{c}} = baseB + col{{c}} * K;
+  //#else
+  let b{{c}} = baseB + col{{c}};
+  //#endif
+  //#endfor
+
+  var k = 0u;
+  for (; k + 8u <= K; k += 8u) {
+    //#for q 8
+    let k{{q}} = (k + {{q}}u) * stepB;
+    //#for c COLS
+    let b{{c}}_{{q}} = f32(B[b{{c}} + k{{q}}]);
+    //#endfor
+    //#endfor
+    //#for g GROUPS
+    //#if BROADCAST
+    //#if TRANS_A
+    // Lanes along rows: one load serves eight rows at one k.
+    //#for q 8
+    let a{{g}}_k{{q}} = f32(A[rowOfLane{{g}} + (k + {{q}}u) * stepA]);
+    //#endfor
+    //#endif
+    //#endif
+    //#for s SUB
+    {
+      //#if BROADCAST
+      //#if !TRANS_A
+      // Lanes along k: one load serves eight k of one row.
+      let aLanes = f32(A[a{{g}}_{{s}} + k + lane]);
+      //#endif
+      //#endif
+      //#for q 8
+      {
+        //#if BROADCAST
+        //#if TRANS_A
+        let a = subgroupBroadcast(a{{g}}_k{{q}}, {{s}}u);
+        //#else
+        let a = subgroupBroadcast(aLanes, {{q}}u);
+        //#endif
+        //#else
+        let a = f32(A[a{{g}}_{{s}} + (k + {{q}}u) * stepA]);
+        //#endif
+        //#for c COLS
+        sum{{g}}_{{s}}_{{c}} = fma(a, b{{c}}_{{q}}, sum{{g}}_{{s}}_{{c}});
+        //#endfor
+      }
+      //#endfor
+    }
+    //#endfor
+    //#endfor
+  }
+  for (; k < K; k++) {
+    //#for c COLS
+    let last{{c}} = f32(B[b{{c}} + k * stepB]);
+    //#endfor
+    //#for g GROUPS
+    //#for s SUB
+    {
+      let a = f32(A[a{{g}}_{{s}} + k * stepA]);
+      //#for c COLS
+      sum{{g}}_{{s}}_{{c}} = fma(a, last{{c}}, sum{{g}}_{{s}}_{{c}});
+      //#endfor
+    }
+    //#endfor
+    //#endfor
+  }
+
+  //#for g GROUPS
+  //#for s SUB
+  if (row + {{g}}u * {{SUB}}u + {{s}}u < p.M) {
+    //#for c COLS
+    if (col + {{c}}u * {{LANES}}u < p.N) {
+      finish(sum{{g}}_{{s}}_{{c}}, row + {{g}}u * {{SUB}}u + {{s}}u, col + {{c}}u * {{LANES}}u, b);
+    }
+    //#endfor
+  }
+  //#endfor
+  //#endfor
+}

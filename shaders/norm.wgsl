@@ -1,0 +1,79 @@
+// Normalisation of rows, without gain: n = (x - mean) * rstd (LayerNorm, and GroupNorm on groups as rows) or n = x * rstd
+// with rstd = rsqrt(mean(x^2) + eps) (RMSNorm). Mean first, then the variance of the deviations: two passes lose nothing.
+// Also writes stats[row] = (mean, rstd) for the backward pass. Gain, modulation and activation are epilogue steps.
+//#if LANE_ROWS
+// Variant for CPU adapters: a lane owns a row, no barrier. Grid: ceil(rows / 32) workgroups of 32.
+//#else
+// Variant for GPUs: a workgroup of 64 owns a row and adds by a tree of fixed order. Grid: rows workgroups.
+//#endif
+// Bindings: 1 x [rows, width], 2 out, 3 stats [rows, 2]. Folded into y with p.fold workgroups a row.
+
+struct Params { rows : u32, width : u32, fold : u32, eps : f32 }
+@group(0) @binding(0) var<uniform> p : Params;
+@group(0) @binding(1) var<storage, read_write> x : array<{{X}}>;
+@group(0) @binding(2) var<storage, read_write> out : array<{{OUT}}>;
+@group(0) @binding(3) var<storage, read_write> stats : array<f32>;
+{{EPILOGUE_BINDINGS}}
+//#if LANE_ROWS
+//#else
+var<workgroup> partial : array<f32, 64>;
+
+fn total(lane : u32, value : f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var width = 32u; width > 0u; width = width >> 1u) {
+    if (lane < width) { partial[lane] += partial[lane + width]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+//#endif
+
+fn store(index : u32, normalised : f32) {
+  var v = normalised;
+  {{EPILOGUE}}
+  out[index] = {{OUT}}(v);
+}
+
+@compute @workgroup_size({{LANES}})
+fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
+  let g = group.x + group.y * p.fold;
+  let scale = 1.0 / f32(p.width);
+//#if LANE_ROWS
+  let row = g * {{LANES}}u + lane;
+  if (row >= p.rows) { return; }
+  let base = row * p.width;
+  var mean = 0.0;
+//#if RMS
+//#else
+  for (var i = 0u; i < p.width; i++) { mean += f32(x[base + i]); }
+  mean *= scale;
+//#endif
+  var squares = 0.0;
+  for (var i = 0u; i < p.width; i++) { let d = f32(x[base + i]) - mean; squares += d * d; }
+  let rstd = inverseSqrt(squares * scale + p.eps);
+  for (var i = 0u; i < p.width; i++) { store(base + i, (f32(x[base + i]) - mean) * rstd); }
+  stats[row * 2u] = mean;
+  stats[row * 2u + 1u] = rstd;
+//#else
+  // A workgroup past the last row repeats the last one, so that barriers stay uniform; it stores the same values.
+  let row = min(g, p.rows - 1u);
+  let base = row * p.width;
+  var mean = 0.0;
+//#if RMS
+//#else
+  for (var i = lane; i < p.width; i += 64u) { mean += f32(x[base + i]); }
+  mean = total(lane, mean) * scale;
+//#endif
+  var squares = 0.0;
+  for (var i = lane; i < p.width; i += 64u) { let d = f32(x[base + i]) - mean; squares += d * d; }
+  let rstd = inverseSqrt(total(lane, squares) * scale + p.eps);
+  for (var i = lane; i < p.width; i += 64u) { store(base + i, (f32(x[base + i]) - mean) * rstd); }
+  if (lane == 0u) {
+    stats[row * 2u] = mean;
+    stats[row * 2u + 1u] = rstd;
+  }
+//#endif
+}

@@ -1,0 +1,16 @@
+// The table of commands, in the order in which help lists them. Each command loads the rooms below it only when it runs,
+// so that `--help` and the errors of a command line appear at once.
+
+import type { Command } from "./command.ts";
+
+const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
+  () => import("./commands/doctor.ts"),
+  () => import("./commands/report.ts"),
+  () => import("./commands/help.ts"),
+  () => import("./commands/version.ts"),
+];
+
+/** Loads every command. */
+export async function loadCommands(): Promise<Command[]> {
+  return (await Promise.all(LOADERS.map((load) => load()))).map(({ command }) => command);
+}

@@ -1,0 +1,128 @@
+// What the progress line knows: the running phase, how fast it goes, the newest metrics. Pure: events and a clock go in,
+// text comes out; progress.ts decides when and how it is printed.
+
+import type { RunEvent } from "../base/events.ts";
+import { bytes, compact, duration, grouped } from "../evaluation/format.ts";
+
+type PhaseEvent = Extract<RunEvent, { kind: "phase" }>;
+
+/** Seconds over which the rate is measured, and the most points of it. */
+const RATE_WINDOW = 60;
+const RATE_POINTS = 40;
+
+export class PhaseProgress {
+  readonly name: string;
+  readonly startedAt: number;
+  done: number;
+  total: number;
+  unit: string;
+  note: string;
+  /** Times at which `done` grew, newest last; the phase's start is the first. */
+  private points: { time: number; done: number }[];
+
+  constructor(event: PhaseEvent, now: number) {
+    this.name = event.name;
+    this.startedAt = now;
+    this.done = event.done;
+    this.total = event.total;
+    this.unit = event.unit;
+    this.note = event.note ?? "";
+    this.points = [{ time: now, done: event.done }];
+  }
+
+  update(event: PhaseEvent, now: number): void {
+    if (event.done < this.done) this.points = [];
+    if (event.done !== this.done) this.points.push({ time: now, done: event.done });
+    while (this.points.length > 2 && (this.points.length > RATE_POINTS || now - this.points[0]!.time > RATE_WINDOW))
+      this.points.shift();
+    this.done = event.done;
+    this.total = event.total;
+    this.unit = event.unit;
+    this.note = event.note ?? "";
+  }
+
+  get finished(): boolean {
+    return this.total > 0 && this.done >= this.total;
+  }
+
+  /** Units a second, or null while it is not known. A stall lowers it as soon as it exceeds the usual interval. */
+  rate(now: number): number | null {
+    // The first interval also holds compilation and warm-up: it is left out once there are others.
+    const points = this.points.length > 3 ? this.points.slice(1) : this.points;
+    const first = points[0];
+    const last = points.at(-1);
+    if (!first || !last || last.done <= first.done) return null;
+    const measured = last.time - first.time;
+    if (measured <= 0) return null;
+    const usual = measured / (points.length - 1);
+    const stalled = Math.max(0, now - last.time - usual);
+    return (last.done - first.done) / (measured + stalled);
+  }
+
+  /** Seconds to go, or null while unknown: no total, or no rate yet. */
+  remaining(now: number): number | null {
+    const rate = this.rate(now);
+    if (rate === null || this.total <= 0 || this.finished) return null;
+    const since = now - (this.points.at(-1)?.time ?? now);
+    return Math.max(0, (this.total - this.done) / rate - Math.min(since, 1 / rate));
+  }
+
+  /** `12/40 updates`, or `12 updates` where the total is unknown. */
+  amount(): string {
+    if (this.unit === "bytes") return this.total > 0 ? `${bytes(this.done)} of ${bytes(this.total)}` : bytes(this.done);
+    const unit = this.unit ? ` ${this.unit}` : "";
+    if (this.total > 0) return `${grouped(this.done)}/${grouped(this.total)}${unit}`;
+    return this.done > 0 ? `${grouped(this.done)}${unit}` : "";
+  }
+
+  /** `3.1/s`, or `2.6 s each` where it is slow; empty while unknown. */
+  rateText(now: number): string {
+    const rate = this.rate(now);
+    if (rate === null) return "";
+    if (this.unit === "bytes") return `${bytes(rate)}/s`;
+    return rate >= 1 ? `${compact(rate, 3)}/s` : `${compact(1 / rate, 2)} s each`;
+  }
+
+  elapsed(now: number): number {
+    return now - this.startedAt;
+  }
+}
+
+/** `1:32` or `1:02:05`. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value: number) => String(value).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor((whole % 3600) / 60);
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** Metrics in the order in which a narrow line drops them last; others follow in the order of the event. */
+const FIRST_METRICS = ["reward", "loss", "judge", "grad_norm", "lr"];
+
+/** `reward .412`, `loss .288`, ... the most telling first. */
+export function metricTexts(values: Readonly<Record<string, number>>): string[] {
+  const names = Object.keys(values);
+  const ordered = [
+    ...FIRST_METRICS.filter((name) => names.includes(name)),
+    ...names.filter((name) => !FIRST_METRICS.includes(name)),
+  ];
+  return ordered.map((name) => {
+    const value = values[name]!;
+    return `${name} ${Number.isFinite(value) ? compact(value, 3) : String(value)}`;
+  });
+}
+
+/** One line that says how a phase ended: `Align  40 updates in 2 min 10 s (3.3 s each)`. */
+export function endText(phase: PhaseProgress, now: number): string {
+  const seconds = phase.elapsed(now);
+  if (!phase.finished && phase.total > 0) return `${phase.name}  left at ${phase.amount()} after ${duration(seconds)}`;
+  const amount =
+    phase.unit === "bytes"
+      ? bytes(phase.done)
+      : phase.done > 0 && phase.unit
+        ? `${grouped(phase.done)} ${phase.unit}`
+        : "";
+  const note = phase.note ? `  ${phase.note}` : "";
+  return `${phase.name}  ${amount ? `${amount} in ` : ""}${duration(seconds)}${note}`;
+}

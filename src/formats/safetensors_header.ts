@@ -1,0 +1,182 @@
+// The header of a safetensors file, treated as written by an enemy: every length, offset and shape is checked against the
+// real size of the file before anything is allocated from it. The verdicts are those of the reference reader (the Rust
+// crate `safetensors`): no hole, no overlap, nothing behind the last tensor, whole numbers only.
+
+import { LongtailError } from "../base/errors.ts";
+import type { FileHandle } from "../base/files.ts";
+import { type Json, JsonError, JsonNumber, JsonObject, parseStrictJson } from "./strict_json.ts";
+
+/** Bits of one element. */
+export const DTYPE_BITS = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+} as const;
+
+export type Dtype = keyof typeof DTYPE_BITS;
+
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  /** The file that holds the data, and the range of its bytes there. */
+  readonly file: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface Header {
+  readonly metadata: ReadonlyMap<string, string>;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+}
+
+const LARGEST_HEADER = 100_000_000;
+const U64 = 1n << 64n;
+
+/** Number of elements of a shape. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/**
+ * Reads and checks the header of an open file.
+ * @throws E-FILE-010 the header breaks a rule, E-FILE-011 the data is shorter than the header says
+ */
+export async function readHeader(handle: FileHandle, file: string): Promise<Header> {
+  const refuse = (why: string, tensor?: string): never => {
+    throw new LongtailError("E-FILE-010", {
+      what:
+        tensor === undefined
+          ? "is not a valid safetensors file"
+          : `the entry of tensor ${JSON.stringify(tensor)} is not valid`,
+      where: file,
+      why,
+      fix: "fetch the file again from where it came from, or save it anew with a safetensors library",
+    });
+  };
+
+  if (handle.size < 8) refuse(`it has ${handle.size} bytes, too few for the length of the header`);
+  const length = new DataView((await handle.read(0, 8)).slice().buffer).getBigUint64(0, true);
+  if (length > LARGEST_HEADER)
+    refuse(`it claims a header of ${length} bytes, more than the limit of ${LARGEST_HEADER}`);
+  const headerBytes = Number(length);
+  if (headerBytes > handle.size - 8) refuse(`it claims a header of ${headerBytes} bytes in a file of ${handle.size}`);
+  const dataStart = 8 + headerBytes;
+  const dataBytes = handle.size - dataStart;
+
+  let root: Json;
+  try {
+    // A byte-order mark must stay visible, so that it is refused like any other stray character.
+    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    root = parseStrictJson(decoder.decode(await handle.read(8, headerBytes)));
+  } catch (error) {
+    if (error instanceof JsonError) return refuse(`the header is not JSON: ${error.message}`);
+    if (error instanceof TypeError) return refuse("the header is not UTF-8");
+    throw error;
+  }
+  if (!(root instanceof JsonObject)) return refuse("the header is not an object");
+
+  let metadata: Map<string, string> | undefined;
+  const entries = new Map<string, TensorInfo>();
+  for (const [name, value] of root.entries) {
+    if (name === "__metadata__") {
+      if (metadata) refuse("__metadata__ comes twice");
+      metadata = new Map();
+      if (value === null) continue;
+      if (!(value instanceof JsonObject)) return refuse("__metadata__ is not an object");
+      for (const [key, text] of value.entries) {
+        if (typeof text !== "string") refuse(`__metadata__ key ${JSON.stringify(key)} is not a string`);
+        metadata.set(key, text as string);
+      }
+      continue;
+    }
+    entries.set(
+      name,
+      readEntry(name, value, file, (why) => refuse(why, name)),
+    );
+  }
+
+  // Walking the data in order shows holes, overlaps and shared ranges at once.
+  let reached = 0;
+  const tensors = new Map<string, TensorInfo>();
+  for (const tensor of [...entries.values()].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    if (tensor.begin !== reached) {
+      refuse(`its data begins at ${tensor.begin}, but the data before it ends at ${reached}`, tensor.name);
+    }
+    reached = tensor.end;
+  }
+  if (reached > dataBytes) {
+    throw new LongtailError("E-FILE-011", {
+      what: `is truncated: ${dataBytes} bytes of data where the header names ${reached}`,
+      where: file,
+      why: "a copy or a download stopped early",
+      fix: "fetch the file again and compare its size",
+    });
+  }
+  if (reached < dataBytes) refuse(`${dataBytes - reached} bytes after the last tensor belong to nobody`);
+  for (const tensor of entries.values()) {
+    tensors.set(tensor.name, { ...tensor, begin: tensor.begin + dataStart, end: tensor.end + dataStart });
+  }
+  return { metadata: metadata ?? new Map(), tensors };
+}
+
+function readEntry(name: string, value: Json, file: string, refuse: (why: string) => never): TensorInfo {
+  if (!(value instanceof JsonObject)) return refuse("it is not an object");
+  const fields = new Map<string, Json>();
+  for (const [key, field] of value.entries) {
+    if (key !== "dtype" && key !== "shape" && key !== "data_offsets") continue;
+    if (fields.has(key)) refuse(`${key} comes twice`);
+    fields.set(key, field);
+  }
+  for (const key of ["dtype", "shape", "data_offsets"]) if (!fields.has(key)) refuse(`${key} is missing`);
+
+  const whole = (field: Json, what: string): bigint => {
+    if (!(field instanceof JsonNumber) || !/^[0-9]+$/.test(field.text)) return refuse(`${what} is not a whole number`);
+    const number = BigInt(field.text);
+    if (number >= U64) refuse(`${what} does not fit in 64 bits`);
+    return number;
+  };
+
+  const dtype = fields.get("dtype")!;
+  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BITS, dtype)) return refuse(`dtype ${show(dtype)} is unknown`);
+  const shapeField = fields.get("shape")!;
+  if (!Array.isArray(shapeField)) return refuse("shape is not a list");
+  const shape = shapeField.map((size) => whole(size, "a size in shape"));
+  const offsets = fields.get("data_offsets")!;
+  if (!Array.isArray(offsets) || offsets.length !== 2) return refuse("data_offsets is not a list of two");
+  const [begin, end] = [whole(offsets[0]!, "data_offsets"), whole(offsets[1]!, "data_offsets")];
+  if (begin > end) refuse(`its data ends at ${end}, before it begins at ${begin}`);
+  if (end > BigInt(Number.MAX_SAFE_INTEGER)) refuse(`its data ends at ${end}, beyond any file`);
+
+  let bits = 1n;
+  for (const size of shape) {
+    bits *= size;
+    if (bits >= U64) refuse("the product of its shape does not fit in 64 bits");
+  }
+  bits *= BigInt(DTYPE_BITS[dtype as Dtype]);
+  if (bits >= U64) refuse("its size does not fit in 64 bits");
+  if (bits !== (end - begin) * 8n) refuse(`shape [${shape.join(", ")}] of ${dtype} does not fill ${end - begin} bytes`);
+  if (shape.some((size) => size > BigInt(Number.MAX_SAFE_INTEGER))) refuse("a size in shape is beyond 2^53");
+  return { name, dtype: dtype as Dtype, shape: shape.map(Number), file, begin: Number(begin), end: Number(end) };
+}
+
+function show(value: Json): string {
+  return typeof value === "string" ? JSON.stringify(value) : "that is not a string";
+}

@@ -1,0 +1,167 @@
+// JSON for headers of files that strangers made. JSON.parse hides a key that comes twice, turns 2^53 + 1 into its
+// neighbour, accepts half a surrogate pair and lets `__proto__` change an object; a header that decides which bytes are
+// read must not be open to any of that. Objects come back as lists of entries and numbers as their text.
+
+export class JsonNumber {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+export class JsonObject {
+  readonly entries: [string, Json][] = [];
+}
+
+export type Json = null | boolean | string | JsonNumber | JsonObject | Json[];
+
+/** What is wrong with a text that is not JSON; `message` says what was found where. */
+export class JsonError extends Error {}
+
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+const PLAIN = /[^"\\\u0000-\u001f]*/y;
+const ESCAPES: Readonly<Record<string, string>> = {
+  '"': '"',
+  "\\": "\\",
+  "/": "/",
+  b: "\b",
+  f: "\f",
+  n: "\n",
+  r: "\r",
+  t: "\t",
+};
+
+/**
+ * Parses one JSON value that fills the whole text.
+ * @param depth how many lists and objects may lie in one another (the reference reader of safetensors allows 127)
+ * @throws JsonError
+ */
+export function parseStrictJson(text: string, depth = 127): Json {
+  let at = 0;
+
+  const fail = (expected: string): never => {
+    const found = at < text.length ? JSON.stringify(text.slice(at, at + 12)) : "the end";
+    throw new JsonError(`expected ${expected} at character ${at}, found ${found}`);
+  };
+
+  const space = () => {
+    while (at < text.length) {
+      const code = text.charCodeAt(at);
+      if (code !== 32 && code !== 10 && code !== 13 && code !== 9) return;
+      at++;
+    }
+  };
+
+  const hex4 = (): number => {
+    const digits = text.slice(at, at + 4);
+    if (!/^[0-9a-fA-F]{4}$/.test(digits)) fail("four hexadecimal digits");
+    at += 4;
+    return Number.parseInt(digits, 16);
+  };
+
+  const string = (): string => {
+    at++;
+    let out = "";
+    for (;;) {
+      PLAIN.lastIndex = at;
+      const plain = PLAIN.exec(text)![0];
+      out += plain;
+      at += plain.length;
+      const mark = text[at];
+      if (mark === '"') {
+        at++;
+        return out;
+      }
+      if (mark !== "\\") fail("the end of a string");
+      const letter = text[at + 1] ?? "";
+      at += 2;
+      if (letter === "u") {
+        const unit = hex4();
+        if (unit >= 0xd800 && unit <= 0xdfff) {
+          if (unit > 0xdbff || text.slice(at, at + 2) !== "\\u") fail("a whole surrogate pair");
+          at += 2;
+          const low = hex4();
+          if (low < 0xdc00 || low > 0xdfff) fail("a whole surrogate pair");
+          out += String.fromCharCode(unit, low);
+        } else out += String.fromCharCode(unit);
+      } else if (Object.hasOwn(ESCAPES, letter)) out += ESCAPES[letter];
+      else fail("an escape of JSON");
+    }
+  };
+
+  const value = (left: number): Json => {
+    space();
+    const first = text[at];
+    if (first === '"') return string();
+    if (first === "{" || first === "[") {
+      if (left === 0) throw new JsonError(`more than ${depth} lists and objects in one another`);
+      return first === "{" ? object(left - 1) : list(left - 1);
+    }
+    for (const [word, meaning] of [
+      ["null", null],
+      ["true", true],
+      ["false", false],
+    ] as const) {
+      if (text.startsWith(word, at)) {
+        at += word.length;
+        return meaning;
+      }
+    }
+    NUMBER.lastIndex = at;
+    const number = NUMBER.exec(text)?.[0];
+    if (number === undefined) return fail("a value");
+    at += number.length;
+    return new JsonNumber(number);
+  };
+
+  const object = (left: number): JsonObject => {
+    const found = new JsonObject();
+    at++;
+    space();
+    if (text[at] === "}") {
+      at++;
+      return found;
+    }
+    for (;;) {
+      space();
+      if (text[at] !== '"') fail("a name in double quotes");
+      const name = string();
+      space();
+      if (text[at] !== ":") fail("a colon");
+      at++;
+      found.entries.push([name, value(left)]);
+      space();
+      if (text[at] === "}") {
+        at++;
+        return found;
+      }
+      if (text[at] !== ",") fail("a comma or }");
+      at++;
+    }
+  };
+
+  const list = (left: number): Json[] => {
+    const found: Json[] = [];
+    at++;
+    space();
+    if (text[at] === "]") {
+      at++;
+      return found;
+    }
+    for (;;) {
+      found.push(value(left));
+      space();
+      if (text[at] === "]") {
+        at++;
+        return found;
+      }
+      if (text[at] !== ",") fail("a comma or ]");
+      at++;
+    }
+  };
+
+  const result = value(depth);
+  space();
+  if (at < text.length) fail("the end");
+  return result;
+}

@@ -1,0 +1,242 @@
+// The FLUX.1 transformer (Black Forest Labs 2024; tensor names of diffusers' FluxTransformer2DModel): text and image streams
+// with separate weights in the double blocks, one joint sequence in the single blocks, adaptive norms from time, guidance
+// and pooled text, rotary positions on joint attention. Output: velocity v = noise - data in packed form.
+
+import { Linear } from "../../nn/linear.ts";
+import { RmsNorm } from "../../nn/norms.ts";
+import type { Parameters } from "../../nn/parameters.ts";
+import { attention } from "../../ops/attention.ts";
+import { modulatedLayerNorm } from "../../ops/norm.ts";
+import { add, geluTanh, mul, silu } from "../../ops/pointwise.ts";
+import { reshape } from "../../ops/reshape.ts";
+import { rope } from "../../ops/rope.ts";
+import { concat, slice, split } from "../../ops/slab.ts";
+import type { Graph, Tensor } from "../../tensor/graph.ts";
+import type { FluxConfig } from "./config.ts";
+import { SINUSOID_WIDTH } from "./embeddings.ts";
+
+const EPS = 1e-6;
+
+export interface FluxInputs {
+  /** Packed latents [B, Li, C]. */
+  latents: Tensor;
+  /** Sinusoids of the time [B, 256] (embeddings.ts). */
+  time: Tensor;
+  /** Sinusoids of the guidance scale [B, 256]; only for models with a guidance embedder. */
+  guidance?: Tensor;
+  /** T5 states [B, Lt, jointWidth]. */
+  states: Tensor;
+  /** Pooled CLIP text [B, pooledWidth]. */
+  pooled: Tensor;
+  /** Rotary tables [Lt + Li, headSize / 2], text first. */
+  cosine: Tensor;
+  sine: Tensor;
+}
+
+class Embedder {
+  private readonly first: Linear;
+  private readonly second: Linear;
+
+  constructor(parameters: Parameters, inputs: number, width: number) {
+    this.first = new Linear(parameters.at("linear_1"), inputs, width);
+    this.second = new Linear(parameters.at("linear_2"), width, width);
+  }
+
+  forward(graph: Graph, x: Tensor): Tensor {
+    return this.second.forward(graph, silu(this.first.forward(graph, x)));
+  }
+}
+
+/** Chunks of a modulation vector, each [B, 1, D]. */
+function modulation(graph: Graph, layer: Linear, vector: Tensor, parts: number): Tensor[] {
+  const all = layer.forward(graph, vector);
+  const width = layer.outputs / parts;
+  return split(reshape(all, [all.dim(0), 1, layer.outputs]), 2, Array.from({ length: parts }, () => width));
+}
+
+/** Query, key and value projections of one stream with RMS-normalised queries and keys. */
+class Projections {
+  private readonly layers: [Linear, Linear, Linear];
+  private readonly norms: [RmsNorm, RmsNorm];
+
+  constructor(parameters: Parameters, width: number, headSize: number, names: [string, string, string], norms: [string, string]) {
+    this.layers = names.map((name) => new Linear(parameters.at(name), width, width)) as [Linear, Linear, Linear];
+    this.norms = norms.map((name) => new RmsNorm(parameters.at(name), headSize, EPS)) as [RmsNorm, RmsNorm];
+  }
+
+  forward(graph: Graph, x: Tensor): [Tensor, Tensor, Tensor] {
+    const [q, k, v] = this.layers.map((layer) => layer.forward(graph, x)) as [Tensor, Tensor, Tensor];
+    return [this.norms[0].forward(graph, q), this.norms[1].forward(graph, k), v];
+  }
+}
+
+class FeedForward {
+  private readonly up: Linear;
+  private readonly down: Linear;
+
+  constructor(parameters: Parameters, width: number, inner: number) {
+    this.up = new Linear(parameters.at("net.0.proj"), width, inner);
+    this.down = new Linear(parameters.at("net.2"), inner, width);
+  }
+
+  forward(graph: Graph, x: Tensor): Tensor {
+    return this.down.forward(graph, geluTanh(this.up.forward(graph, x)));
+  }
+}
+
+interface Rotary {
+  cosine: Tensor;
+  sine: Tensor;
+}
+
+class DoubleBlock {
+  private readonly modulations: [Linear, Linear];
+  private readonly image: Projections;
+  private readonly text: Projections;
+  private readonly outputs: [Linear, Linear];
+  private readonly feedForwards: [FeedForward, FeedForward];
+  private readonly config: FluxConfig;
+
+  constructor(parameters: Parameters, config: FluxConfig) {
+    const { width, headSize, mlpRatio } = config;
+    this.config = config;
+    this.modulations = [
+      new Linear(parameters.at("norm1.linear"), width, 6 * width),
+      new Linear(parameters.at("norm1_context.linear"), width, 6 * width),
+    ];
+    const attn = parameters.at("attn");
+    this.image = new Projections(attn, width, headSize, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"]);
+    this.text = new Projections(attn, width, headSize, ["add_q_proj", "add_k_proj", "add_v_proj"], ["norm_added_q", "norm_added_k"]);
+    this.outputs = [new Linear(attn.at("to_out.0"), width, width), new Linear(attn.at("to_add_out"), width, width)];
+    this.feedForwards = [
+      new FeedForward(parameters.at("ff"), width, mlpRatio * width),
+      new FeedForward(parameters.at("ff_context"), width, mlpRatio * width),
+    ];
+  }
+
+  forward(graph: Graph, image: Tensor, text: Tensor, vector: Tensor, rotary: Rotary): [Tensor, Tensor] {
+    const { heads, headSize } = this.config;
+    const streams = [image, text];
+    const mods = this.modulations.map((layer) => modulation(graph, layer, vector, 6));
+    const normed = streams.map((x, s) => modulatedLayerNorm(x, EPS, mods[s]![1]!, mods[s]![0]!));
+    const [qi, ki, vi] = this.image.forward(graph, normed[0]!);
+    const [qt, kt, vt] = this.text.forward(graph, normed[1]!);
+    const q = rope(concat([qt, qi], 1), rotary.cosine, rotary.sine, heads);
+    const k = rope(concat([kt, ki], 1), rotary.cosine, rotary.sine, heads);
+    const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize) });
+    const [ot, oi] = split(joint, 1, [text.dim(1), image.dim(1)]);
+    const out = [oi!, ot!].map((o, s) => {
+      const attended = add(streams[s]!, mul(this.outputs[s]!.forward(graph, o), mods[s]![2]!));
+      const inner = this.feedForwards[s]!.forward(graph, modulatedLayerNorm(attended, EPS, mods[s]![4]!, mods[s]![3]!));
+      return add(attended, mul(inner, mods[s]![5]!));
+    });
+    return [out[0]!, out[1]!];
+  }
+}
+
+class SingleBlock {
+  private readonly modulationLayer: Linear;
+  private readonly projections: Projections;
+  private readonly up: Linear;
+  private readonly out: Linear;
+  private readonly config: FluxConfig;
+
+  constructor(parameters: Parameters, config: FluxConfig) {
+    const { width, headSize, mlpRatio } = config;
+    this.config = config;
+    this.modulationLayer = new Linear(parameters.at("norm.linear"), width, 3 * width);
+    this.projections = new Projections(parameters.at("attn"), width, headSize, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"]);
+    this.up = new Linear(parameters.at("proj_mlp"), width, mlpRatio * width);
+    this.out = new Linear(parameters.at("proj_out"), (1 + mlpRatio) * width, width);
+  }
+
+  forward(graph: Graph, x: Tensor, vector: Tensor, rotary: Rotary): Tensor {
+    const { heads, headSize } = this.config;
+    const [shift, scale, gate] = modulation(graph, this.modulationLayer, vector, 3);
+    const normed = modulatedLayerNorm(x, EPS, scale!, shift!);
+    const [q, k, v] = this.projections.forward(graph, normed);
+    const attended = attention(
+      rope(q, rotary.cosine, rotary.sine, heads),
+      rope(k, rotary.cosine, rotary.sine, heads),
+      v,
+      { heads, scale: 1 / Math.sqrt(headSize) },
+    );
+    const inner = geluTanh(this.up.forward(graph, normed));
+    return add(x, mul(this.out.forward(graph, concat([attended, inner], 2)), gate!));
+  }
+}
+
+export interface FluxTrace {
+  /** The velocity [B, Li, outChannels]. */
+  output: Tensor;
+  /** Conditioning vector [B, D]; image and text streams after every block, for comparisons. */
+  vector: Tensor;
+  blocks: { name: string; image: Tensor; text: Tensor }[];
+}
+
+export interface FluxTraceOptions {
+  /** Trace every block again in the backward pass instead of keeping its inner values. */
+  checkpoint?: boolean;
+}
+
+export class FluxTransformer {
+  readonly config: FluxConfig;
+  readonly parameters: Parameters;
+  private readonly imageIn: Linear;
+  private readonly textIn: Linear;
+  private readonly time: Embedder;
+  private readonly guidance: Embedder | null;
+  private readonly pooled: Embedder;
+  private readonly doubles: DoubleBlock[];
+  private readonly singles: SingleBlock[];
+  private readonly normOut: Linear;
+  private readonly out: Linear;
+
+  constructor(parameters: Parameters, config: FluxConfig) {
+    const { width } = config;
+    this.config = config;
+    this.parameters = parameters;
+    this.imageIn = new Linear(parameters.at("x_embedder"), config.inChannels, width);
+    this.textIn = new Linear(parameters.at("context_embedder"), config.jointWidth, width);
+    const embed = parameters.at("time_text_embed");
+    this.time = new Embedder(embed.at("timestep_embedder"), SINUSOID_WIDTH, width);
+    this.guidance = config.guidance ? new Embedder(embed.at("guidance_embedder"), SINUSOID_WIDTH, width) : null;
+    this.pooled = new Embedder(embed.at("text_embedder"), config.pooledWidth, width);
+    this.doubles = Array.from({ length: config.doubleBlocks }, (_, i) => new DoubleBlock(parameters.at("transformer_blocks").at(i), config));
+    this.singles = Array.from({ length: config.singleBlocks }, (_, i) => new SingleBlock(parameters.at("single_transformer_blocks").at(i), config));
+    this.normOut = new Linear(parameters.at("norm_out.linear"), width, 2 * width);
+    this.out = new Linear(parameters.at("proj_out"), width, config.outChannels);
+  }
+
+  forward(graph: Graph, inputs: FluxInputs, options: FluxTraceOptions = {}): FluxTrace {
+    const rotary = { cosine: inputs.cosine, sine: inputs.sine };
+    const textTokens = inputs.states.dim(1);
+    const imageTokens = inputs.latents.dim(1);
+    let vector = add(this.time.forward(graph, inputs.time), this.pooled.forward(graph, inputs.pooled));
+    if (this.guidance) {
+      if (!inputs.guidance) throw new Error("this model reads a guidance scale, and none was given");
+      vector = add(vector, this.guidance.forward(graph, inputs.guidance));
+    }
+    // Every modulation reads silu(vector): computed once.
+    const active = silu(vector);
+    let image = this.imageIn.forward(graph, inputs.latents);
+    let text = this.textIn.forward(graph, inputs.states);
+    const blocks: FluxTrace["blocks"] = [];
+    const traced = (name: string, tensors: Tensor[], body: (t: Tensor[]) => Tensor[]): Tensor[] =>
+      graph.scope(name, () => (options.checkpoint ? graph.checkpoint(tensors, body) : body(tensors)));
+    this.doubles.forEach((block, i) => {
+      [image, text] = traced(`transformer_blocks.${i}`, [image, text, active], ([a, b, c]) => block.forward(graph, a!, b!, c!, rotary)) as [Tensor, Tensor];
+      blocks.push({ name: `double${i}`, image, text });
+    });
+    let joint = concat([text, image], 1);
+    this.singles.forEach((block, i) => {
+      [joint] = traced(`single_transformer_blocks.${i}`, [joint, active], ([a, c]) => [block.forward(graph, a!, c!, rotary)]) as [Tensor];
+      blocks.push({ name: `single${i}`, image: slice(joint, 1, textTokens, imageTokens), text: slice(joint, 1, 0, textTokens) });
+    });
+    const last = slice(joint, 1, textTokens, imageTokens);
+    // diffusers' order here is scale, shift.
+    const [scale, shift] = modulation(graph, this.normOut, active, 2);
+    const output = this.out.forward(graph, modulatedLayerNorm(last, EPS, scale!, shift!));
+    return { output, vector, blocks };
+  }
+}

@@ -1,0 +1,130 @@
+// Matrix products in all transposes, batched, and the linear layer. Gradients are products again: of C = A B, dA = dC Bᵀ
+// and dB = Aᵀ dC, so NN, NT and TN are all that is ever needed. A weight gradient that nothing else reads is added into
+// its gradient buffer by the kernel itself.
+
+import type { Node, Operation, Tensor } from "../tensor/graph.ts";
+import { apply1 } from "../tensor/graph.ts";
+import type { Variable } from "../tensor/variable.ts";
+import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
+import { add } from "./pointwise.ts";
+import { reshape } from "./reshape.ts";
+
+export interface MatmulTransposes {
+  /** A is stored [..., K, M]. */
+  transposeA?: boolean;
+  /** B is stored [..., N, K]. */
+  transposeB?: boolean;
+}
+
+/** Product of [batch, ., .] with [batch or 1, ., .]; the public functions below bring their arguments to this form. */
+export const matmulOperation: Operation = {
+  name: "matmul",
+  takesEpilogue: true,
+  infer([a, b], attributes) {
+    const { M, N, batch } = sizes(a!.shape, b!.shape, attributes as MatmulTransposes);
+    return [{ shape: [batch, M, N], dtype: "f32" }];
+  },
+  lower(lowering, node) {
+    const [a, b] = node.inputs as [Tensor, Tensor];
+    const { M, N, K, batch } = sizes(a.shape, b.shape, node.attributes as MatmulTransposes);
+    const { transposeA: transA, transposeB: transB } = node.attributes as MatmulTransposes;
+    const shape: MatmulShape = {
+      M,
+      N,
+      K,
+      batch,
+      strideA: a.dim(0) === 1 ? 0 : M * K,
+      strideB: b.dim(0) === 1 ? 0 : K * N,
+      transA,
+      transB,
+    };
+    const { target } = lowering;
+    const into = node.attributes["accumulateInto"] as Variable | undefined;
+    const name = target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
+      defaultMatmulVariant(shape, target.kernels, target.software);
+    const choice = chooseMatmul(shape, name, target.kernels, {
+      A: a.dtype as "f32",
+      B: b.dtype as "f32",
+      accumulate: into !== undefined,
+    });
+    lowering.call({
+      label: `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`,
+      source: choice.source,
+      constants: choice.constants,
+      inputs: [lowering.slot(a), lowering.slot(b)],
+      outputs: into ? [] : [lowering.slot(node.outputs[0]!)],
+      inPlace: into ? [lowering.variable(into)] : [],
+      params: choice.params,
+      grid: choice.grid,
+      flops: 2 * M * N * K * batch,
+      epilogueOf: node,
+    });
+  },
+  gradient(node, [dy], needs) {
+    const [a, b] = node.inputs as [Tensor, Tensor];
+    const { transposeA, transposeB } = node.attributes as MatmulTransposes;
+    if (a.dim(0) !== b.dim(0)) throw new Error("matmul with a shared batch has no gradient; flatten the rows instead");
+    let da: Tensor | null = null;
+    let db: Tensor | null = null;
+    if (needs[0]) {
+      da = transposeA
+        ? product(b, dy!, { transposeA: transposeB, transposeB: true })
+        : product(dy!, b, { transposeB: !transposeB });
+    }
+    if (needs[1]) {
+      db = transposeB
+        ? product(dy!, a, { transposeA: true, transposeB: transposeA })
+        : product(a, dy!, { transposeA: !transposeA });
+    }
+    return [da, db];
+  },
+};
+
+/** Key under which a tuner remembers a shape. */
+export function matmulKey(s: MatmulShape, a: string, b: string): string {
+  return `${s.transA ? "T" : "N"}${s.transB ? "T" : "N"} ${s.M}x${s.N}x${s.K}x${s.batch ?? 1} ${a} ${b}`;
+}
+
+function sizes(a: readonly number[], b: readonly number[], t: MatmulTransposes) {
+  if (a.length !== 3 || b.length !== 3) throw new Error(`operands [${a}] and [${b}] must be [batch, rows, columns]`);
+  const [M, K] = t.transposeA ? [a[2]!, a[1]!] : [a[1]!, a[2]!];
+  const [N, K2] = t.transposeB ? [b[1]!, b[2]!] : [b[2]!, b[1]!];
+  if (K !== K2) throw new Error(`inner sizes differ: [${a}]${t.transposeA ? "ᵀ" : ""} times [${b}]${t.transposeB ? "ᵀ" : ""}`);
+  if (a[0] !== b[0] && a[0] !== 1 && b[0] !== 1) throw new Error(`batches of [${a}] and [${b}] differ`);
+  return { M, N, K, batch: Math.max(a[0]!, b[0]!) };
+}
+
+function product(a: Tensor, b: Tensor, transposes: MatmulTransposes): Tensor {
+  return apply1(matmulOperation, [a, b], { ...transposes });
+}
+
+/**
+ * a [..., M, K] times b: a matrix [K, N] for all of the batch (its rows are flattened then), or [..., K, N] of equal batch.
+ */
+export function matmul(a: Tensor, b: Tensor, transposes: MatmulTransposes = {}): Tensor {
+  if (b.rank === 2 && !transposes.transposeA) {
+    const columns = transposes.transposeB ? b.dim(0) : b.dim(1);
+    const flat = product(reshape(a, [1, a.size / a.dim(-1), a.dim(-1)]), reshape(b, [1, ...b.shape]), transposes);
+    return reshape(flat, [...a.shape.slice(0, -1), columns]);
+  }
+  const batch = a.shape.slice(0, -2);
+  const count = batch.reduce((x, y) => x * y, 1);
+  const fold = (t: Tensor) => reshape(t, [t.rank === 2 ? 1 : count, t.dim(-2), t.dim(-1)]);
+  const c = product(fold(a), fold(b), transposes);
+  return reshape(c, [...batch, c.dim(1), c.dim(2)]);
+}
+
+/** x [..., in], weight [out, in], bias [out] -> [..., out]. */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  const y = matmul(x, weight, { transposeB: true });
+  return bias ? add(y, bias) : y;
+}
+
+/** Turns a product that only feeds an addition into a gradient buffer into one that adds there itself (see fuse.ts). */
+export function accumulatingProduct(node: Node, target: Variable): Node | null {
+  if (node.operation !== matmulOperation || node.attributes["epilogue"] !== undefined) return null;
+  if (target.dtype !== "f32") return null;
+  return { ...node, operation: accumulatingMatmul, outputs: node.outputs, attributes: { ...node.attributes, accumulateInto: target } };
+}
+
+const accumulatingMatmul: Operation = { ...matmulOperation, name: "matmul_accumulate", sideEffect: true, takesEpilogue: false };

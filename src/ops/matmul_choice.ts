@@ -1,0 +1,204 @@
+// Which matmul kernel runs for which shape. Pure decisions without a device: the dispatcher, the tuner and the tests share
+// them, so that what is tested is what runs. The idea of one place for shape -> variant is ggml's.
+
+import matmulDirect from "../../shaders/matmul_direct.wgsl" with { type: "text" };
+import matmulTiled from "../../shaders/matmul_tiled.wgsl" with { type: "text" };
+import type { KernelLimits } from "../gpu/kernel_limits.ts";
+import type { TemplateConstants } from "../gpu/template.ts";
+
+/** C[b] = op(A[b]) · op(B[b]); strides between batches in elements, 0 for an operand that all batches share. */
+export interface MatmulShape {
+  M: number;
+  N: number;
+  K: number;
+  /** Default 1. */
+  batch?: number;
+  /** Defaults: M·K, K·N and M·N. */
+  strideA?: number;
+  strideB?: number;
+  strideC?: number;
+  /** A is stored [K, M]. */
+  transA?: boolean;
+  /** B is stored [N, K], as the weights of a linear layer are. */
+  transB?: boolean;
+}
+
+export type MatmulElement = "f32" | "f16";
+
+export interface MatmulOptions {
+  /** Element types in memory, default f32. */
+  A?: MatmulElement;
+  B?: MatmulElement;
+  C?: MatmulElement;
+  /** Add the old value of C before the epilogue. */
+  accumulate?: boolean;
+  /** WGSL statements on `var v: f32` with `row`, `col`, `b` and `index` (flat in C) in scope. */
+  epilogue?: string;
+  /** WGSL declarations of the epilogue's operands, `@group(0) @binding(4)` onwards. */
+  epilogueBindings?: string;
+}
+
+/** Everything that a dispatch needs apart from buffers. */
+export interface KernelChoice {
+  /** Template text; expand with `constants`. */
+  source: string;
+  constants: TemplateConstants;
+  /** Workgroups to dispatch. */
+  grid: [number, number, number];
+  /** The words of the `Params` struct, padded to 16 bytes. */
+  params: Uint32Array<ArrayBuffer>;
+  workgroupSize: number;
+}
+
+interface DirectVariant {
+  name: string;
+  kind: "direct";
+  rows: number;
+  cols: number;
+  lanes: number;
+  broadcast: boolean;
+}
+
+interface TiledVariant {
+  name: string;
+  kind: "tiled";
+  tileM: number;
+  tileN: number;
+  tileK: number;
+  threadM: number;
+  threadN: number;
+}
+
+export type MatmulVariant = DirectVariant | TiledVariant;
+
+function direct(rows: number, cols: number, lanes: number, broadcast: boolean): DirectVariant {
+  const name = `direct_${rows}x${cols}x${lanes}${broadcast ? "_broadcast" : ""}`;
+  return { name, kind: "direct", rows, cols, lanes, broadcast };
+}
+
+function tiled(tileM: number, tileN: number, tileK: number, threadM: number, threadN: number): TiledVariant {
+  return { name: `tiled_${tileM}x${tileN}x${tileK}`, kind: "tiled", tileM, tileN, tileK, threadM, threadN };
+}
+
+/** Every variant; `_broadcast` ones need subgroups of exactly 8. */
+export const MATMUL_VARIANTS: readonly MatmulVariant[] = [
+  ...[1, 2, 4, 8, 16, 32].flatMap((rows) => [1, 2, 4, 8].map((cols) => direct(rows, cols, 8, true))),
+  ...[1, 2, 4, 8, 16].flatMap((rows) => [1, 2, 4].map((cols) => direct(rows, cols, 8, false))),
+  ...[1, 2, 4, 8].flatMap((rows) => [1, 2].map((cols) => direct(rows, cols, 64, false))),
+  tiled(128, 64, 16, 8, 4),
+  tiled(64, 64, 16, 4, 4),
+  tiled(32, 32, 16, 4, 2),
+];
+
+const byName = new Map(MATMUL_VARIANTS.map((variant) => [variant.name, variant]));
+
+/** Names of the variants that can run on an adapter with `limits`. */
+export function matmulVariants(limits: KernelLimits): string[] {
+  return MATMUL_VARIANTS.filter((variant) => {
+    if (variant.kind === "direct") return !variant.broadcast || hasSubgroupsOf8(limits);
+    const threads = (variant.tileM / variant.threadM) * (variant.tileN / variant.threadN);
+    const bytes = 4 * variant.tileK * (variant.tileM + variant.tileN + 8);
+    return threads <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
+  }).map((variant) => variant.name);
+}
+
+/** Whether every subgroup has exactly 8 lanes, which the `_broadcast` variants rely on. */
+export function hasSubgroupsOf8(limits: KernelLimits): boolean {
+  return limits.subgroups && limits.subgroupMinSize === 8 && limits.subgroupMaxSize === 8;
+}
+
+/** The variant to run without measuring. `isSoftwareAdapter`: the adapter computes on the CPU. */
+export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, isSoftwareAdapter: boolean): string {
+  const { M, N } = shape;
+  if (isSoftwareAdapter) {
+    const broadcast = hasSubgroupsOf8(limits);
+    const rows = powerOfTwoAtMost(M, broadcast ? 16 : 8);
+    const cols = powerOfTwoAtMost(Math.ceil(N / 8), 4);
+    return direct(rows, cols, 8, broadcast).name;
+  }
+  if (M <= 8) return direct(powerOfTwoAtMost(M, 8), 1, 64, false).name;
+  const batch = shape.batch ?? 1;
+  const tilesOf = (m: number, n: number) => Math.ceil(M / m) * Math.ceil(N / n) * batch;
+  // A large card has over a hundred cores: below a few tiles for each, smaller tiles keep more of them busy.
+  if (tilesOf(128, 64) >= 256) return "tiled_128x64x16";
+  if (tilesOf(64, 64) >= 128) return "tiled_64x64x16";
+  return "tiled_32x32x16";
+}
+
+/** Largest power of two that is at most `value` and `limit`. */
+function powerOfTwoAtMost(value: number, limit: number): number {
+  let power = 1;
+  while (power * 2 <= Math.min(value, limit)) power *= 2;
+  return power;
+}
+
+/** Source, constants, grid and parameter words for `variant`. Throws an Error on an unknown variant's name. */
+export function chooseMatmul(
+  shape: MatmulShape,
+  variant: string,
+  limits: KernelLimits,
+  options: MatmulOptions = {},
+): KernelChoice {
+  const chosen = byName.get(variant);
+  if (!chosen) throw new Error(`no matmul variant ${variant}; known: ${[...byName.keys()].join(", ")}`);
+  const { M, N, K, batch = 1, strideA = M * K, strideB = K * N, strideC = M * N } = shape;
+  const { A = "f32", B = "f32", C = "f32" } = options;
+  const tileM = chosen.kind === "direct" ? chosen.rows : chosen.tileM;
+  const tileN = chosen.kind === "direct" ? chosen.cols * chosen.lanes : chosen.tileN;
+  const tilesM = Math.ceil(M / tileM);
+  const tilesN = Math.ceil(N / tileN);
+  const { grid, fold } = foldGrid(tilesM * tilesN * batch, limits.maxComputeWorkgroupsPerDimension);
+  const shared = {
+    A,
+    B,
+    C,
+    TRANS_A: Boolean(shape.transA),
+    TRANS_B: Boolean(shape.transB),
+    ACCUMULATE: Boolean(options.accumulate),
+    USES_F16: [A, B, C].includes("f16"),
+    EPILOGUE: options.epilogue ?? "",
+    EPILOGUE_BINDINGS: options.epilogueBindings ?? "",
+  };
+  const words = [M, N, K, batch, strideA, strideB, strideC, tilesM, tilesN, fold, 0, 0];
+  const params = new Uint32Array(words);
+  if (chosen.kind === "direct") {
+    const { rows, cols, lanes, broadcast } = chosen;
+    const constants = {
+      ...shared,
+      GROUPS: Math.ceil(rows / 8),
+      SUB: Math.min(rows, 8),
+      COLS: cols,
+      LANES: lanes,
+      ROWS: rows,
+      COLUMNS: tileN,
+      BROADCAST: broadcast,
+      USES_SUBGROUPS: broadcast,
+    };
+    return { source: matmulDirect, constants, grid, params, workgroupSize: lanes };
+  }
+  const { tileK, threadM, threadN } = chosen;
+  const threads = (tileM / threadM) * (tileN / threadN);
+  const vectorB = B === "f32" && (shape.transB ? K : N) % 4 === 0 && strideB % 4 === 0;
+  const constants = {
+    ...shared,
+    TILE_M: tileM,
+    TILE_N: tileN,
+    TILE_K: tileK,
+    THREAD_M: threadM,
+    THREAD_N: threadN,
+    THREADS: threads,
+    COLUMN_THREADS: tileN / threadN,
+    VECTOR_B: vectorB,
+    LOADS_A: (tileM * tileK) / threads,
+    LOADS_B: (tileN * tileK) / threads / (vectorB ? 4 : 1),
+  };
+  return { source: matmulTiled, constants, grid, params, workgroupSize: threads };
+}
+
+/** Spreads `count` workgroups over x and, above the limit of one dimension, y; kernels read x + y · fold. */
+export function foldGrid(count: number, limit: number): { grid: [number, number, number]; fold: number } {
+  if (count <= limit) return { grid: [Math.max(1, count), 1, 1], fold: 0 };
+  const rows = Math.ceil(count / limit);
+  const fold = Math.ceil(count / rows);
+  return { grid: [fold, rows, 1], fold };
+}

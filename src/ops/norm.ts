@@ -1,0 +1,115 @@
+// LayerNorm, RMSNorm, GroupNorm and L2 normalisation as one kernel over rows. Only the normalisation itself is a kernel;
+// gain, bias, modulation and activation are pointwise steps that fusion moves into its store, so each gradient rule stays
+// one line. Backward: models' formula dx = rstd (dn - mean(dn) - n mean(dn n)).
+
+import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
+import source from "../../shaders/norm.wgsl" with { type: "text" };
+import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
+import { f32Bits, foldGrid, type Target } from "../tensor/lower.ts";
+import { add, affine, mul, scaleBy } from "./pointwise.ts";
+import { reshape } from "./reshape.ts";
+
+interface NormAttributes {
+  width: number;
+  eps: number;
+  rms: boolean;
+}
+
+/** On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. */
+function mapping(target: Target): { lanes: number; laneRows: boolean } {
+  return target.software ? { lanes: 32, laneRows: true } : { lanes: 64, laneRows: false };
+}
+
+const normOperation: Operation = {
+  name: "norm",
+  takesEpilogue: true,
+  infer([x], attributes) {
+    const { width } = attributes as unknown as NormAttributes;
+    const size = x!.shape.reduce((a, b) => a * b, 1);
+    if (size % width !== 0) throw new Error(`rows of ${width} do not divide ${size} elements`);
+    return [{ shape: x!.shape, dtype: "f32" }, { shape: [size / width, 2], dtype: "f32" }];
+  },
+  lower(lowering, node) {
+    const { width, eps, rms } = node.attributes as unknown as NormAttributes;
+    const x = node.inputs[0]!;
+    const rows = x.size / width;
+    const { lanes, laneRows } = mapping(lowering.target);
+    const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    lowering.call({
+      label: rms ? "rms norm" : "layer norm",
+      source,
+      constants: { X: x.dtype, OUT: node.outputs[0]!.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms },
+      inputs: [lowering.slot(x)],
+      outputs: [lowering.slot(node.outputs[0]!), lowering.slot(node.outputs[1]!)],
+      params: [rows, width, grid[0], f32Bits(eps)],
+      grid,
+      flops: 6 * x.size,
+      epilogueOf: node,
+    });
+  },
+  gradient(node, [dy]) {
+    const { width, rms } = node.attributes as unknown as NormAttributes;
+    return [apply1(normGradOperation, [dy!, node.inputs[0]!, node.outputs[1]!], { width, rms })];
+  },
+};
+
+const normGradOperation: Operation = {
+  name: "norm_grad",
+  takesEpilogue: true,
+  infer: ([, x]) => [{ shape: x!.shape, dtype: "f32" }],
+  lower(lowering, node) {
+    const { width, rms } = node.attributes as unknown as NormAttributes;
+    const [dy, x, stats] = node.inputs as [Tensor, Tensor, Tensor];
+    const rows = x.size / width;
+    const { lanes, laneRows } = mapping(lowering.target);
+    const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    lowering.call({
+      label: rms ? "rms norm grad" : "layer norm grad",
+      source: gradSource,
+      constants: { X: x.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms },
+      inputs: [lowering.slot(dy), lowering.slot(x), lowering.slot(stats)],
+      outputs: [lowering.slot(node.outputs[0]!)],
+      params: [rows, width, grid[0]],
+      grid,
+      flops: 10 * x.size,
+      epilogueOf: node,
+    });
+  },
+};
+
+function normalise(x: Tensor, width: number, eps: number, rms: boolean): Tensor {
+  return x.graph.apply(normOperation, [x], { width, eps, rms })[0]!;
+}
+
+/** LayerNorm over the last dimension; `gain` and `bias` are [D]. */
+export function layerNorm(x: Tensor, eps: number, gain?: Tensor, bias?: Tensor): Tensor {
+  let y = normalise(x, x.dim(-1), eps, false);
+  if (gain) y = mul(y, gain);
+  return bias ? add(y, bias) : y;
+}
+
+/** LayerNorm without affine part, then n (1 + scale) + shift with scale and shift [B, 1, D] (adaLN). */
+export function modulatedLayerNorm(x: Tensor, eps: number, scale: Tensor, shift: Tensor): Tensor {
+  return add(scaleBy(normalise(x, x.dim(-1), eps, false), scale), shift);
+}
+
+/** RMSNorm over groups of `gain.size` channels at the end of the last dimension (a head, or the whole width). */
+export function rmsNorm(x: Tensor, eps: number, gain: Tensor): Tensor {
+  const width = gain.size;
+  const rows = reshape(x, [x.size / width, width]);
+  return reshape(mul(normalise(rows, width, eps, true), gain), x.shape);
+}
+
+/** GroupNorm on NCHW; `gain` and `bias` are [C]. */
+export function groupNorm(x: Tensor, groups: number, eps: number, gain: Tensor, bias: Tensor): Tensor {
+  const [n, c, h, w] = x.shape as [number, number, number, number];
+  if (c % groups !== 0) throw new Error(`${groups} groups do not divide ${c} channels`);
+  const y = normalise(x, (c / groups) * h * w, eps, false);
+  return add(mul(reshape(y, [n, c, h, w]), reshape(gain, [c, 1, 1])), reshape(bias, [c, 1, 1]));
+}
+
+/** x / ‖x‖ over the last dimension; the tiny eps keeps a zero row at zero. */
+export function l2Normalise(x: Tensor): Tensor {
+  const width = x.dim(-1);
+  return affine(normalise(x, width, 1e-24 / width, true), 1 / Math.sqrt(width), 0);
+}

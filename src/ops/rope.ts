@@ -1,0 +1,43 @@
+// Rotary position embedding on [B, L, H * hd]; its gradient is the rotation back. Tables come from the host, because the
+// device's sine and cosine are accurate only near zero.
+
+import source from "../../shaders/rope.wgsl" with { type: "text" };
+import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
+import { f32Bits, grid1d } from "../tensor/lower.ts";
+
+const ropeOperation: Operation = {
+  name: "rope",
+  infer([x, cosine], attributes) {
+    const [, tokens, width] = x!.shape;
+    const headSize = width! / (attributes["heads"] as number);
+    if (cosine!.shape[0] !== tokens || cosine!.shape[1]! * 2 !== headSize) {
+      throw new Error(`tables [${cosine!.shape}] do not fit [${x!.shape}] with heads of ${headSize}`);
+    }
+    return [{ shape: x!.shape, dtype: x!.dtype }];
+  },
+  lower(lowering, node) {
+    const [x, cosine, sine] = node.inputs as [Tensor, Tensor, Tensor];
+    const heads = node.attributes["heads"] as number;
+    const pairs = x.size / 2;
+    const grid = grid1d(pairs, 128, lowering.target);
+    lowering.call({
+      label: "rope",
+      source,
+      constants: { T: x.dtype },
+      inputs: [lowering.slot(x), lowering.slot(cosine), lowering.slot(sine)],
+      outputs: [lowering.slot(node.outputs[0]!)],
+      params: [pairs, x.dim(1), heads, cosine.dim(1), grid[0], f32Bits(node.attributes["back"] ? -1 : 1)],
+      grid,
+      flops: 3 * x.size,
+    });
+  },
+  gradient(node, [dy]) {
+    const [, cosine, sine] = node.inputs as [Tensor, Tensor, Tensor];
+    return [apply1(ropeOperation, [dy!, cosine, sine], { ...node.attributes, back: !node.attributes["back"] }), null, null];
+  },
+};
+
+/** Rotates queries or keys; cosine and sine are [L, hd / 2]. */
+export function rope(x: Tensor, cosine: Tensor, sine: Tensor, heads: number): Tensor {
+  return apply1(ropeOperation, [x, cosine, sine], { heads, back: false });
+}

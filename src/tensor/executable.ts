@@ -1,0 +1,186 @@
+// A placed plan, ready to replay: pipelines, bind groups and grids in flat arrays, so that a step is one loop of
+// setPipeline / setBindGroup / dispatch without allocation. Work is cut into submits by its estimated device time, so
+// that a desktop stays responsive and a watchdog never fires.
+
+import type { Gpu } from "../gpu/device.ts";
+import type { PipelineCache } from "../gpu/pipelines.ts";
+import type { KernelCall, Slot } from "./lower.ts";
+
+export interface ReplayOptions {
+  /** Range of calls; the whole plan by default. */
+  from?: number;
+  to?: number;
+}
+
+/** Device work of one submit, in FLOP, before its speed is known; `setRate` refines it. */
+const DEFAULT_SUBMIT_FLOPS = 2e9;
+/** Longest device time that one submit should take. */
+const SUBMIT_SECONDS = 0.05;
+/** A call that moves memory only still costs time: bytes count as this many FLOP. */
+const FLOPS_PER_BYTE = 2;
+
+export class Executable {
+  private readonly gpu: Gpu;
+  private readonly pipelines: GPUComputePipeline[];
+  private readonly groups: GPUBindGroup[];
+  private readonly grids: Uint32Array;
+  private readonly uniforms: GPUBuffer;
+  private readonly cost: Float64Array;
+  /** Index after the last call of each submit. */
+  private cuts: number[] = [];
+
+  private constructor(
+    gpu: Gpu,
+    parts: { pipelines: GPUComputePipeline[]; groups: GPUBindGroup[]; grids: Uint32Array; uniforms: GPUBuffer; cost: Float64Array },
+  ) {
+    this.gpu = gpu;
+    this.pipelines = parts.pipelines;
+    this.groups = parts.groups;
+    this.grids = parts.grids;
+    this.uniforms = parts.uniforms;
+    this.cost = parts.cost;
+    this.cut(DEFAULT_SUBMIT_FLOPS);
+  }
+
+  /** Tells the executable how fast the device is (FLOP/s), so that a submit holds about 50 ms of work. */
+  setRate(flopsPerSecond: number): void {
+    this.cut(Math.max(1e8, flopsPerSecond * SUBMIT_SECONDS));
+  }
+
+  get submits(): number {
+    return this.cuts.length;
+  }
+
+  private cut(flopsPerSubmit: number): void {
+    this.cuts = [];
+    let sum = 0;
+    for (let i = 0; i < this.cost.length; i++) {
+      if (sum > 0 && sum + this.cost[i]! > flopsPerSubmit) {
+        this.cuts.push(i);
+        sum = 0;
+      }
+      sum += this.cost[i]!;
+    }
+    this.cuts.push(this.cost.length);
+  }
+
+  /** Bytes of the uniform buffer for these calls. */
+  static uniformBytes(calls: readonly KernelCall[]): number {
+    return calls.reduce((n, c) => n + 256 * (c.epilogue ? 2 : 1), 0);
+  }
+
+  static async build(
+    gpu: Gpu,
+    cache: PipelineCache,
+    calls: readonly KernelCall[],
+    where: (slot: Slot) => { buffer: GPUBuffer; offset: number },
+  ): Promise<Executable> {
+    const uniforms = gpu.device.createBuffer({
+      size: Math.max(256, Executable.uniformBytes(calls)),
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      label: "uniforms",
+    });
+    const words = new Uint32Array(Math.max(64, Executable.uniformBytes(calls) / 4));
+    const groups: GPUBindGroup[] = [];
+    const grids = new Uint32Array(calls.length * 3);
+    const cost = new Float64Array(calls.length);
+    let at = 0;
+    calls.forEach((call, i) => {
+      if (call.params.length > 64) throw new Error(`${call.label}: ${call.params.length} parameter words, at most 64 fit`);
+      words.set(call.params, at);
+      const entries: GPUBindGroupEntry[] = [
+        { binding: 0, resource: { buffer: uniforms, offset: at * 4, size: 256 } },
+      ];
+      at += 64;
+      if (call.epilogue) {
+        words.set(call.epilogue, at);
+        entries.push({ binding: 100, resource: { buffer: uniforms, offset: at * 4, size: 256 } });
+        at += 64;
+      }
+      call.bindings.forEach((slot, k) => {
+        const place = where(slot);
+        entries.push({ binding: k + 1, resource: { buffer: place.buffer, offset: place.offset, size: slot.bytes } });
+      });
+      const layout = cache.bindGroupLayout(call.bindings.length, call.epilogue !== null);
+      groups.push(gpu.device.createBindGroup({ layout, entries, label: call.label }));
+      grids.set(call.grid, i * 3);
+      cost[i] = call.flops + FLOPS_PER_BYTE * call.bytes;
+    });
+    gpu.device.queue.writeBuffer(uniforms, 0, words);
+    const pipelines = await Promise.all(calls.map((call) =>
+      cache.get({
+        label: call.label,
+        source: call.source,
+        constants: call.constants,
+        storageBindings: call.bindings.length,
+        epilogue: call.epilogue !== null,
+      })
+    ));
+    return new Executable(gpu, { pipelines, groups, grids, uniforms, cost });
+  }
+
+  /** Encodes and submits the calls. */
+  replay(options: ReplayOptions = {}): void {
+    const { device } = this.gpu;
+    const from = options.from ?? 0;
+    const to = options.to ?? this.pipelines.length;
+    let i = from;
+    for (const cut of this.cuts) {
+      const end = Math.min(cut, to);
+      if (end <= i) continue;
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      let current: GPUComputePipeline | null = null;
+      for (; i < end; i++) {
+        const pipeline = this.pipelines[i]!;
+        if (pipeline !== current) {
+          pass.setPipeline(pipeline);
+          current = pipeline;
+        }
+        pass.setBindGroup(0, this.groups[i]!);
+        pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
+      }
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+    }
+  }
+
+  /** Times each call in a pass of its own with timestamp queries; seconds by call, or null without the feature. */
+  async profile(): Promise<Float64Array | null> {
+    const { device, facts } = this.gpu;
+    if (!facts.timestamps) return null;
+    const n = this.pipelines.length;
+    const seconds = new Float64Array(n);
+    const chunk = 1024;
+    for (let start = 0; start < n; start += chunk) {
+      const count = Math.min(chunk, n - start);
+      const set = device.createQuerySet({ type: "timestamp", count: 2 * count });
+      const resolve = device.createBuffer({ size: 16 * count, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+      const staging = device.createBuffer({ size: 16 * count, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      const encoder = device.createCommandEncoder();
+      for (let k = 0; k < count; k++) {
+        const i = start + k;
+        const pass = encoder.beginComputePass({
+          timestampWrites: { querySet: set, beginningOfPassWriteIndex: 2 * k, endOfPassWriteIndex: 2 * k + 1 },
+        });
+        pass.setPipeline(this.pipelines[i]!);
+        pass.setBindGroup(0, this.groups[i]!);
+        pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
+        pass.end();
+      }
+      encoder.resolveQuerySet(set, 0, 2 * count, resolve, 0);
+      encoder.copyBufferToBuffer(resolve, 0, staging, 0, 16 * count);
+      device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(GPUMapMode.READ);
+      const times = new BigUint64Array(staging.getMappedRange());
+      for (let k = 0; k < count; k++) seconds[start + k] = Number(times[2 * k + 1]! - times[2 * k]!) * 1e-9;
+      staging.unmap();
+      for (const thing of [set, resolve, staging]) thing.destroy();
+    }
+    return seconds;
+  }
+
+  destroy(): void {
+    this.uniforms.destroy();
+  }
+}

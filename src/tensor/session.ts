@@ -1,0 +1,286 @@
+// A session holds everything that one run keeps on the device: pools of persistent variables, and all of its plans, which
+// share one arena sized to the largest of them. Plans are traced, fused, lowered and placed without a device, so the
+// memory table is exact before anything is allocated; `open` allocates and compiles, `run` replays.
+
+import copySource from "../../shaders/copy.wgsl" with { type: "text" };
+import { LongtailError } from "../base/errors.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { PipelineCache } from "../gpu/pipelines.ts";
+import { Readback, upload } from "../gpu/transfer.ts";
+import { Executable, type ReplayOptions } from "./executable.ts";
+import { fuse, removeDeadNodes } from "./fuse.ts";
+import { Graph } from "./graph.ts";
+import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
+import { type Placement, place } from "./planner.ts";
+import type { DType, Shape } from "./shape.ts";
+import { alignUp, type Category, Pool, type Variable } from "./variable.ts";
+
+/** A quiet NaN that no kernel produces by itself. */
+const POISON = 0x7fc0dead;
+
+/** One step function, traced and placed. */
+export interface Plan {
+  readonly name: string;
+  readonly lowered: Lowered;
+  readonly placement: Placement;
+  /** Sum over the calls; multiply-adds count as two. */
+  readonly flops: number;
+  executable: Executable | null;
+}
+
+export interface MemoryTable {
+  /** Bytes of persistent variables by category. */
+  variables: Record<Category, number>;
+  /** Bytes of the shared arena and which plan needs it. */
+  arena: number;
+  largestPlan: string;
+  /** Uniform words of all plans. */
+  uniforms: number;
+  total: number;
+  plans: { name: string; arena: number; calls: number; flops: number }[];
+}
+
+export interface SessionOptions {
+  fuse?: boolean;
+}
+
+export class Session {
+  readonly target: Target;
+  readonly pools: Pool[] = [];
+  readonly plans: Plan[] = [];
+  private readonly options: SessionOptions;
+  private gpu: Gpu | null = null;
+  private pipelines: PipelineCache | null = null;
+  private readback: Readback | null = null;
+  private readonly buffers = new Map<Pool, GPUBuffer[]>();
+  private arena: GPUBuffer | null = null;
+
+  constructor(target: Target, options: SessionOptions = {}) {
+    this.target = target;
+    this.options = options;
+  }
+
+  /** Adds a pool of persistent memory. */
+  pool(name: string, category: Category): Pool {
+    const pool = new Pool(name, category, this.target.maxBindingBytes);
+    this.pools.push(pool);
+    return pool;
+  }
+
+  adopt(pool: Pool): Pool {
+    this.pools.push(pool);
+    return pool;
+  }
+
+  /** A single variable in the pool of step inputs and outputs. */
+  data(name: string, shape: Shape, dtype: DType = "f32"): Variable {
+    let pool = this.pools.find((p) => p.name === "data");
+    if (!pool) pool = this.pool("data", "data");
+    return pool.add(name, shape, dtype);
+  }
+
+  /** Traces `body` into a plan. */
+  plan(name: string, body: (graph: Graph) => void): Plan {
+    if (this.gpu) throw new Error(`plan ${name}: the session is open already`);
+    const graph = new Graph(name);
+    body(graph);
+    removeDeadNodes(graph);
+    // One storage binding is kept free below the limit: some drivers count the uniform's.
+    if (this.options.fuse !== false) fuse(graph, Math.min(this.target.maxStorageBuffers, 10) - 1);
+    const lowered = new Lowering(this.target, copySource).run(graph);
+    const placement = place(lowered.calls);
+    if (placement.arenaBytes > 0 && lowered.slots.some((s) => !s.variable && s.bytes > this.target.maxBindingBytes)) {
+      const slot = lowered.slots.find((s) => !s.variable && s.bytes > this.target.maxBindingBytes)!;
+      throw new LongtailError("E-MEM-003", {
+        what: `a value of ${slot.bytes} bytes exceeds the adapter's binding limit of ${this.target.maxBindingBytes}`,
+        where: `plan ${name}, ${slot.label}`,
+        fix: "lower the batch or the resolution",
+      });
+    }
+    const plan: Plan = {
+      name,
+      lowered,
+      placement,
+      flops: lowered.calls.reduce((n, c) => n + c.flops, 0),
+      executable: null,
+    };
+    this.plans.push(plan);
+    return plan;
+  }
+
+  memory(): MemoryTable {
+    const variables: Record<Category, number> = { weights: 0, adapter: 0, gradients: 0, optimizer: 0, data: 0 };
+    for (const pool of this.pools) variables[pool.category] += pool.bytes;
+    let arena = 0;
+    let largestPlan = "";
+    for (const plan of this.plans) {
+      if (plan.placement.arenaBytes > arena) {
+        arena = plan.placement.arenaBytes;
+        largestPlan = plan.name;
+      }
+    }
+    const uniforms = this.plans.reduce((n, p) => n + Executable.uniformBytes(p.lowered.calls), 0);
+    const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms;
+    const plans = this.plans.map((p) => ({
+      name: p.name,
+      arena: p.placement.arenaBytes,
+      calls: p.lowered.calls.length,
+      flops: p.flops,
+    }));
+    return { variables, arena, largestPlan, uniforms, total, plans };
+  }
+
+  /** Allocates all memory and compiles all pipelines in parallel. */
+  async open(gpu: Gpu, onCompiled?: (done: number, total: number) => void): Promise<void> {
+    this.gpu = gpu;
+    this.pipelines = new PipelineCache(gpu);
+    this.readback = new Readback(gpu);
+    gpu.device.pushErrorScope("out-of-memory");
+    gpu.device.pushErrorScope("validation");
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    for (const pool of this.pools) {
+      this.buffers.set(pool, pool.segmentBytes.map((size, i) => gpu.device.createBuffer({ size, usage, label: `${pool.name}.${i}` })));
+    }
+    const { arena } = this.memory();
+    this.arena = gpu.device.createBuffer({ size: Math.max(arena, 256), usage, label: "arena" });
+    const failure = (await gpu.device.popErrorScope()) ?? (await gpu.device.popErrorScope());
+    if (failure) {
+      throw new LongtailError("E-MEM-001", {
+        what: `the GPU could not give ${this.memory().total} bytes`,
+        why: failure.message,
+        fix: "lower align.batch or eval.batch, or close other programs that use the GPU",
+      });
+    }
+    let done = 0;
+    const total = this.plans.length;
+    await Promise.all(this.plans.map(async (plan) => {
+      plan.executable = await Executable.build(gpu, this.pipelines!, plan.lowered.calls, (slot) => this.place(plan, slot));
+      onCompiled?.(++done, total);
+    }));
+    gpu.check();
+  }
+
+  /** Where a slot's bytes lie. */
+  private place(plan: Plan, slot: Slot): { buffer: GPUBuffer; offset: number } {
+    if (slot.variable) return this.where(slot.variable);
+    return { buffer: this.arena!, offset: plan.placement.offsets.get(slot)! };
+  }
+
+  private where(variable: Variable): { buffer: GPUBuffer; offset: number } {
+    const buffer = this.buffers.get(variable.pool)?.[variable.segment];
+    if (!buffer) throw new Error(`${variable.name}: the session is not open`);
+    return { buffer, offset: variable.offset };
+  }
+
+  get device(): GPUDevice {
+    return this.requireGpu().device;
+  }
+
+  get pipelineCount(): number {
+    return this.pipelines?.size ?? 0;
+  }
+
+  private requireGpu(): Gpu {
+    if (!this.gpu) throw new Error("the session is not open");
+    return this.gpu;
+  }
+
+  /** Replays a plan. Submission is asynchronous; `finish` or `read` waits. */
+  run(plan: Plan, options?: ReplayOptions): void {
+    if (!plan.executable) throw new Error(`plan ${plan.name} is not open`);
+    plan.executable.replay(options);
+  }
+
+  /** Writes a variable from host memory; f16 variables take the bits as Uint16Array. */
+  write(variable: Variable, data: Float32Array | Uint32Array | Uint16Array | Int32Array): void {
+    if (data.length !== variable.size) {
+      throw new Error(`write ${variable.name}: ${data.length} values for ${variable.size} places`);
+    }
+    const { buffer, offset } = this.where(variable);
+    upload(this.requireGpu(), buffer, offset, data);
+  }
+
+  /** Reads an f32 variable (or `count` values from `start`). */
+  async read(variable: Variable, start = 0, count = variable.size - start): Promise<Float32Array> {
+    return new Float32Array(await this.readBits(variable, start, count));
+  }
+
+  async readBits(variable: Variable, start = 0, count = variable.size - start): Promise<ArrayBuffer> {
+    const { buffer, offset } = this.where(variable);
+    const itemBytes = variable.bytes / variable.size;
+    const from = Math.floor(start * itemBytes / 4) * 4;
+    const bytes = Math.ceil(count * itemBytes / 4) * 4;
+    const data = await this.readback!.read(buffer, offset + from, bytes);
+    return data.byteLength === count * itemBytes ? data : data.slice(0, count * itemBytes);
+  }
+
+  /** Sets every byte of a pool to zero, in the queue's order. */
+  clear(pool: Pool): void {
+    const { device } = this.requireGpu();
+    const encoder = device.createCommandEncoder();
+    for (const buffer of this.buffers.get(pool) ?? []) encoder.clearBuffer(buffer);
+    device.queue.submit([encoder.finish()]);
+  }
+
+  /** Waits until the device has done everything that was submitted, and throws what it reported. */
+  async finish(): Promise<void> {
+    const gpu = this.requireGpu();
+    await gpu.device.queue.onSubmittedWorkDone();
+    gpu.check();
+  }
+
+  /** Runs a plan call by call and names the first call whose output is not finite, or null. */
+  async firstNotFinite(plan: Plan): Promise<{ label: string; scope: string; at: number } | null> {
+    const calls = plan.lowered.calls;
+    for (let at = 0; at < calls.length; at++) {
+      plan.executable!.replay({ from: at, to: at + 1 });
+      const call = calls[at]!;
+      for (let i = 0; i < call.bindings.length; i++) {
+        if (!call.writes[i]) continue;
+        const slot = call.bindings[i]!;
+        if (slot.dtype === "u32") continue;
+        const place = this.place(plan, slot);
+        const data = await this.readback!.read(place.buffer, place.offset, slot.bytes);
+        if (!allFinite(data, slot.dtype)) return { label: call.label, scope: call.scope, at };
+      }
+    }
+    return null;
+  }
+
+  /** Fills the arena with a NaN pattern, so that a value that no kernel wrote shows; for tests. */
+  poison(): void {
+    const words = new Uint32Array(this.arena!.size / 4).fill(POISON);
+    upload(this.requireGpu(), this.arena!, 0, words);
+  }
+
+  /** Names a slot of `plan` whose padding was overwritten since `poison`, or null; for tests of single operations. */
+  async brokenCanary(plan: Plan): Promise<string | null> {
+    const arena = new Uint32Array(await this.readback!.read(this.arena!, 0, this.arena!.size));
+    // A slot's padding may be another slot's place at another time: only bytes that belong to nobody are canaries.
+    const owned = new Uint8Array(arena.length);
+    const placed = plan.lowered.slots.filter((s) => plan.placement.offsets.has(s));
+    for (const slot of placed) {
+      const at = plan.placement.offsets.get(slot)! / 4;
+      owned.fill(1, at, at + slot.bytes / 4);
+    }
+    for (const slot of placed) {
+      const at = plan.placement.offsets.get(slot)!;
+      const end = (at + alignUp(slot.bytes)) / 4;
+      for (let i = (at + slot.bytes) / 4; i < end; i++) if (!owned[i] && arena[i] !== POISON) return slot.label;
+    }
+    return null;
+  }
+
+  close(): void {
+    for (const buffers of this.buffers.values()) for (const b of buffers) b.destroy();
+    this.arena?.destroy();
+    this.readback?.destroy();
+    for (const plan of this.plans) plan.executable?.destroy();
+    this.gpu = null;
+  }
+}
+
+function allFinite(data: ArrayBuffer, dtype: DType): boolean {
+  if (dtype === "f16") return new Uint16Array(data).every((bits) => (bits & 0x7c00) !== 0x7c00);
+  return new Float32Array(data).every(Number.isFinite);
+}
