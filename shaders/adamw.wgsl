@@ -1,11 +1,13 @@
 // Fused AdamW (Loshchilov & Hutter 2019) on one flat segment, with torch's order of operations:
 //   g = factor * gradient;  p -= lr * wd * p;  m += (1 - b1) * (g - m);  v = b2 * v + (1 - b2) * g^2
 //   p -= (lr / (1 - b1^t)) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
-// Where state[15] is set nothing is changed. Part `first + c` of `parts` becomes (sum of (new p - old p)^2, sum of p^2) of chunk c.
+// Where state[15] is set nothing is changed. Part `first + c` of `parts` becomes (sum of (new p - old p)^2, sum of p^2)
+// of chunk c.
 //#if EMA
 // The average follows: average += (1 - decay) * (p - average).
 //#endif
-// Bindings: 1 gradient, 2 state (src/optim/adamw.ts), 3 parts, 4 p, 5 m, 6 v, 7 average (where EMA). All are vectors of four.
+// Bindings: 1 gradient, 2 state (src/optim/adamw.ts), 3 parts, 4 p, 5 m, 6 v, 7 average (where EMA). All are vectors of
+// four.
 // Chunk: 1024 vectors. Grid: one workgroup of 64 a chunk, folded into y with p.fold a row.
 
 struct Params { vectors : u32, chunks : u32, first : u32, fold : u32 }

@@ -1,7 +1,9 @@
-// Second pass: norm = sqrt(sum of all parts), factor = min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_ does,
-// 1 where max_norm is 0. `state` receives all that the update kernel reads: the 16 scalars (src/optim/adamw.ts) with
-// norm, factor and flag in the last three words. A norm that overflows sets the flag as well: no factor can mend it.
-// Bindings: 1 sums, 2 flag, 3 scalars, 4 state. Grid: one workgroup of 256; lanes stride, a tree adds them in fixed order.
+// Second pass: norm = sqrt(sum of all parts), factor = min(1, max_norm / (norm + 1e-6)) as torch's clip_grad_norm_
+// does, 1 where max_norm is 0. `state` receives all that the update kernel reads: the 16 scalars (src/optim/adamw.ts)
+// with norm, factor and flag in the last three words. A norm that overflows sets the flag as well: no factor can mend
+// it.
+// Bindings: 1 sums, 2 flag, 3 scalars, 4 state. Grid: one workgroup of 256; lanes stride, a tree adds them in fixed
+// order.
 
 struct Params { chunks : u32 }
 @group(0) @binding(0) var<uniform> p : Params;

@@ -1,4 +1,5 @@
-// What a run logs about an update: report = (gradient norm before clipping, flag, norm of the update, norm of the parameters).
+// What a run logs about an update: report = (gradient norm before clipping, flag, norm of the update, norm of the
+// parameters).
 // Bindings: 1 state (src/optim/adamw.ts), 2 parts (two sums of squares a chunk), 3 report. Grid: one workgroup of 256.
 
 struct Params { chunks : u32 }

@@ -1,9 +1,10 @@
 // Counter-based random numbers, Philox4x32-10 (Salmon et al. 2011), with the mapping that src/base/random.ts documents:
 // one block of four words serves elements 4b ... 4b + 3; key and counter come from the buffer `key` = (seed mod 2^32,
-// stream, step, seed >> 32). WORDS gives the 32-bit words themselves, NORMAL standard normal numbers, else uniform in [0, 1).
-// Sine and cosine are polynomials on [-pi/4, pi/4] and the logarithm is Cephes' polynomial: WGSL promises less for its own.
-// Bindings: 1 key, 2 out; operands of the epilogue from 3. A thread makes one block; grid: ceil(size / 256) workgroups of
-// 64, folded into y with p.fold a row. p.first_block shifts the elements. Limit: fewer than 2^32 values.
+// stream, step, seed >> 32). WORDS gives the 32-bit words themselves, NORMAL standard normal numbers, else uniform in
+// [0, 1). Sine and cosine are polynomials on [-pi/4, pi/4] and the logarithm is Cephes' polynomial: WGSL promises less
+// for its own.
+// Bindings: 1 key, 2 out; operands of the epilogue from 3. A thread makes one block; grid: ceil(size / 256) workgroups
+// of 64, folded into y with p.fold a row. p.first_block shifts the elements. Limit: fewer than 2^32 values.
 
 struct Params { size : u32, first_block : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;

@@ -1,6 +1,7 @@
-// Sparse linear resampling of the middle of [outer, length, inner] with a table of rows (start, taps, weights):
-// out[o, j, i] = sum_t weight_j[t] * x[o, start_j + t, i]. Row j of the table is `stride` words: the first input index, the
-// number of taps, then the weights as bits of f32. A transposed table (src/ops/resample.ts) makes this its own gradient.
+// Sparse linear resampling of the middle of [outer, length, inner] with a table of rows (start, taps, weights): out[o,
+// j, i] = sum_t weight_j[t] * x[o, start_j + t, i]. Row j of the table is `stride` words: the first input index, the
+// number of taps, then the weights as bits of f32. A transposed table (src/ops/resample.ts) makes this its own
+// gradient.
 // Bindings: 1 x, 2 table, 3 out; operands of the epilogue from 4. A thread makes one value; grid: ceil(outer * count *
 // inner / 64) workgroups of 64, folded into y with p.fold a row. Limit: fewer than 2^32 values.
 

@@ -1,8 +1,8 @@
-// First pass over a gradient segment: part `first + g` of `sums` becomes the sum of squares of chunk g, and the same part
-// of `flags` is 1 where the chunk holds a NaN or an infinity. Finiteness is read from the bits: shading compilers may
-// assume that floats are finite. Lanes stride through the chunk and a tree adds them, always in the same order.
-// Bindings: 1 x (bits of f32, four a vector), 2 sums, 3 flags. Chunk: 1024 vectors. Grid: one workgroup of 64 a chunk, folded
-// into y with p.fold a row.
+// First pass over a gradient segment: part `first + g` of `sums` becomes the sum of squares of chunk g, and the same
+// part of `flags` is 1 where the chunk holds a NaN or an infinity. Finiteness is read from the bits: shading compilers
+// may assume that floats are finite. Lanes stride through the chunk and a tree adds them, always in the same order.
+// Bindings: 1 x (bits of f32, four a vector), 2 sums, 3 flags. Chunk: 1024 vectors. Grid: one workgroup of 64 a chunk,
+// folded into y with p.fold a row.
 
 struct Params { vectors : u32, chunks : u32, first : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;

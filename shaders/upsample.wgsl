@@ -4,8 +4,8 @@
 //#else
 // out[n, y, x] = a[n, y / 2, x / 2]; p.width is the width of out, heights are even so that planes need no count.
 //#endif
-// Bindings: 1 a, 2 out; operands of the epilogue from 3. A thread makes one value; grid: ceil(size / 64) workgroups of 64,
-// folded into y with p.fold a row. Limit: fewer than 2^32 values.
+// Bindings: 1 a, 2 out; operands of the epilogue from 3. A thread makes one value; grid: ceil(size / 64) workgroups of
+// 64, folded into y with p.fold a row. Limit: fewer than 2^32 values.
 
 struct Params { size : u32, width : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;

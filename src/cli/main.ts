@@ -179,7 +179,7 @@ class Frame {
       new LongtailError("E-RUN-001", {
         what: "interrupted",
         why: "Ctrl-C or a request to terminate",
-        fix: "the same command with the same run.name continues the run",
+        fix: this.folder ? `continue it with --run.resume=${this.folder.paths.folder}` : "run the same command again",
       }),
     );
   }

@@ -5,7 +5,7 @@ import pc from "picocolors";
 import type { RunEvent } from "../base/events.ts";
 import { bytes } from "../evaluation/format.ts";
 import { clock, endText, metricTexts, PhaseProgress } from "./progress_state.ts";
-import { displayWidth, fit, type Terminal } from "./terminal.ts";
+import { cutTo, displayWidth, type Terminal } from "./terminal.ts";
 
 export interface ProgressOptions {
   /** Warnings and errors alone. */
@@ -60,23 +60,28 @@ export class Progress {
   readonly sink = (event: RunEvent): void => {
     switch (event.kind) {
       case "phase":
-        return this.onPhase(event);
+        this.onPhase(event);
+        break;
       case "metric":
         this.metrics = event.values;
-        return this.refresh();
+        this.refresh();
+        break;
       case "checkpoint":
-        return this.note(`saved ${event.path} (${bytes(event.bytes)})`);
+        this.note(`saved ${event.path} (${bytes(event.bytes)})`);
+        break;
       case "message":
-        return this.note(event.text);
+        this.note(event.text);
+        break;
       case "warning":
-        return this.above(`${this.colors.yellow("warning")} ${event.code} ${event.text}`, "out");
-      case "error":
-        return this.above(
-          this.colors.red(event.text.startsWith(event.code) ? event.text : `${event.code} ${event.text}`),
-          "err",
-        );
+        this.above(`${this.colors.yellow("warning")} ${event.code} ${event.text}`);
+        break;
+      case "error": {
+        const text = event.text.startsWith(event.code) ? event.text : `${event.code} ${event.text}`;
+        this.above(this.colors.red(text), "err");
+        break;
+      }
       case "sample":
-        return;
+        break;
     }
   };
 
@@ -200,7 +205,7 @@ export function progressLine(
   ].filter(Boolean);
   const gap = "  ";
   let used = displayWidth(required.join(gap));
-  if (used > width) return fit(required.join(gap), width);
+  if (used > width) return cutTo(required.join(gap), width);
   const kept: string[] = [];
   for (const part of optional) {
     const next = gap.length + displayWidth(part);

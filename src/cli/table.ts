@@ -1,6 +1,6 @@
 // Tables at the end of a run: aligned columns, numbers to the right, intervals in brackets.
 
-import { displayWidth, fit } from "./terminal.ts";
+import { cutTo, displayWidth } from "./terminal.ts";
 
 export interface Column {
   title: string;
@@ -26,15 +26,12 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
   const line = (cells: readonly string[]) =>
     columns
       .map((column, i) => {
-        const cell = fit(cells[i] ?? "", widths[i]!);
+        const cell = cutTo(cells[i] ?? "", widths[i]!);
         const pad = " ".repeat(Math.max(0, widths[i]! - displayWidth(cell)));
         return column.align === "right" ? pad + cell : cell + pad;
       })
       .join("  ")
       .trimEnd();
-  return (
-    [line(columns.map(({ title }) => title)), widths.map((one) => "─".repeat(one)).join("  "), ...rows.map(line)].join(
-      "\n",
-    ) + "\n"
-  );
+  const rule = widths.map((one) => "─".repeat(one)).join("  ");
+  return `${[line(columns.map(({ title }) => title)), rule, ...rows.map(line)].join("\n")}\n`;
 }

@@ -15,7 +15,6 @@ export interface Terminal {
 }
 
 /** Text without its colour codes. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: colour codes begin with the escape character
 export const plainText = (text: string): string => text.replace(/\u001b\[[0-9;]*m/g, "");
 
 /** Columns that a text takes: wide East Asian characters and pictures take two, marks that combine none. */
@@ -34,7 +33,7 @@ export function displayWidth(text: string): number {
 }
 
 /** Cuts a plain text to `width` columns, with an ellipsis where something is missing. */
-export function fit(text: string, width: number): string {
+export function cutTo(text: string, width: number): string {
   if (displayWidth(text) <= width) return text;
   if (width < 1) return "";
   let kept = "";

@@ -41,7 +41,7 @@ export function compact(value: number | null | undefined, digits = 3): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1000) return grouped(Math.round(value));
-  const text = size < 1e-4 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  const text = size < 1e-4 ? value.toExponential(digits - 1).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(digits)));
   return text.replace(/-/g, MINUS);
 }
 

@@ -91,7 +91,7 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:10px;paddi
 .pair-grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:0 18px;align-items:start}
 footer{margin-top:48px;padding-top:18px;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
 @media(max-width:820px){.hero{grid-template-columns:minmax(0,1fr);padding:20px}.forest-row{grid-template-columns:minmax(0,1fr) auto;gap:2px 12px}.forest-row .interval{grid-row:2;grid-column:1/-1}}
-@media(max-width:480px){.cards{grid-template-columns:minmax(0,1fr)}th,td{padding:7px 12px}caption{padding:12px 12px 8px}.explain{display:none}}
+@media(max-width:480px){.cards{grid-template-columns:minmax(0,1fr)}table{font-size:.8125rem}th,td{padding:7px 6px}th:first-child{padding-left:12px}caption{padding:12px 12px 8px;max-width:calc(100vw - 36px)}.explain{display:none}.numbers-table thead th:first-child{width:auto}}
 @media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--faint:#eee;--better:#1f5fa8;--better-ground:#fff;--worse:#a84c05;--worse-ground:#fff;--third:#3d6a2a;color-scheme:light}
 body{font-size:10pt}.page{max-width:none;padding:0}nav,.skip{display:none}.cards{grid-template-columns:repeat(4,1fr)}.scroll{overflow:visible}section{break-inside:auto}h2,h3,h4{break-after:avoid}
 details::details-content{content-visibility:visible;height:auto}pre{white-space:pre-wrap}}

@@ -53,14 +53,13 @@ export function groupTable(summary: EvaluationSummary): string {
           `<span class="measure">${label}</span> <span class="explain">${escapeHtml(explanation)}</span>`,
           score(change.before),
           score(change.after),
-          signed(change.change),
-          intervalCell(change),
+          changeCell(change),
           wordOf(change, good),
         ],
       ];
     });
     const caption = `${capitalised(GROUP_LABELS[group])} (n = ${grouped(items)}): ${GROUP_ROLES[group]}`;
-    return table(caption, ["Measure", "Before", "After", "Change", "95 % interval", "Verdict"], rows, "numeric numbers-table groups", [5]);
+    return table(caption, ["Measure", "Before", "After", "Change, 95 % interval", "Verdict"], rows, "numeric numbers-table groups", [4]);
   });
   return tables.join("");
 }
@@ -75,13 +74,12 @@ export function sliceTable(caption: string, name: string, slices: readonly Slice
     grouped(s.items),
     score(s.judge.before),
     score(s.judge.after),
-    signed(s.judge.change),
-    intervalCell(s.judge),
+    changeCell(s.judge),
     intervalBar(s.judge, range),
     ...(withTop1 ? [s.top1 ? `${score(s.top1.before, 2)} → ${score(s.top1.after, 2)}` : "–"] : []),
   ]);
-  const head = [name, "Items", "Judge before", "After", "Change", "95 % interval", "Around zero"];
-  return table(caption, withTop1 ? [...head, "Top-1"] : head, rows, "numeric numbers-table slices", [6]);
+  const head = [name, "Items", "Judge before", "After", "Change, 95 % interval", "Around zero"];
+  return table(caption, withTop1 ? [...head, "Top-1"] : head, rows, "numeric numbers-table slices", [5]);
 }
 
 /** Forest of the groups' primary measure, for the top of the page. */
@@ -157,8 +155,9 @@ function memoryBar(part: number, whole: number): string {
   return `<span class="share"><i style="width:${percent}%"></i></span><small>${percent.toFixed(0)} %</small>`;
 }
 
-function intervalCell(change: Pick<Change, "low" | "high">): string {
-  return interval(change.low, change.high) || `<span class="quiet">too few</span>`;
+function changeCell(change: Change): string {
+  const range = interval(change.low, change.high) || `<span class="quiet">no interval</span>`;
+  return `${signed(change.change)} ${range}`;
 }
 
 function wordOf(change: Change, good: 1 | -1 | 0): string {

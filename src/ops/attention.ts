@@ -58,7 +58,7 @@ const TILE_BYTES = 8192;
 export function attentionVariant(kernel: AttentionKernel, headSize: number, software: boolean): AttentionVariant {
   if (software) {
     const parts = splitHead(headSize, 128);
-    return { rows: 16, parts, keys: 4, tile: 0 };
+    return { rows: 8, parts, keys: 4, tile: 0 };
   }
   const parts = splitHead(headSize, kernel === "forward" ? 64 : 32);
   const keys = 4;

@@ -2,7 +2,7 @@
 // and dB = Aᵀ dC, so NN, NT and TN are all that is ever needed. A weight gradient that nothing else reads is added into
 // its gradient buffer by the kernel itself.
 
-import type { Node, Operation, Tensor } from "../tensor/graph.ts";
+import type { Operation, Tensor } from "../tensor/graph.ts";
 import { apply1 } from "../tensor/graph.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
@@ -17,7 +17,7 @@ export interface MatmulTransposes {
 }
 
 /** Product of [batch, ., .] with [batch or 1, ., .]; the public functions below bring their arguments to this form. */
-export const matmulOperation: Operation = {
+const matmulOperation: Operation = {
   name: "matmul",
   takesEpilogue: true,
   infer([a, b], attributes) {
@@ -78,6 +78,10 @@ export const matmulOperation: Operation = {
     }
     return [da, db];
   },
+  addInto(node, target) {
+    if (node.attributes["epilogue"] !== undefined || target.dtype !== "f32") return null;
+    return { ...node, operation: accumulatingMatmul, attributes: { ...node.attributes, accumulateInto: target } };
+  },
 };
 
 /** Key under which a tuner remembers a shape. */
@@ -118,13 +122,6 @@ export function matmul(a: Tensor, b: Tensor, transposes: MatmulTransposes = {}):
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const y = matmul(x, weight, { transposeB: true });
   return bias ? add(y, bias) : y;
-}
-
-/** Turns a product that only feeds an addition into a gradient buffer into one that adds there itself (see fuse.ts). */
-export function accumulatingProduct(node: Node, target: Variable): Node | null {
-  if (node.operation !== matmulOperation || node.attributes["epilogue"] !== undefined) return null;
-  if (target.dtype !== "f32") return null;
-  return { ...node, operation: accumulatingMatmul, outputs: node.outputs, attributes: { ...node.attributes, accumulateInto: target } };
 }
 
 const accumulatingMatmul: Operation = { ...matmulOperation, name: "matmul_accumulate", sideEffect: true, takesEpilogue: false };

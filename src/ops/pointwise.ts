@@ -42,8 +42,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   cast: (dy, [x]) => [cast(dy, x!.dtype)],
 };
 
-export const pointwiseOperation: Operation = {
+const pointwiseOperation: Operation = {
   name: "pointwise",
+  role: "pointwise",
   infer(inputs, attributes) {
     let shape: Shape = inputs[0]!.shape;
     for (const input of inputs.slice(1)) shape = broadcastShapes(shape, input.shape);
@@ -157,8 +158,9 @@ export function expand(a: Tensor, shape: Shape): Tensor {
   return step("add", full(a.graph, shape, 0), a);
 }
 
-export const accumulateOperation: Operation = {
+const accumulateOperation: Operation = {
   name: "accumulate",
+  role: "accumulate",
   sideEffect: true,
   infer: () => [],
   lower(lowering, node) {

@@ -1,6 +1,6 @@
-// Random tensors made on the device from counters, so that nothing has to be uploaded or carried along: the numbers depend
-// on seed, stream, step and element alone. The words equal those of src/base/random.ts bit for bit; normal numbers agree
-// to 1e-6. Seed, stream and step are data: one plan draws anew at each step.
+// Random tensors made on the device from counters, so that nothing has to be uploaded or carried along: the numbers
+// depend on seed, stream, step and element alone. The words equal those of src/base/random.ts bit for bit; normal
+// numbers agree to 1e-6. Seed, stream and step are data: one plan draws anew at each step.
 
 import randomSource from "../../shaders/random.wgsl" with { type: "text" };
 import type { RandomStream } from "../base/random.ts";
@@ -48,7 +48,11 @@ function make(kind: Kind): Operation {
   };
 }
 
-const OPERATIONS: Readonly<Record<Kind, Operation>> = { words: make("words"), uniform: make("uniform"), normal: make("normal") };
+const OPERATIONS: Readonly<Record<Kind, Operation>> = {
+  words: make("words"),
+  uniform: make("uniform"),
+  normal: make("normal"),
+};
 
 /**
  * 32-bit words, u32.

@@ -1,6 +1,7 @@
 // Resizing pictures as two sparse matrices, one a dimension: each output value is a short weighted run of neighbouring
 // inputs. The taps are those of Pillow (`ImagingResample`) and of torch's antialiased interpolation, so that a reward
-// model sees the picture that it was trained on; the gradient is the transposed matrix, which is sparse in the same way.
+// model sees the picture that it was trained on; the gradient is the transposed matrix, which is sparse in the same
+// way.
 
 import resampleSource from "../../shaders/resample.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
@@ -48,9 +49,9 @@ function cubic(x: number, a: number): number {
 }
 
 /**
- * The matrix that resizes a line of `from` pixels to `to` (align_corners=false). Antialiased: bicubic with a = -0.5, the
- * support stretched by the scale when it shrinks, taps cut at the border and normalised. Without: bicubic with a = -0.75,
- * two or four taps, those beyond the border laid on the border pixel.
+ * The matrix that resizes a line of `from` pixels to `to` (align_corners=false). Antialiased: bicubic with a = -0.5,
+ * the support stretched by the scale when it shrinks, taps cut at the border and normalised. Without: bicubic with a =
+ * -0.75, two or four taps, those beyond the border laid on the border pixel.
  */
 export function resizeRows(from: number, to: number, { filter, antialias }: FilterOptions): SparseRows {
   return antialias ? antialiasedRows(from, to, filter) : plainRows(from, to, filter);
@@ -121,9 +122,11 @@ export function transposeRows(rows: SparseRows): SparseRows {
   for (let c = 0; c < rows.columns; c++) {
     const start = last[c]! < 0 ? 0 : first[c]!;
     out.starts.push(start);
-    out.weights.push(Float64Array.from({ length: last[c]! < 0 ? 0 : last[c]! - start + 1 }, (_, k) => {
-      return rows.weights[start + k]![c - rows.starts[start + k]!] ?? 0;
-    }));
+    out.weights.push(
+      Float64Array.from({ length: last[c]! < 0 ? 0 : last[c]! - start + 1 }, (_, k) => {
+        return rows.weights[start + k]![c - rows.starts[start + k]!] ?? 0;
+      }),
+    );
   }
   return out;
 }
@@ -147,7 +150,8 @@ const resampleOperation: Operation = {
   infer([x, table], attributes) {
     const axis = attributes["axis"] as number;
     if (x!.shape.length < 2 || axis < x!.shape.length - 2) throw new Error("resample works on the last two dimensions");
-    if (x!.shape[axis] !== attributes["columns"]) throw new Error(`a table for ${attributes["columns"]} given ${x!.shape[axis]}`);
+    if (x!.shape[axis] !== attributes["columns"])
+      throw new Error(`a table for ${attributes["columns"]} given ${x!.shape[axis]}`);
     return [{ shape: x!.shape.map((d, i) => (i === axis ? table!.shape[0]! : d)), dtype: "f32" }];
   },
   lower(lowering, node) {
@@ -224,7 +228,7 @@ function roundHalfToEven(value: number): number {
  * floor(size * long / short), and the middle square is kept.
  */
 export function shortSideThenCrop(h: number, w: number, size: number): { height: number; width: number; crop: Crop } {
-  const long = Math.floor(size * Math.max(h, w) / Math.min(h, w));
+  const long = Math.floor((size * Math.max(h, w)) / Math.min(h, w));
   const [height, width] = h <= w ? [size, long] : [long, size];
   const top = roundHalfToEven((height - size) / 2);
   const left = roundHalfToEven((width - size) / 2);

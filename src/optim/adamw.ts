@@ -1,6 +1,6 @@
-// AdamW with gradient clipping on flat pools (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019; results
-// as torch.optim.AdamW and torch.nn.utils.clip_grad_norm_). The whole update stays on the device: the gradient norm, the
-// clip factor and the finite flag are never waited for, and a step with the flag set changes nothing.
+// AdamW with gradient clipping on flat pools (Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019;
+// results as torch.optim.AdamW and torch.nn.utils.clip_grad_norm_). The whole update stays on the device: the gradient
+// norm, the clip factor and the finite flag are never waited for, and a step with the flag set changes nothing.
 
 import adamwSource from "../../shaders/adamw.wgsl" with { type: "text" };
 import clipScaleSource from "../../shaders/clip_scale.wgsl" with { type: "text" };
@@ -32,8 +32,8 @@ export interface AdamWSettings {
 export const ADAMW_SCALARS = 16;
 
 /**
- * Contents of `scalars` for step `t`, counted from 1: all that changes from step to step, worked out in double precision
- * (1 - 0.999 in float32 would be off by 5e-5).
+ * Contents of `scalars` for step `t`, counted from 1: all that changes from step to step, worked out in double
+ * precision (1 - 0.999 in float32 would be off by 5e-5).
  */
 export function adamwScalars(settings: AdamWSettings, t: number): Float32Array {
   const { rate, beta1, beta2, epsilon, weightDecay, maxNorm, averageDecay } = settings;
@@ -64,8 +64,8 @@ export interface AdamWPlan {
   /** f32 [ADAMW_SCALARS], written before each run with `adamwScalars`. */
   scalars: Variable;
   /**
-   * f32 [4] in the order of ADAMW_REPORT: gradient norm before clipping, 1 where the step was refused because a gradient,
-   * a loss or the norm was not finite, norm of the update, norm of the parameters after it.
+   * f32 [4] in the order of ADAMW_REPORT: gradient norm before clipping, 1 where the step was refused because a
+   * gradient, a loss or the norm was not finite, norm of the update, norm of the parameters after it.
    */
   report: Variable;
   /** Losses of the step, f32 of any shape: a NaN or an infinity among them refuses the step too. */
@@ -108,7 +108,13 @@ const chunkCount = (ranges: readonly Range[]): number => ranges.reduce((n, r) =>
 const words = (r: Range): number[] => [r.vectors, r.chunks, r.first, r.grid[0]];
 
 /** Norm, clip factor and finite flag over all segments; returns the state that the update reads. */
-function clip(lowering: Lowering, gradients: Pool, ranges: readonly Range[], scalars: Variable, loss: Tensor | undefined): Slot {
+function clip(
+  lowering: Lowering,
+  gradients: Pool,
+  ranges: readonly Range[],
+  scalars: Variable,
+  loss: Tensor | undefined,
+): Slot {
   const chunks = chunkCount(ranges);
   // Four words at least: wgpu checks a binding's size against the kernel before it where both have the same layout, and
   // the sum of squares reads vectors of four.
@@ -181,10 +187,12 @@ function update(lowering: Lowering, plan: AdamWPlan, ranges: readonly Range[], s
 /**
  * Appends one AdamW step on all of `parameters` to the plan. All pools must have their variables already; a step reads
  * gradients and `scalars` and changes parameters, moments, `average` and `report` in place. Gradients stay as they are:
- * the caller clears them. Throws a plain Error where a twin's layout differs or a variable has not the size named above.
+ * the caller clears them. Throws a plain Error where a twin's layout differs or a variable has not the size named
+ * above.
  */
 export function traceAdamW(graph: Graph, plan: AdamWPlan): void {
-  for (const twin of [plan.gradients, plan.first, plan.second, plan.average]) if (twin) checkTwin(plan.parameters, twin);
+  for (const twin of [plan.gradients, plan.first, plan.second, plan.average])
+    if (twin) checkTwin(plan.parameters, twin);
   if (plan.parameters.variables.length === 0) throw new Error(`pool ${plan.parameters.name} has no parameters`);
   if (plan.scalars.size !== ADAMW_SCALARS) throw new Error(`${plan.scalars.name} must hold ${ADAMW_SCALARS} values`);
   if (plan.report.size !== 4) throw new Error(`${plan.report.name} must hold 4 values`);

@@ -1,5 +1,5 @@
-// Learning rates as functions of the step: the schedules that trainers of diffusion models offer. After the warm-up they
-// equal diffusers' `get_scheduler`; during it, the first step has a rate already unless `warmupFromZero` asks for
+// Learning rates as functions of the step: the schedules that trainers of diffusion models offer. After the warm-up
+// they equal diffusers' `get_scheduler`; during it, the first step has a rate already unless `warmupFromZero` asks for
 // diffusers' own count, in which the first step's rate is 0.
 
 export type ScheduleKind = "constant" | "constant_with_warmup" | "linear" | "cosine";

@@ -2,8 +2,6 @@
 // folded into that kernel, and chains of pointwise nodes become one. The switch is for parity tests; results differ at
 // most by the rounding of a store that no longer happens (f16), never for f32.
 
-import { accumulatingProduct } from "../ops/matmul.ts";
-import { accumulateOperation, pointwiseOperation } from "../ops/pointwise.ts";
 import type { PointwiseStep } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import type { Variable } from "./variable.ts";
@@ -38,14 +36,14 @@ export function fuse(graph: Graph, maxBindings: number): void {
   const nodes = graph.nodes;
   for (let i = 0; i < nodes.length; i++) {
     const node = nodes[i]!;
-    if (node.operation === accumulateOperation) {
+    if (node.operation.role === "accumulate") {
       const joined = joinAccumulation(node, consumers);
       if (!joined) continue;
       for (const dead of joined.removed) removed.add(dead);
       nodes[i] = joined.node;
       continue;
     }
-    if (node.operation !== pointwiseOperation) continue;
+    if (node.operation.role !== "pointwise") continue;
     const found = findProducer(node, consumers, maxBindings, i, lastUse);
     if (!found) continue;
     const { producer, steps, operands, views } = found;
@@ -83,7 +81,7 @@ function joinAccumulation(node: Node, consumers: Map<Tensor, number>): { node: N
   }
   const producer = tensor.node;
   if (!producer || consumers.get(tensor) !== 1) return null;
-  const joined = accumulatingProduct(producer, node.attributes["target"] as Variable);
+  const joined = producer.operation.addInto?.(producer, node.attributes["target"] as Variable);
   return joined ? { node: joined, removed: [...removed, producer] } : null;
 }
 
@@ -120,18 +118,18 @@ function findProducer(
     }
     const producer = tensor.node;
     if (!producer || consumers.get(tensor) !== 1 || producer.outputs[0] !== tensor) continue;
-    if (producer.operation !== pointwiseOperation && !producer.operation.takesEpilogue) continue;
+    if (producer.operation.role !== "pointwise" && !producer.operation.takesEpilogue) continue;
     if (tensor.dtype !== out.dtype) continue;
     // Values that the producer makes besides output 0 must not be needed before this place.
     if (producer.outputs.slice(1).some((t) => lastUse(t).first <= at && (consumers.get(t) ?? 0) > 0)) continue;
     const own = (producer.attributes["epilogue"] as PointwiseStep[] | undefined) ?? [];
     // Operand patterns are collapsed against the output's shape; a chain through a view must have plain operands only.
     if (views.length > 0 && own.some((s) => s.operand !== undefined)) continue;
-    if (producer.operation === pointwiseOperation && producer.inputs[0]!.size !== out.size) continue;
+    if (producer.operation.role === "pointwise" && producer.inputs[0]!.size !== out.size) continue;
     const operands = new Map<number, Tensor>();
     for (const step of candidate.steps) if (step.operand !== undefined) operands.set(step.operand, node.inputs[step.operand]!);
     const bound = new Set<Tensor>([...producer.inputs, ...operands.values()].map(root));
-    const clash = producer.operation !== pointwiseOperation &&
+    const clash = producer.operation.role !== "pointwise" &&
       [...operands.values()].some((t) => mainInputs(producer).some((m) => root(m) === root(t)));
     if (clash || bound.size + producer.outputs.length > maxBindings) continue;
     return { producer, steps: candidate.steps, operands, views };

@@ -31,6 +31,10 @@ export interface Operation {
   readonly sideEffect?: boolean;
   /** True where output 0 is the same memory as input 0 under another shape. */
   readonly view?: boolean;
+  /** What fusion may do with it: a chain of pointwise steps, or an addition into a gradient buffer. */
+  readonly role?: "pointwise" | "accumulate";
+  /** The same node adding its result into `target` instead of making a value, or null where it cannot. */
+  addInto?(node: Node, target: Variable): Node | null;
 }
 
 /** A value of the tape: the output of a node, or a leaf that reads a variable. */

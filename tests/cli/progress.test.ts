@@ -4,7 +4,7 @@ import type { RunEvent } from "../../src/base/events.ts";
 import { Progress } from "../../src/cli/progress.ts";
 import { clock, PhaseProgress } from "../../src/cli/progress_state.ts";
 import { renderTable } from "../../src/cli/table.ts";
-import { displayWidth, fit, plainText, wantsColor } from "../../src/cli/terminal.ts";
+import { cutTo, displayWidth, plainText, wantsColor } from "../../src/cli/terminal.ts";
 import { ManualClock, RecordingTerminal } from "./recorder.ts";
 
 const phase = (done: number, total = 40, name = "align", unit = "updates"): Extract<RunEvent, { kind: "phase" }> => ({
@@ -187,7 +187,7 @@ describe("tables and text", () => {
     expect(displayWidth("寿司")).toBe(4);
     expect(displayWidth("\u001b[1mab\u001b[22m")).toBe(2);
     expect(displayWidth("✓━é→−")).toBe(5);
-    expect(fit("寿司寿司", 5)).toBe("寿司…");
+    expect(cutTo("寿司寿司", 5)).toBe("寿司…");
     expect(plainText("\u001b[31mred\u001b[39m")).toBe("red");
   });
 

@@ -314,7 +314,7 @@ export function sparseReports(): Record<string, ReportData> {
       timing: [{ phase: "set-up", seconds: 0 }],
       device: { name: "" },
     },
-    alarm: fakeReport({ gamed: true }),
+    alarm: fakeReport({ updates: 60, gamed: true }),
   };
 }
 

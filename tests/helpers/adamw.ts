@@ -25,7 +25,7 @@ export function adamwStep(state: AdamWState, gradient: ArrayLike<number>, s: Ada
     state.v[i] = s.beta2 * state.v[i]! + (1 - s.beta2) * g * g;
     const first = state.m[i]! / (1 - s.beta1 ** t);
     const second = state.v[i]! / (1 - s.beta2 ** t);
-    const after = before - s.rate * s.weightDecay * before - s.rate * first / (Math.sqrt(second) + s.epsilon);
+    const after = before - s.rate * s.weightDecay * before - (s.rate * first) / (Math.sqrt(second) + s.epsilon);
     const decay = s.averageDecay ?? 0;
     state.average[i] = decay * state.average[i]! + (1 - decay) * after;
     state.p[i] = after;

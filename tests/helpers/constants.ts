@@ -9,7 +9,11 @@ import { type InputSpec, type RunResult, runOps } from "./gpu.ts";
 
 type Body = (tensors: Tensor[], constant: Constant, graph: Graph) => Tensor[];
 
-export async function runWithConstants(inputs: InputSpec[], body: Body, options: Parameters<typeof runOps>[2] = {}): Promise<RunResult> {
+export async function runWithConstants(
+  inputs: InputSpec[],
+  body: Body,
+  options: Parameters<typeof runOps>[2] = {},
+): Promise<RunResult> {
   const pool = new Pool("constants", "data", 2 ** 30);
   const graph = new Graph("constants");
   const tables: InputSpec[] = [];
@@ -24,10 +28,21 @@ export async function runWithConstants(inputs: InputSpec[], body: Body, options:
     tables.push({ shape, values: Array.from(values), dtype: "u32" });
     return graph.read(pool.add(name, shape, "u32"));
   };
-  const leaves = inputs.map((spec, i) => graph.read(pool.add(`in${i}`, spec.shape, spec.dtype ?? "f32"), options.seeds !== undefined));
+  const leaves = inputs.map((spec, i) =>
+    graph.read(pool.add(`in${i}`, spec.shape, spec.dtype ?? "f32"), options.seeds !== undefined),
+  );
   const results = body(leaves, find, graph);
-  if (options.seeds) backward(graph, results.map((t, i) => [t, graph.read(pool.add(`seed${i}`, t.shape, "f32"))]), leaves);
-  return runOps([...inputs, ...tables], (tensors, g) => {
-    return body(tensors.slice(0, inputs.length), (name) => tensors[inputs.length + names.get(name)!]!, g);
-  }, options);
+  if (options.seeds)
+    backward(
+      graph,
+      results.map((t, i) => [t, graph.read(pool.add(`seed${i}`, t.shape, "f32"))]),
+      leaves,
+    );
+  return runOps(
+    [...inputs, ...tables],
+    (tensors, g) => {
+      return body(tensors.slice(0, inputs.length), (name) => tensors[inputs.length + names.get(name)!]!, g);
+    },
+    options,
+  );
 }

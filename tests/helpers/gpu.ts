@@ -3,7 +3,7 @@
 
 import { create, globals } from "webgpu";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
-import { backward } from "../../src/tensor/backward.ts";
+import { backward } from "../../src/ops/backward.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import { Session } from "../../src/tensor/session.ts";
 import type { DType, Shape } from "../../src/tensor/shape.ts";

@@ -1,9 +1,18 @@
-import { join } from "node:path";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Safetensors } from "../../src/formats/safetensors.ts";
 import { add, div, sub } from "../../src/ops/pointwise.ts";
-import { type Filter, packRows, resample, resize, resizeRows, shortSideThenCrop, type SparseRows, transposeRows } from "../../src/ops/resample.ts";
+import {
+  type Filter,
+  packRows,
+  resample,
+  resize,
+  resizeRows,
+  type SparseRows,
+  shortSideThenCrop,
+  transposeRows,
+} from "../../src/ops/resample.ts";
 import { runWithConstants } from "../helpers/constants.ts";
 import { FIXTURES, NodeFiles } from "../helpers/files.ts";
 import { noise, relativeError } from "../helpers/gpu.ts";
@@ -33,7 +42,15 @@ function apply(rows: SparseRows, x: ArrayLike<number>, outer: number, inner: num
 describe("resampling tables", () => {
   it("have rows that add up to one, whichever way the size changes", () => {
     for (const options of FILTERS) {
-      for (const [from, to] of [[1, 1], [1, 7], [7, 1], [512, 224], [28, 28], [37, 224], [1009, 63]] as const) {
+      for (const [from, to] of [
+        [1, 1],
+        [1, 7],
+        [7, 1],
+        [512, 224],
+        [28, 28],
+        [37, 224],
+        [1009, 63],
+      ] as const) {
         const rows = resizeRows(from, to, options);
         expect(rows.starts.length).toBe(to);
         rows.weights.forEach((w, i) => {
@@ -54,6 +71,23 @@ describe("resampling tables", () => {
     }
   });
 
+  it("are transposed so that both sides of <Ax, y> = <x, Aᵀy> are the same number", () => {
+    const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, v, i) => sum + v * b[i]!, 0);
+    for (const options of FILTERS) {
+      for (const [from, to] of [
+        [45, 28],
+        [28, 45],
+        [1, 9],
+        [64, 1],
+        [97, 13],
+      ] as const) {
+        const rows = resizeRows(from, to, options);
+        const [x, y] = [noise(from, 1), noise(to, 2)];
+        expect(dot(apply(rows, x, 1, 1), y)).toBeCloseTo(dot(x, apply(transposeRows(rows), y, 1, 1)), 12);
+      }
+    }
+  });
+
   it("are an identity where the size stays", () => {
     for (const options of FILTERS) {
       const x = noise(29, 1);
@@ -71,8 +105,16 @@ describe("resampling tables", () => {
 
 describe("the geometry of short side and centre crop", () => {
   it("rounds down the long side and rounds half offsets to even", () => {
-    expect(shortSideThenCrop(64, 64, 28)).toEqual({ height: 28, width: 28, crop: { top: 0, left: 0, height: 28, width: 28 } });
-    expect(shortSideThenCrop(15, 37, 28)).toEqual({ height: 28, width: 69, crop: { top: 0, left: 20, height: 28, width: 28 } });
+    expect(shortSideThenCrop(64, 64, 28)).toEqual({
+      height: 28,
+      width: 28,
+      crop: { top: 0, left: 0, height: 28, width: 28 },
+    });
+    expect(shortSideThenCrop(15, 37, 28)).toEqual({
+      height: 28,
+      width: 69,
+      crop: { top: 0, left: 20, height: 28, width: 28 },
+    });
     expect(shortSideThenCrop(80, 45, 28)).toMatchObject({ height: 49, width: 28, crop: { top: 10, left: 0 } });
     // (29 - 28) / 2 = 0.5 goes to 0, (31 - 28) / 2 = 1.5 to 2.
     expect(shortSideThenCrop(29, 28, 28)).toMatchObject({ height: 29, crop: { top: 0 } });
@@ -89,7 +131,11 @@ describe("resampling on the device", () => {
         const shape = axis === -1 ? [2, 1, 3, n] : [2, 1, n, 3];
         const x = noise(6 * n, n);
         const dy = noise(6 * rows.starts.length, n + 1);
-        const { outputs, gradients } = await runWithConstants([{ shape, values: x }], ([t], constant) => [resample(t!, rows, axis, "table", constant)], { seeds: [dy], repeat: true });
+        const { outputs, gradients } = await runWithConstants(
+          [{ shape, values: x }],
+          ([t], constant) => [resample(t!, rows, axis, "table", constant)],
+          { seeds: [dy], repeat: true },
+        );
         expect(relativeError(outputs[0]!, apply(rows, x, outer!, inner!))).toBeLessThan(1e-6);
         expect(relativeError(gradients[0]!, apply(transposeRows(rows), dy, outer!, inner!))).toBeLessThan(1e-6);
       }
@@ -99,8 +145,13 @@ describe("resampling on the device", () => {
   it("runs pointwise steps before its store and reads f16", async () => {
     const x = noise(2 * 3 * 8 * 6, 1);
     const rows = resizeRows(6, 4, FILTERS[0]!);
-    const inputs = [{ shape: [2, 3, 8, 6], values: x, dtype: "f16" as const }, { shape: [1, 3, 1, 1], values: [0.5, 0.25, -1] }];
-    const { outputs, calls } = await runWithConstants(inputs, ([t, b], constant) => [add(resample(t!, rows, -1, "table", constant), b!)]);
+    const inputs = [
+      { shape: [2, 3, 8, 6], values: x, dtype: "f16" as const },
+      { shape: [1, 3, 1, 1], values: [0.5, 0.25, -1] },
+    ];
+    const { outputs, calls } = await runWithConstants(inputs, ([t, b], constant) => [
+      add(resample(t!, rows, -1, "table", constant), b!),
+    ]);
     expect(calls).toEqual(["resample rows"]);
     const expected = apply(rows, x, 48, 1).map((v, i) => v + [0.5, 0.25, -1][Math.floor(i / 32) % 3]!);
     expect(relativeError(outputs[0]!, expected)).toBeLessThan(5e-4);
@@ -109,15 +160,19 @@ describe("resampling on the device", () => {
   it("folds grids beyond 65535 workgroups", async () => {
     const wide = 65536 * 16 + 3;
     const two = resizeRows(2, 4, FILTERS[2]!);
-    const { outputs } = await runWithConstants([{ shape: [2, wide], values: noise(2 * wide, 1) }], ([t], constant) => [resample(t!, two, -2, "two", constant)]);
+    const { outputs } = await runWithConstants([{ shape: [2, wide], values: noise(2 * wide, 1) }], ([t], constant) => [
+      resample(t!, two, -2, "two", constant),
+    ]);
     expect(relativeError(outputs[0]!, apply(two, noise(2 * wide, 1), 1, wide))).toBeLessThan(1e-6);
   });
 
   it("refuses a crop outside the resized picture", async () => {
     const crop = { top: 3, left: 0, height: 6, width: 8 };
-    await expect(runWithConstants([{ shape: [1, 1, 16, 16], values: noise(256) }], ([t], constant) => {
-      return [resize(t!, 8, 8, { ...FILTERS[0]!, crop, constant })];
-    })).rejects.toThrow("outside");
+    await expect(
+      runWithConstants([{ shape: [1, 1, 16, 16], values: noise(256) }], ([t], constant) => {
+        return [resize(t!, 8, 8, { ...FILTERS[0]!, crop, constant })];
+      }),
+    ).rejects.toThrow("outside");
   });
 });
 
@@ -135,14 +190,26 @@ describe("parity with torchvision", () => {
       const picture = await file.readF32(`${key}.picture`);
       const shape = file.info(`${key}.picture`).shape;
       const geometry = shortSideThenCrop(h, w, config.size);
-      const inputs = [{ shape, values: picture }, { shape: [1, 3, 1, 1], values: config.mean }, { shape: [1, 3, 1, 1], values: config.std }];
-      const { outputs, gradients } = await runWithConstants(inputs, ([x, mean, std], constant) => {
-        const options = { filter: config.interpolation, antialias: config.antialias, crop: geometry.crop, constant };
-        return [div(sub(resize(x!, geometry.height, geometry.width, options), mean!), std!)];
-      }, { seeds: [await file.readF32(`${key}.weight`)], repeat: true });
+      const inputs = [
+        { shape, values: picture },
+        { shape: [1, 3, 1, 1], values: config.mean },
+        { shape: [1, 3, 1, 1], values: config.std },
+      ];
+      const { outputs, gradients } = await runWithConstants(
+        inputs,
+        ([x, mean, std], constant) => {
+          const options = { filter: config.interpolation, antialias: config.antialias, crop: geometry.crop, constant };
+          return [div(sub(resize(x!, geometry.height, geometry.width, options), mean!), std!)];
+        },
+        { seeds: [await file.readF32(`${key}.weight`)], repeat: true },
+      );
       const own = config._oracle.f32_vs_f64[key];
-      expect(relativeError(outputs[0]!, await file.readF32(`${key}.output`)), key).toBeLessThan(Math.max(2e-5, 10 * own.output.relative_l2));
-      expect(relativeError(gradients[0]!, await file.readF32(`${key}.grad.picture`)), key).toBeLessThan(Math.max(2e-5, 10 * own.grad.relative_l2));
+      expect(relativeError(outputs[0]!, await file.readF32(`${key}.output`)), key).toBeLessThan(
+        Math.max(2e-5, 10 * own.output.relative_l2),
+      );
+      expect(relativeError(gradients[0]!, await file.readF32(`${key}.grad.picture`)), key).toBeLessThan(
+        Math.max(2e-5, 10 * own.grad.relative_l2),
+      );
     }
     await file.close();
   });
@@ -157,7 +224,13 @@ describe("parity with torchvision", () => {
       const source = await file.readF32(`${match[1]}.source`);
       const planes = Float32Array.from(source, (_, i) => source[(i % (h * w)) * 3 + Math.floor(i / (h * w))]! / 255);
       const { outputs } = await runWithConstants([{ shape: [1, 3, h, w], values: planes }], ([x], constant) => {
-        return [resize(x!, Number(match[4]), Number(match[5]), { filter: match[3] as Filter, antialias: match[2] === "tv", constant })];
+        return [
+          resize(x!, Number(match[4]), Number(match[5]), {
+            filter: match[3] as Filter,
+            antialias: match[2] === "tv",
+            constant,
+          }),
+        ];
       });
       expect(relativeError(outputs[0]!, await file.readF32(name)), name).toBeLessThan(2e-5);
       seen++;

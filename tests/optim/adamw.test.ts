@@ -2,13 +2,13 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Safetensors } from "../../src/formats/safetensors.ts";
-import { ADAMW_SCALARS, adamwScalars, type AdamWSettings, traceAdamW } from "../../src/optim/adamw.ts";
+import { ADAMW_SCALARS, type AdamWSettings, adamwScalars, traceAdamW } from "../../src/optim/adamw.ts";
 import { poolSegments } from "../../src/optim/segments.ts";
 import { type Plan, Session } from "../../src/tensor/session.ts";
 import { elements, type Shape } from "../../src/tensor/shape.ts";
-import { targetOf } from "../../src/tensor/target.ts";
+import { portableTarget, targetOf } from "../../src/tensor/target.ts";
 import { Pool, type Variable } from "../../src/tensor/variable.ts";
-import { adamwStep, type AdamWState } from "../helpers/adamw.ts";
+import { type AdamWState, adamwStep } from "../helpers/adamw.ts";
 import { FIXTURES, NodeFiles } from "../helpers/files.ts";
 import { noise, relativeError, testGpu } from "../helpers/gpu.ts";
 
@@ -44,14 +44,27 @@ class Bench {
     const { scalars, report } = this;
     this.plan = session.plan("optimizer", (graph) => {
       const loss = options.loss ? graph.read(this.loss) : undefined;
-      traceAdamW(graph, { parameters, gradients, first, second, average: options.average ? average : undefined, scalars, report, loss });
+      traceAdamW(graph, {
+        parameters,
+        gradients,
+        first,
+        second,
+        average: options.average ? average : undefined,
+        scalars,
+        report,
+        loss,
+      });
     });
   }
 
   static async open(shapes: readonly Shape[], options: Options = {}): Promise<Bench> {
     const gpu = await testGpu();
     const target = targetOf(gpu);
-    const bench = new Bench(new Session({ ...target, maxWorkgroups: options.maxWorkgroups ?? target.maxWorkgroups }), shapes, options);
+    const bench = new Bench(
+      new Session({ ...target, maxWorkgroups: options.maxWorkgroups ?? target.maxWorkgroups }),
+      shapes,
+      options,
+    );
     await bench.session.open(gpu);
     return bench;
   }
@@ -60,7 +73,10 @@ class Bench {
   write(k: number, values: ArrayLike<number>): void {
     let at = 0;
     for (const v of this.pools[k]!.variables) {
-      this.session.write(v, Float32Array.from({ length: v.size }, (_, i) => values[at + i]!));
+      this.session.write(
+        v,
+        Float32Array.from({ length: v.size }, (_, i) => values[at + i]!),
+      );
       at += v.size;
     }
   }
@@ -75,12 +91,16 @@ class Bench {
   async bits(): Promise<number[]> {
     const out: number[] = [];
     for (const k of [0, 2, 3, 4]) {
-      for (const v of poolSegments(this.pools[k]!)) for (const w of new Uint32Array(await this.session.readBits(v))) out.push(w);
+      for (const v of poolSegments(this.pools[k]!))
+        for (const w of new Uint32Array(await this.session.readBits(v))) out.push(w);
     }
     return out;
   }
 
-  async step(settings: AdamWSettings, t: number): Promise<{ norm: number; flag: number; update: number; parameters: number }> {
+  async step(
+    settings: AdamWSettings,
+    t: number,
+  ): Promise<{ norm: number; flag: number; update: number; parameters: number }> {
     this.session.write(this.scalars, adamwScalars(settings, t));
     this.session.write(this.report, new Float32Array(4).fill(Number.NaN));
     this.session.poison();
@@ -88,7 +108,12 @@ class Bench {
     await this.session.finish();
     const broken = await this.session.brokenCanary(this.plan);
     if (broken) throw new Error(`bytes behind ${broken} were overwritten`);
-    const [norm, flag, update, parameters] = await this.session.read(this.report) as unknown as [number, number, number, number];
+    const [norm, flag, update, parameters] = (await this.session.read(this.report)) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
     return { norm, flag, update, parameters };
   }
 }
@@ -98,7 +123,12 @@ function start(count: number, seed: number): AdamWState {
   return { p, m: new Float64Array(count), v: new Float64Array(count), average: p.slice() };
 }
 
-async function compare(shapes: readonly Shape[], options: Options, settings: AdamWSettings, steps: number): Promise<number[]> {
+async function compare(
+  shapes: readonly Shape[],
+  options: Options,
+  settings: AdamWSettings,
+  steps: number,
+): Promise<number[]> {
   const count = shapes.reduce((n, s) => n + elements(s), 0);
   const bench = await Bench.open(shapes, { average: true, ...options });
   try {
@@ -112,7 +142,9 @@ async function compare(shapes: readonly Shape[], options: Options, settings: Ada
       const expected = adamwStep(state, g, settings, t);
       expect(report.flag).toBe(0);
       for (const name of ["norm", "update", "parameters"] as const) {
-        expect(Math.abs(report[name] / expected[name] - 1), `${name} of ${count} values at step ${t}`).toBeLessThan(2e-6);
+        expect(Math.abs(report[name] / expected[name] - 1), `${name} of ${count} values at step ${t}`).toBeLessThan(
+          2e-6,
+        );
       }
     }
     expect(relativeError(await bench.read(0), state.p)).toBeLessThan(1e-6);
@@ -190,10 +222,19 @@ describe("a step that is not finite", () => {
     }
   };
 
-  for (const [name, value] of [["NaN", Number.NaN], ["infinity", Number.POSITIVE_INFINITY], ["minus infinity", Number.NEGATIVE_INFINITY]] as const) {
+  for (const [name, value] of [
+    ["NaN", Number.NaN],
+    ["infinity", Number.POSITIVE_INFINITY],
+    ["minus infinity", Number.NEGATIVE_INFINITY],
+  ] as const) {
     it(`changes no bit when one gradient element is ${name}`, async () => {
       for (const at of [0, 2047, 2048, 3056]) {
-        await unchanged({}, (bench) => bench.write(1, noise(3057, 6).map((x, i) => (i === at ? value : x))));
+        await unchanged({}, (bench) =>
+          bench.write(
+            1,
+            noise(3057, 6).map((x, i) => (i === at ? value : x)),
+          ),
+        );
       }
     });
 
@@ -209,14 +250,15 @@ describe("a step that is not finite", () => {
 
 describe("the pools of an optimizer", () => {
   it("must lie alike, hold f32 and have parameters", () => {
-    const session = new Session({ software: true, f16: true, maxBindingBytes: 1 << 20, maxStorageBuffers: 10, maxWorkgroups: 65535, choose: () => null });
+    const session = new Session(portableTarget());
     const scalars = session.data("scalars", [ADAMW_SCALARS]);
     const report = session.data("report", [4]);
     const parameters = new Pool("parameters", "weights", 1 << 20);
-    const trace = (gradients: Pool, short?: Variable) => session.plan("p", (graph) => {
-      const twin = () => parameters.twin("twin", "optimizer", "");
-      traceAdamW(graph, { parameters, gradients, first: twin(), second: twin(), scalars: short ?? scalars, report });
-    });
+    const trace = (gradients: Pool, short?: Variable) =>
+      session.plan("p", (graph) => {
+        const twin = () => parameters.twin("twin", "optimizer", "");
+        traceAdamW(graph, { parameters, gradients, first: twin(), second: twin(), scalars: short ?? scalars, report });
+      });
     expect(() => trace(new Pool("none", "gradients", 1 << 20))).toThrow("no parameters");
     parameters.add("a", [100], "f32");
     const other = new Pool("other", "gradients", 1 << 20);
@@ -245,16 +287,27 @@ describe.skipIf(!existsSync(join(folder, "trajectories.safetensors")))("parity w
 
   it("follows the AdamW trajectories", async () => {
     const { config, file } = await open();
-    const names = file.names().filter((n) => n.startsWith("start.")).map((n) => n.slice(6));
+    const names = file
+      .names()
+      .filter((n) => n.startsWith("start."))
+      .map((n) => n.slice(6));
     const shapes = names.map((n) => file.info(`start.${n}`).shape);
     const sizes = shapes.map(elements);
-    const all = async (kind: string) => Float64Array.from((await Promise.all(names.map((n) => file.readF32(`${kind}.${n}`)))).flatMap((a) => [...a]));
+    const all = async (kind: string) =>
+      Float64Array.from((await Promise.all(names.map((n) => file.readF32(`${kind}.${n}`)))).flatMap((a) => [...a]));
     const [p0, target, curvature] = [await all("start"), await all("target"), await all("curvature")];
     const noises = await Promise.all(names.map((n) => file.readF32(`noise.${n}`)));
     for (const [name, options] of Object.entries<TorchOptions>(config.optimizers)) {
       if (options.class !== "AdamW") continue;
       const [beta1, beta2] = options.betas;
-      const settings = { rate: options.lr, beta1, beta2, epsilon: options.eps, weightDecay: options.weight_decay, maxNorm: 0 };
+      const settings = {
+        rate: options.lr,
+        beta1,
+        beta2,
+        epsilon: options.eps,
+        weightDecay: options.weight_decay,
+        maxNorm: 0,
+      };
       const expected = await Promise.all(names.map((n) => file.readF32(`${name}.${n}`)));
       const bench = await Bench.open(shapes);
       bench.write(0, p0);
@@ -262,7 +315,10 @@ describe.skipIf(!existsSync(join(folder, "trajectories.safetensors")))("parity w
       for (let t = 0; t < config.steps; t++) {
         const p = await bench.read(0);
         const noiseNow = noises.flatMap((a, k) => [...a.subarray(t * sizes[k]!, (t + 1) * sizes[k]!)]);
-        bench.write(1, p.map((x, i) => (x - target[i]!) * curvature[i]! + noiseNow[i]!));
+        bench.write(
+          1,
+          p.map((x, i) => (x - target[i]!) * curvature[i]! + noiseNow[i]!),
+        );
         expect((await bench.step(settings, t + 1)).flag).toBe(0);
         const after = await bench.read(0);
         let at = 0;
@@ -282,10 +338,16 @@ describe.skipIf(!existsSync(join(folder, "trajectories.safetensors")))("parity w
 
   it("clips gradients by their global norm", async () => {
     const { config, file } = await open();
-    const names = file.names().filter((n) => n.startsWith("start.")).map((n) => n.slice(6));
-    for (const [key, { max_norm, total_norm }] of Object.entries<{ max_norm: number; total_norm: number }>(config.clip)) {
+    const names = file
+      .names()
+      .filter((n) => n.startsWith("start."))
+      .map((n) => n.slice(6));
+    for (const [key, { max_norm, total_norm }] of Object.entries<{ max_norm: number; total_norm: number }>(
+      config.clip,
+    )) {
       const bench = await Bench.open(names.map((n) => file.info(`${key}.grad.${n}`).shape));
-      const all = async (kind: string) => (await Promise.all(names.map((n) => file.readF32(`${key}.${kind}.${n}`)))).flatMap((a) => [...a]);
+      const all = async (kind: string) =>
+        (await Promise.all(names.map((n) => file.readF32(`${key}.${kind}.${n}`)))).flatMap((a) => [...a]);
       bench.write(1, await all("grad"));
       // With beta1 = 0 the first moment is the clipped gradient itself.
       const { norm } = await bench.step({ ...SETTINGS, beta1: 0, maxNorm: max_norm }, 1);

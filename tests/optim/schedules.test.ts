@@ -9,7 +9,7 @@ describe("learning rates", () => {
 
   it("rise by equal steps from the first update on and reach the full rate after the warm-up", () => {
     expect(learningRate(schedule, 1)).toBeCloseTo(3e-5 / 11, 15);
-    expect(learningRate(schedule, 10)).toBeCloseTo(3e-5 * 10 / 11, 15);
+    expect(learningRate(schedule, 10)).toBeCloseTo((3e-5 * 10) / 11, 15);
     expect(learningRate(schedule, 11)).toBe(3e-5);
     expect(learningRate(schedule, 400)).toBe(3e-5);
   });
@@ -53,7 +53,8 @@ describe("learning rates", () => {
       };
       table.lr.forEach((rate, i) => {
         // The cosine of diffusers rises again behind the last step; ours stays at zero.
-        if (i < own.total) expect(Math.abs(learningRate(own, i + 1) - rate), `${name} at step ${i + 1}`).toBeLessThan(1e-12 * own.rate);
+        if (i < own.total)
+          expect(Math.abs(learningRate(own, i + 1) - rate), `${name} at step ${i + 1}`).toBeLessThan(1e-12 * own.rate);
       });
       seen++;
     }

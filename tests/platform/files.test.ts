@@ -196,14 +196,14 @@ describe("reading", () => {
 
   it("names a missing file and a folder in a file's place", async () => {
     const missing = join(folder, "nowhere.bin");
-    for (const call of [files.open(missing), files.readBytes(missing), files.readText(missing)]) {
-      const error = await failure(call);
+    for (const read of [files.open(missing), files.readBytes(missing), files.readText(missing)].map(failure)) {
+      const error = await read;
       expect(error.code).toBe("E-FILE-001");
       expect(error.exitCode).toBe(4);
       expect(error.message).toContain(missing);
     }
-    for (const call of [files.open(folder), files.readBytes(folder)]) {
-      const error = await failure(call);
+    for (const read of [files.open(folder), files.readBytes(folder)].map(failure)) {
+      const error = await read;
       expect(error.code).toBe("E-FILE-004");
       expect(error.message).toContain("folder");
     }

@@ -68,7 +68,8 @@ function pairs(rows: readonly (readonly [string, string])[], columns: number): s
 }
 
 function backendText({ backend, facts, limits, error }: BackendReport, tested: boolean, columns: number): string[] {
-  const title = `${backend === "dawn" ? "Dawn" : "Deno's own WebGPU"}${tested ? "" : " (--gpu=" + backend + ")"}`;
+  const hint = tested ? "" : ` (--gpu=${backend})`;
+  const title = `${backend === "dawn" ? "Dawn" : "Deno's own WebGPU"}${hint}`;
   if (!facts) return [title, ...wrapText(error?.text ?? "no adapter", columns - 2).map((line) => `  ${line}`)];
   const matrices = facts.subgroupMatrices.map(
     ({ component, result, m, n, k }) => `${component}→${result} ${m}×${n}×${k}`,

@@ -2,8 +2,8 @@
 // gradients of those inputs that need one, and appends the answers as ordinary nodes. Gradients of trained variables are
 // added into their persistent gradient buffers; other leaves return theirs to the caller.
 
-import { accumulate, add } from "../ops/pointwise.ts";
-import type { CheckpointSegment, Graph, Node, Tensor } from "./graph.ts";
+import { accumulate, add } from "./pointwise.ts";
+import type { CheckpointSegment, Graph, Node, Tensor } from "../tensor/graph.ts";
 
 /**
  * Appends the backward pass.
