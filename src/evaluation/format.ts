@@ -1,5 +1,5 @@
-// How numbers are written in the report and the model card: the way tables of this field print them (no zero before the point
-// for scores between -1 and 1, a real minus sign, intervals in brackets), and text made safe for HTML.
+// How numbers are written in the report and the model card: the way tables of this field print them (no zero before
+// the point for scores between -1 and 1, a real minus sign, intervals in brackets), and text made safe for HTML.
 
 import type { Change } from "./statistics.ts";
 
@@ -41,7 +41,8 @@ export function compact(value: number | null | undefined, digits = 3): string {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1000) return grouped(Math.round(value));
-  const text = size < 1e-4 ? value.toExponential(digits - 1).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(digits)));
+  const text =
+    size < 1e-4 ? value.toExponential(digits - 1).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(digits)));
   return text.replace(/-/g, MINUS);
 }
 

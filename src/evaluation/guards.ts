@@ -1,6 +1,7 @@
-// The alarm against reward hacking: the optimised reward has risen while at least two of the signals that nobody optimises
-// have left their baseline bands, for several evaluations in a row. One signal alone is no alarm, because a good run moves
-// some of them too. The state is plain data, so that it is stored in a checkpoint and a resumed run raises the same alarm.
+// The alarm against reward hacking: the optimised reward has risen while at least two of the signals that nobody
+// optimises have left their baseline bands, for several evaluations in a row. One signal alone is no alarm, because a
+// good run moves some of them too. The state is plain data, so that it is stored in a checkpoint and a resumed run
+// raises the same alarm.
 
 /** Signals that no reward optimises, measured on the same prompts and noise at every evaluation. */
 export const GUARD_SIGNALS = ["judge", "diversity", "saturation", "contrast", "sharpness", "grid8", "grid16"] as const;
@@ -33,7 +34,8 @@ export interface BandRule {
 
 /**
  * Bounds chosen so that the reference runs that look healthy stay inside and those that looked wrecked leave them.
- * (Healthy: the recipe with 40, 80 and 160 updates. Wrecked: discounts that turn the reward's sign, learning rates too high.)
+ * (Healthy: the recipe with 40, 80 and 160 updates. Wrecked: discounts that turn the reward's sign, learning rates too
+ * high.)
  */
 export const BAND_RULES: Readonly<Record<GuardSignal, BandRule>> = {
   judge: {
@@ -70,7 +72,9 @@ export const BAND_RULES: Readonly<Record<GuardSignal, BandRule>> = {
 };
 
 export interface GuardOptions {
-  /** Consecutive suspicious evaluations that raise the alarm (K). Two can be chance of one noisy stretch, three rarely. */
+  /**
+   * Consecutive suspicious evaluations that raise the alarm (K). Two can be chance of one noisy stretch, three rarely.
+   */
   patience: number;
   /** How many signals have to be outside at once. */
   needed: number;
@@ -163,11 +167,7 @@ export function signalsOutside(
  * among those before the running streak. A suspicious evaluation never becomes the best; and once the alarm is raised
  * the best is frozen, so that it always is the best before the alarm.
  */
-export function advanceGuard(
-  state: GuardState,
-  point: GuardPoint,
-  options: GuardOptions = GUARD_DEFAULTS,
-): GuardState {
+export function advanceGuard(state: GuardState, point: GuardPoint, options: GuardOptions = GUARD_DEFAULTS): GuardState {
   if (state.baseline === null) {
     const bands = baselineBands(point.signals, options.rules);
     return { ...initialGuardState(), baseline: point, bands, best: asBest(point) };

@@ -1,6 +1,6 @@
-// Plain statistics of generated pictures that show a reward being gamed before anybody looks: colours that overshoot, contrast
-// that climbs, edges too hard or gone, a grid with the period of the autoencoder's cells, and pictures of one item that
-// become the same picture. All of them are cheap and none of them is optimised.
+// Plain statistics of generated pictures that show a reward being gamed before anybody looks: colours that overshoot,
+// contrast that climbs, edges too hard or gone, a grid with the period of the autoencoder's cells, and pictures of one
+// item that become the same picture. All of them are cheap and none of them is optimised.
 
 /** Weights of ITU-R BT.709 on the stored (gamma-coded) values. */
 const LUMINANCE = [0.2126, 0.7152, 0.0722] as const;
@@ -60,21 +60,19 @@ export function pictureStatistics(
 }
 
 /**
- * Energy of a grid of period `period` px that all pictures share, about 0 without one and 1 where there is nothing else.
+ * Energy of a grid of period `period` px that all pictures share, about 0 without one and 1 where there is nothing
+ * else.
  *
- * The Laplacian fields are folded: values at equal (y mod period, x mod period) are averaged over all M cells of all pictures.
- * With s = variance of that mean cell / variance of all values, M cells of unrelated content give s = 1/M on average, so
- * (M s - 1) / (M - 1) is returned: the intraclass correlation, which can be a little below 0 by chance. Latent cells are
+ * The Laplacian fields are folded: values at equal (y mod period, x mod period) are averaged over all M cells of all
+ * pictures.
+ * With s = variance of that mean cell / variance of all values, M cells of unrelated content give s = 1/M on average,
+ * so
+ * (M s - 1) / (M - 1) is returned: the intraclass correlation, which can be a little below 0 by chance. Latent cells
+ * are
  * 8 px wide and packed tokens 16 px, always in the same phase; content shares no phase and averages out.
  * @param fields [count, height, width]
  */
-export function gridEnergy(
-  fields: Float32Array,
-  count: number,
-  height: number,
-  width: number,
-  period: number,
-): number {
+export function gridEnergy(fields: Float32Array, count: number, height: number, width: number, period: number): number {
   const rows = Math.floor(height / period);
   const columns = Math.floor(width / period);
   const cells = count * rows * columns;

@@ -1,6 +1,6 @@
-// README.md of a run folder: the model card in the form that model hubs read (YAML front matter, then prose), made from the same
-// data as the report, so that no number in it differs from the page. It says what the weights are, how they came to be, what was
-// measured, how to load them with diffusers, and what they are not good for.
+// README.md of a run folder: the model card in the form that model hubs read (YAML front matter, then prose), made
+// from the same data as the report, so that no number in it differs from the page. It says what the weights are, how
+// they came to be, what was measured, how to load them with diffusers, and what they are not good for.
 
 import { capitalised, changeText, compact, counted, grouped, score, signed } from "./format.ts";
 import { GENERAL_LIMITS } from "./notes.ts";
@@ -26,11 +26,18 @@ export function renderModelCard(data: ReportData): string {
 
 function frontMatter(data: ReportData): string {
   const tags = ["text-to-image", "diffusers", "flux", "longtail", "srpo", "alignment"];
-  if (data.method.training === "lora" || data.files?.some((f) => f.path.endsWith(".lora.safetensors"))) tags.push("lora");
+  if (data.method.training === "lora" || data.files?.some((f) => f.path.endsWith(".lora.safetensors")))
+    tags.push("lora");
   const lines = ["---"];
-  if (data.model.base) lines.push(`base_model: ${yaml(data.model.base)}`);
+  if (data.model.hubName) lines.push(`base_model: ${yaml(data.model.hubName)}`);
   if (data.model.licence) lines.push(`license: ${yaml(data.model.licence.toLowerCase())}`);
-  lines.push("library_name: diffusers", "pipeline_tag: text-to-image", "tags:", ...tags.map((tag) => `- ${tag}`), "---");
+  lines.push(
+    "library_name: diffusers",
+    "pipeline_tag: text-to-image",
+    "tags:",
+    ...tags.map((tag) => `- ${tag}`),
+    "---",
+  );
   return lines.join("\n");
 }
 
@@ -41,8 +48,14 @@ function introduction(data: ReportData): string {
       ? `all weights of the transformer of ${model.label} (${model.architecture}), fine-tuned`
       : `a LoRA${method.rank ? ` of rank ${method.rank}` : ""} for the transformer of ${model.label} (${model.architecture}), trained`;
   const count = counted(status.updatesDone, "update");
-  const early = status.state === "complete" ? "" : ` The run ended early (${status.state}${status.reason ? `: ${status.reason}` : ""}).`;
-  const weights = status.weightsFrom !== undefined && status.weightsFrom !== status.updatesDone ? ` The files hold the weights of update ${status.weightsFrom}.` : "";
+  const early =
+    status.state === "complete"
+      ? ""
+      : ` The run ended early (${status.state}${status.reason ? `: ${status.reason}` : ""}).`;
+  const weights =
+    status.weightsFrom !== undefined && status.weightsFrom !== status.updatesDone
+      ? ` The files hold the weights of update ${status.weightsFrom}.`
+      : "";
   return `This folder holds ${what} with ${method.label} over ${count}.${early}${weights}`;
 }
 
@@ -55,12 +68,25 @@ function results(data: ReportData): string {
     for (const measure of Object.keys(MEASURES) as Measure[]) {
       const change = changes[measure];
       if (!change) continue;
-      const cells = [GROUP_LABELS[group], items, MEASURES[measure].label, score(change.before), score(change.after), changeText(change)];
+      const cells = [
+        GROUP_LABELS[group],
+        items,
+        MEASURES[measure].label,
+        score(change.before),
+        score(change.after),
+        changeText(change),
+      ];
       rows.push(`| ${cells.join(" | ")} |`);
     }
   }
-  const table = ["| group | items | measure | before | after | change [95 % interval] |", "|---|---|---|---|---|---|", ...rows].join("\n");
-  const how = [protocol, picturesPerItem ? `${counted(picturesPerItem, "picture")} an item` : ""].filter(Boolean).join("; ");
+  const table = [
+    "| group | items | measure | before | after | change [95 % interval] |",
+    "|---|---|---|---|---|---|",
+    ...rows,
+  ].join("\n");
+  const how = [protocol, picturesPerItem ? `${counted(picturesPerItem, "picture")} an item` : ""]
+    .filter(Boolean)
+    .join("; ");
   return [
     "## Results",
     `${verdict.headline}.`,
@@ -99,6 +125,7 @@ function usage(data: ReportData): string {
         : `The LoRA of the difference (rank ${data.method.rank ?? "?"}, it keeps ${(100 * energy).toFixed(1)} % of ‖Δ‖²; changes of biases and norms are not in it), onto the unchanged base transformer:`;
     parts.push(note, fence([...lines, `transformer.load_lora_adapter(load_file("${lora}"), prefix="transformer")`]));
   }
+  if (data.model.usageNote) parts.push(data.model.usageNote);
   return parts.join("\n\n");
 }
 
@@ -106,12 +133,25 @@ function training(data: ReportData): string {
   const { method, model, device, curves, pairs } = data;
   const facts: [string, string | undefined][] = [
     ["Method", method.label],
-    ["Trained", method.training === "full" ? "every transformer tensor" : `LoRA${method.rank ? `, rank ${method.rank}` : ""}`],
+    [
+      "Trained",
+      method.training === "full" ? "every transformer tensor" : `LoRA${method.rank ? `, rank ${method.rank}` : ""}`,
+    ],
     ["Updates", `${grouped(data.status.updatesDone)}${method.batch ? ` of ${counted(method.batch, "prompt")}` : ""}`],
-    ["Learning rate", method.learningRate === undefined ? undefined : `${compact(method.learningRate)}${method.warmup ? `, warm-up ${method.warmup}` : ""}`],
+    [
+      "Learning rate",
+      method.learningRate === undefined
+        ? undefined
+        : `${compact(method.learningRate)}${method.warmup ? `, warm-up ${method.warmup}` : ""}`,
+    ],
     ["Gradient norm limit", method.clip === undefined ? undefined : compact(method.clip)],
     ["σ range", method.sigma ? `${compact(method.sigma[0], 4)} → ${compact(method.sigma[1], 4)}` : undefined],
-    ["Discounts", method.discountPositive && method.discountInversion ? `positive ${method.discountPositive.join(" → ")}, inversion ${method.discountInversion.join(" → ")}` : undefined],
+    [
+      "Discounts",
+      method.discountPositive && method.discountInversion
+        ? `positive ${method.discountPositive.join(" → ")}, inversion ${method.discountInversion.join(" → ")}`
+        : undefined,
+    ],
     ["Reward", model.reward],
     ["Held-out judge", model.judge],
     ["Autoencoder", model.autoencoder],
@@ -128,7 +168,10 @@ function training(data: ReportData): string {
     const above = pairs.filter((p) => p.cosine > PAIR_COSINE_WARNING).length;
     list.push(`- Prompt pairs with cos(t+, t−) above ${score(PAIR_COSINE_WARNING, 2)}: ${above} of ${pairs.length}`);
   }
-  if (data.guards?.alarm) list.push(`- **Guard-rail alarm at update ${data.guards.alarm.step}**: ${data.guards.alarm.outside.join(", ")} left the baseline band`);
+  if (data.guards?.alarm)
+    list.push(
+      `- **Guard-rail alarm at update ${data.guards.alarm.step}**: ${data.guards.alarm.outside.join(", ")} left the baseline band`,
+    );
   const command = data.command ? `\n\nTo repeat it:\n\n${fence([data.command], "sh")}` : "";
   return `## Training\n\n${list.join("\n")}${command}`;
 }
@@ -139,7 +182,9 @@ function limits(data: ReportData): string {
 
 function licences(data: ReportData): string {
   const own = data.model.licence ? [`- Weights of this run: ${data.model.licence}`] : [];
-  const others = (data.attributions ?? []).map((a) => `- ${a.url ? `[${a.what}](${a.url})` : a.what}: ${a.licence}, ${a.credit}`);
+  const others = (data.attributions ?? []).map(
+    (a) => `- ${a.url ? `[${a.what}](${a.url})` : a.what}: ${a.licence}, ${a.credit}`,
+  );
   return own.length + others.length === 0 ? "" : `## Licences and credits\n\n${[...own, ...others].join("\n")}`;
 }
 

@@ -1,5 +1,5 @@
-// What an evaluation of this kind cannot show, and what earlier runs of the embedded experiment looked like to the eye. Kept
-// apart from the pages, because honesty about limits is content that is reviewed and not layout.
+// What an evaluation of this kind cannot show, and what earlier runs of the embedded experiment looked like to the
+// eye. Kept apart from the pages, because honesty about limits is content that is reviewed and not layout.
 
 /** True of every report. */
 export const GENERAL_LIMITS: readonly string[] = [
@@ -15,6 +15,12 @@ export const EMBEDDED_LIMITS: readonly string[] = [
   "The gain is not evidence for the prompt pairs: in reference runs the plain reward without pairs did as well within the intervals.",
   "Where pictures of the tail exist, ordinary fine-tuning on them does better at the same cost. Alignment by a reward is for where they do not.",
 ];
+
+/** What else is needed to use the weights of the embedded experiment. */
+export const EMBEDDED_USAGE =
+  "The transformer is diffusers' FluxTransformer2DModel. The text encoders of the embedded model store only the rows of " +
+  "their embedding tables that are in use (the tensor `<table>.ids` lists the token ids), and its autoencoder is TAEF2: " +
+  "`longtail sample` knows both; another program has to remap the token ids.";
 
 /** What to expect to see in the pictures of the embedded experiment after `updates` updates, from reference runs. */
 export function embeddedRemarks(updates: number): string[] {

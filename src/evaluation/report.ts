@@ -1,5 +1,6 @@
-// The report page of a run: one static HTML file that carries its pictures, charts and style in itself, asks nothing of any
-// server, needs no script, and can be sent by mail or kept with a paper. What it says follows from ReportData alone.
+// The report page of a run: one static HTML file that carries its pictures, charts and style in itself, asks nothing
+// of any server, needs no script, and can be sent by mail or kept with a paper. What it says follows from ReportData
+// alone.
 
 import { escapeHtml } from "./format.ts";
 import type { ReportData } from "./report_data.ts";
@@ -34,7 +35,10 @@ export function renderReport(data: ReportData): string {
   const present = sections.filter(([, , html]) => html !== "");
   const links = present.map(([id, title]) => `<li><a href="#${id}">${title}</a></li>`).join("");
   const body = present
-    .map(([id, title, html]) => `<section id="${id}" aria-labelledby="${id}-title"><h2 id="${id}-title">${title}</h2>${html}</section>`)
+    .map(
+      ([id, title, html]) =>
+        `<section id="${id}" aria-labelledby="${id}-title"><h2 id="${id}-title">${title}</h2>${html}</section>`,
+    )
     .join("\n");
   const title = `${data.name}: alignment report`;
   return (

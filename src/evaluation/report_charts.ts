@@ -1,6 +1,7 @@
-// Inline SVG charts for the report: line charts with bands, limits and intervals, and interval bars around zero. They need no
-// script, take their colours from the page's variables (so that light, dark and print work), and tell series apart by
-// line style and marker as well as by colour. Every chart carries a title and a sentence for those who cannot see it.
+// Inline SVG charts for the report: line charts with bands, limits and intervals, and interval bars around zero. They
+// need no script, take their colours from the page's variables (so that light, dark and print work), and tell series
+// apart by line style and marker as well as by colour. Every chart carries a title and a sentence for those who cannot
+// see it.
 
 import { compact, escapeHtml, score, signed } from "./format.ts";
 
@@ -8,7 +9,7 @@ export type SeriesStyle = "main" | "second" | "third" | "quiet";
 
 export interface Series {
   name: string;
-  /** [x, y]; a y that is not finite breaks the line. */
+  /** [x, y]; a point that is not finite (or not above 0 on a logarithmic axis) is left out. */
   points: readonly (readonly [number, number])[];
   style?: SeriesStyle;
   /** Draws each point, for sparse series. */
@@ -31,14 +32,19 @@ export interface LineChart {
   /** A vertical mark. */
   mark?: { x: number; name: string };
   xName?: string;
+  /** For grids of narrow cells: text keeps its size there. */
+  narrow?: boolean;
 }
 
-const WIDTH = 360;
 const HEIGHT = 210;
-const PLOT = { left: 46, right: 348, top: 10, bottom: 180 };
+/** Width of the drawing, near to the width in px at which it is shown, so that 11 px of text stay about that. */
+const WIDTHS = { normal: 360, narrow: 250 };
+const PLOT = { left: 46, top: 10, bottom: 180, rightMargin: 12 };
 
 /** A chart with title, legend and note; an empty text where no series has a finite point. */
 export function lineChart(chart: LineChart): string {
+  const width = chart.narrow ? WIDTHS.narrow : WIDTHS.normal;
+  const right = width - PLOT.rightMargin;
   const usable = (y: number) => Number.isFinite(y) && (!chart.logarithmic || y > 0);
   const series = chart.series
     .map((s) => ({ ...s, points: s.points.filter(([x, y]) => Number.isFinite(x) && usable(y)) }))
@@ -56,26 +62,28 @@ export function lineChart(chart: LineChart): string {
   const yScale = makeScale([...ys, ...extra].filter(usable), chart.logarithmic ?? false, PLOT.bottom, PLOT.top, margin);
   const [xLow, xHigh] = [Math.min(...xs), Math.max(...xs)];
   const xAt = (x: number) =>
-    xHigh === xLow ? (PLOT.left + PLOT.right) / 2 : PLOT.left + ((x - xLow) / (xHigh - xLow)) * (PLOT.right - PLOT.left);
+    xHigh === xLow ? (PLOT.left + right) / 2 : PLOT.left + ((x - xLow) / (xHigh - xLow)) * (right - PLOT.left);
 
   const parts: string[] = [];
-  if (chart.band) parts.push(bandOf(chart.band, yScale));
+  if (chart.band) parts.push(bandOf(chart.band, yScale, right));
   for (const tick of yScale.ticks) {
     const y = place(yScale.at(tick));
-    parts.push(`<line class="rule" x1="${PLOT.left}" x2="${PLOT.right}" y1="${y}" y2="${y}"/>`);
-    parts.push(`<text class="tick" x="${PLOT.left - 7}" y="${y}" dy=".32em" text-anchor="end">${tickText(tick)}</text>`);
+    parts.push(`<line class="rule" x1="${PLOT.left}" x2="${right}" y1="${y}" y2="${y}"/>`);
+    parts.push(
+      `<text class="tick" x="${PLOT.left - 7}" y="${y}" dy=".32em" text-anchor="end">${tickText(tick)}</text>`,
+    );
   }
   for (const tick of stepTicks(xLow, xHigh)) {
     const x = place(xAt(tick));
     parts.push(`<text class="tick" x="${x}" y="${PLOT.bottom + 15}" text-anchor="middle">${compact(tick)}</text>`);
   }
-  const middle = (PLOT.left + PLOT.right) / 2;
+  const middle = (PLOT.left + right) / 2;
   parts.push(
     `<text class="tick" x="${middle}" y="${HEIGHT - 2}" text-anchor="middle">${escapeHtml(chart.xName ?? "update")}</text>`,
   );
   if (chart.limit && usable(chart.limit.value)) {
     const y = place(yScale.at(chart.limit.value));
-    parts.push(`<line class="limit" x1="${PLOT.left}" x2="${PLOT.right}" y1="${y}" y2="${y}"/>`);
+    parts.push(`<line class="limit" x1="${PLOT.left}" x2="${right}" y1="${y}" y2="${y}"/>`);
   }
   if (chart.mark && chart.mark.x >= xLow && chart.mark.x <= xHigh) {
     const x = place(xAt(chart.mark.x));
@@ -96,7 +104,7 @@ export function lineChart(chart: LineChart): string {
   const label = escapeHtml(`${chart.title}. ${description}.`);
   return (
     `<figure class="chart"><figcaption><b>${escapeHtml(chart.title)}</b>${legendOf(series, chart)}</figcaption>` +
-    `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${label}">${parts.join("")}</svg>` +
+    `<svg viewBox="0 0 ${width} ${HEIGHT}" role="img" aria-label="${label}">${parts.join("")}</svg>` +
     `${chart.note ? `<p class="note">${escapeHtml(chart.note)}</p>` : ""}</figure>`
   );
 }
@@ -123,7 +131,8 @@ function seriesOf(s: Series, style: SeriesStyle, xAt: (x: number) => number, yAt
 }
 
 function marker(style: SeriesStyle, x: number, y: number): string {
-  if (style === "second") return `<rect class="dot second" x="${place(x - 3.2)}" y="${place(y - 3.2)}" width="6.4" height="6.4"/>`;
+  if (style === "second")
+    return `<rect class="dot second" x="${place(x - 3.2)}" y="${place(y - 3.2)}" width="6.4" height="6.4"/>`;
   if (style === "third") {
     return `<path class="dot third" d="M${place(x)} ${place(y - 4.6)}l4.6 8h-9.2z"/>`;
   }
@@ -173,14 +182,14 @@ interface Scale {
   ticks: number[];
 }
 
-function bandOf(band: NonNullable<LineChart["band"]>, scale: Scale): string {
+function bandOf(band: NonNullable<LineChart["band"]>, scale: Scale, right: number): string {
   const top = band.high === undefined ? PLOT.top : scale.at(band.high);
   const bottom = band.low === undefined ? PLOT.bottom : scale.at(band.low);
   const height = Math.max(0, bottom - top);
   const edge = (value: number | undefined) =>
-    value === undefined ? "" : `<path class="edge" d="M${PLOT.left} ${place(scale.at(value))}H${PLOT.right}"/>`;
+    value === undefined ? "" : `<path class="edge" d="M${PLOT.left} ${place(scale.at(value))}H${right}"/>`;
   return (
-    `<rect class="band" x="${PLOT.left}" y="${place(top)}" width="${PLOT.right - PLOT.left}" height="${place(height)}"/>` +
+    `<rect class="band" x="${PLOT.left}" y="${place(top)}" width="${right - PLOT.left}" height="${place(height)}"/>` +
     edge(band.low) +
     edge(band.high)
   );
@@ -192,7 +201,8 @@ function makeScale(values: readonly number[], logarithmic: boolean, from: number
   let low = map(Math.min(...values));
   let high = map(Math.max(...values));
   // A flat series sits in the middle of a range that is small against its own size.
-  const room = high - low < 1e-12 * Math.max(1, Math.abs(high)) ? Math.max(Math.abs(high) * 0.1, logarithmic ? 0.3 : 0.01) : 0;
+  const room =
+    high - low < 1e-12 * Math.max(1, Math.abs(high)) ? Math.max(Math.abs(high) * 0.1, logarithmic ? 0.3 : 0.01) : 0;
   const margin = room + (high - low) * share;
   low -= margin;
   high += margin;
@@ -208,7 +218,8 @@ export function niceTicks(low: number, high: number, count: number): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999) ?? 10) * power;
   const ticks: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++)
+    ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
 }
 
@@ -230,7 +241,11 @@ function stepTicks(low: number, high: number): number[] {
 
 function tickText(value: number): string {
   if (value !== 0 && Math.abs(value) < 9.99e-4) return Number(value.toPrecision(6)).toExponential().replace(/-/g, "−");
-  return Math.abs(value) < 1 ? score(value, 6).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") || "0" : compact(value);
+  return Math.abs(value) < 1
+    ? score(value, 6)
+        .replace(/(\.\d*?)0+$/, "$1")
+        .replace(/\.$/, "") || "0"
+    : compact(value);
 }
 
 function place(value: number): number {
@@ -245,7 +260,9 @@ export interface IntervalRow {
 
 /** The range of x that a set of interval bars shares, always with 0 in it. */
 export function intervalRange(rows: readonly IntervalRow[]): [number, number] {
-  const values = rows.flatMap((row) => [row.change, row.low ?? row.change, row.high ?? row.change]).filter(Number.isFinite);
+  const values = rows
+    .flatMap((row) => [row.change, row.low ?? row.change, row.high ?? row.change])
+    .filter(Number.isFinite);
   const low = Math.min(0, ...values);
   const high = Math.max(0, ...values);
   const margin = Math.max((high - low) * 0.08, 0.005);
@@ -266,14 +283,16 @@ export function intervalBar(row: IntervalRow, range: readonly [number, number], 
       ? `<line class="bar ${tone}" x1="${at(row.low)}" x2="${at(row.high)}" y1="${middle}" y2="${middle}"/>`
       : "";
   const point = `<circle class="point ${tone}${bar ? "" : " hollow"}" cx="${at(row.change)}" cy="${middle}" r="${tall ? 6 : 4}"/>`;
-  const label = escapeHtml(row.low === null ? signed(row.change) : `${signed(row.change)} from ${score(row.low)} to ${score(row.high)}`);
+  const label = escapeHtml(
+    row.low === null ? signed(row.change) : `${signed(row.change)} from ${score(row.low)} to ${score(row.high)}`,
+  );
   return `<svg class="interval${tall ? " tall" : ""}" viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">${zero}${bar}${point}</svg>`;
 }
 
 /** Before and after on a scale from 0 to 1: a hollow and a full point with a line between them. */
 export function dumbbell(before: number, after: number, low = 0, high = 1): string {
   if (!Number.isFinite(before) || !Number.isFinite(after)) return "";
-  const at = (value: number) => place(6 + (Math.min(1, Math.max(0, (value - low) / (high - low)))) * 188);
+  const at = (value: number) => place(6 + Math.min(1, Math.max(0, (value - low) / (high - low))) * 188);
   const tone = after >= before ? "better" : "worse";
   return (
     `<svg class="dumbbell" viewBox="0 0 200 14" aria-hidden="true"><line class="track" x1="6" x2="194" y1="7" y2="7"/>` +

@@ -1,6 +1,6 @@
-// Everything that the report page and the model card are made from: the contract between whoever runs a job and the pages.
-// All of it is plain data. Most fields are optional, because a run of one update, a stopped run or one without an
-// evaluation still gets a page; a section without data says so or is left out.
+// Everything that the report page and the model card are made from: the contract between whoever runs a job and the
+// pages. All of it is plain data. Most fields are optional, because a run of one update, a stopped run or one without
+// an evaluation still gets a page; a section without data says so or is left out.
 
 import type { GuardSignal, GuardState } from "./guards.ts";
 import type { EvaluationSummary, Group, ItemRow } from "./summary.ts";
@@ -15,7 +15,9 @@ export interface ReportData {
   model: ModelInfo;
   /** The evaluation before and after; absent where none was made. */
   evaluation?: EvaluationInfo;
-  /** Pictures of evaluated items. The page shows the biggest gains, typical and worst ones first and the rest folded. */
+  /**
+   * Pictures of evaluated items. The page shows the biggest gains, typical and worst ones first and the rest folded.
+   */
   pictures?: ItemPictures[];
   /** Series of the run. */
   curves?: Curves;
@@ -38,7 +40,10 @@ export interface ReportData {
   files?: RunFile[];
   /** The command that repeats the run. */
   command?: string;
-  /** Statements of what this run's evaluation does not show, added to the general ones; see notes.ts for the embedded ones. */
+  /**
+   * Statements of what this run's evaluation does not show, added to the general ones; see notes.ts for the embedded
+   * ones.
+   */
   limits?: string[];
   /** Remarks on what to expect to see in the pictures, shown with them; see notes.ts. */
   remarks?: string[];
@@ -89,8 +94,12 @@ export interface ModelInfo {
   autoencoder?: string;
   reward?: string;
   judge?: string;
-  /** Where the base model is from: a hub name or a folder; shown as text. */
+  /** What `from_pretrained` takes to load the base model: a folder or a hub name; written into the model card's example. */
   base?: string;
+  /** The base model's name on a model hub, for the card's front matter; absent for a local model. */
+  hubName?: string;
+  /** A sentence on what else is needed to use the weights. */
+  usageNote?: string;
   /** Licence of the weights that the run produced, an SPDX name where there is one. */
   licence?: string;
   width?: number;

@@ -1,5 +1,5 @@
-// The report's sections, one function each: every one takes the run's data and returns HTML, or an empty text where the run has
-// nothing for it. Order and frame are in report.ts.
+// The report's sections, one function each: every one takes the run's data and returns HTML, or an empty text where
+// the run has nothing for it. Order and frame are in report.ts.
 
 import { capitalised, compact, counted, duration, escapeHtml, grouped, interval, score, signed } from "./format.ts";
 import { BAND_RULES, GUARD_SIGNALS, type GuardSignal } from "./guards.ts";
@@ -30,8 +30,11 @@ export function headlineSection(data: ReportData): string {
     status.updatesDone === status.updatesPlanned
       ? counted(status.updatesDone, "update")
       : `${grouped(status.updatesDone)} of ${counted(status.updatesPlanned, "update")}`;
-  const training = data.method.training === "full" ? "full fine-tuning" : `LoRA${data.method.rank ? ` rank ${data.method.rank}` : ""}`;
-  const device = data.device ? `<span>${escapeHtml(data.device.name)}${data.device.software ? ", software" : ""}</span>` : "";
+  const training =
+    data.method.training === "full" ? "full fine-tuning" : `LoRA${data.method.rank ? ` rank ${data.method.rank}` : ""}`;
+  const device = data.device
+    ? `<span>${escapeHtml(data.device.name)}${data.device.software ? ", software" : ""}</span>`
+    : "";
   const total = data.timing?.reduce((sum, t) => sum + t.seconds, 0);
   let html =
     `<p class="eyebrow"><b>${escapeHtml(data.name)}</b><span>${escapeHtml(data.method.label)}, ${training}</span><span>${updates}</span>` +
@@ -47,7 +50,8 @@ export function headlineSection(data: ReportData): string {
       `from ${score(change.before)} to ${score(change.after)}, same noise before and after; 95 % bootstrap interval over items</span></div>` +
       `${groupForest(data.evaluation.summary)}</div>`;
     const sentences = verdict.sentences.map(
-      (s) => `<li class="${s.tone}"><span class="sign" aria-hidden="true">${SIGNS[s.tone]}</span>${escapeHtml(s.text)}</li>`,
+      (s) =>
+        `<li class="${s.tone}"><span class="sign" aria-hidden="true">${SIGNS[s.tone]}</span>${escapeHtml(s.text)}</li>`,
     );
     html += `<ul class="findings">${sentences.join("")}</ul>`;
   }
@@ -107,10 +111,15 @@ export function tableSection(data: ReportData): string {
     `${grouped(summary.resamples)} bootstrap resamples over items`,
   ].filter((text) => text !== undefined);
   const part = (name: "tail" | "head") => summary.categories.filter((s) => s.part === name);
-  const regions = sliceTable("Tail items by region", "Region", summary.regions);
+  const regions = sliceTable("Tail items by region: held-out judge", "Region", summary.regions);
   const categories =
-    sliceTable("Tail items by category", "Category", part("tail")) + sliceTable("Head items by category", "Category", part("head"));
-  const slices = regions + (regions && categories ? `<details class="more"><summary>By category</summary>${categories}</details>` : categories);
+    sliceTable("Tail items by category: held-out judge", "Category", part("tail")) +
+    sliceTable("Head items by category: held-out judge", "Category", part("head"));
+  const slices =
+    regions +
+    (regions && categories
+      ? `<details class="more"><summary>By category</summary>${categories}</details>`
+      : categories);
   const note =
     `<p class="lead">No interval is given below ${summary.minimumItems} items: with fewer, all changes point one way ` +
     `by chance too often. A hollow point is a mean without an interval.</p>`;
@@ -159,7 +168,9 @@ export function curveSection(data: ReportData): string {
       title: "Gradient norm before clipping",
       logarithmic: true,
       series: [{ name: "norm", points: series("gradientNorm"), smooth: true }],
-      ...(data.method.clip ? { limit: { value: data.method.clip, name: `clipped to ${compact(data.method.clip)}` } } : {}),
+      ...(data.method.clip
+        ? { limit: { value: data.method.clip, name: `clipped to ${compact(data.method.clip)}` } }
+        : {}),
     }),
     lineChart({
       title: "Update / weight ratio",
@@ -214,16 +225,21 @@ export function guardSection(data: ReportData): string {
         {
           name: "measured",
           dots: true,
-          points: evaluations.flatMap((e) => (e.signals?.[signal] === undefined ? [] : [[e.step, e.signals[signal]!] as const])),
+          points: evaluations.flatMap((e) =>
+            e.signals?.[signal] === undefined ? [] : [[e.step, e.signals[signal]!] as const],
+          ),
         },
       ],
+      narrow: true,
       ...(bands[signal] ? { band: { ...bands[signal], name: "band" } } : {}),
       ...(alarm ? { mark: { x: alarm.step, name: "alarm" } } : {}),
     }),
   ).filter((chart) => chart !== "");
   if (charts.length === 0) return "";
   const state = data.guards;
-  const best = state?.best ? ` Best evaluation that no alarm casts doubt on: update ${grouped(state.best.step)} (${state.best.measure} ${score(state.best.value)}).` : "";
+  const best = state?.best
+    ? ` Best evaluation that no alarm casts doubt on: update ${grouped(state.best.step)} (${state.best.measure} ${score(state.best.value)}).`
+    : "";
   const verdict = !state
     ? ""
     : alarm
@@ -268,11 +284,15 @@ export function runSection(data: ReportData): string {
     .map(([name, value]) => `<div><dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd></div>`)
     .join("");
   let html = `<dl class="facts">${facts}</dl>`;
-  const tables = [data.timing?.length ? timingTable(data.timing) : "", data.memory?.length ? memoryTable(data.memory) : ""];
+  const tables = [
+    data.timing?.length ? timingTable(data.timing) : "",
+    data.memory?.length ? memoryTable(data.memory) : "",
+  ];
   if (tables.some((t) => t)) html += `<div class="pair-grid">${tables.join("")}</div>`;
   if (data.events?.length) {
     const lines = data.events.map(
-      (e) => `<li><code>${escapeHtml(e.code)}</code>${e.step === undefined ? "" : ` at update ${grouped(e.step)}`}: ${escapeHtml(e.text)}</li>`,
+      (e) =>
+        `<li><code>${escapeHtml(e.code)}</code>${e.step === undefined ? "" : ` at update ${grouped(e.step)}`}: ${escapeHtml(e.text)}</li>`,
     );
     html += `<h3>Warnings and errors</h3><div class="box"><ul>${lines.join("")}</ul></div>`;
   }
@@ -286,7 +306,8 @@ export function runSection(data: ReportData): string {
 
 function factsOf(data: ReportData): [string, string][] {
   const { model, method, device, versions } = data;
-  const pair = (range: [number, number] | undefined) => (range ? `${compact(range[0], 4)} → ${compact(range[1], 4)}` : undefined);
+  const pair = (range: [number, number] | undefined) =>
+    range ? `${compact(range[0], 4)} → ${compact(range[1], 4)}` : undefined;
   const facts: [string, string | undefined][] = [
     ["Model", `${model.label} (${model.architecture})`],
     ["Parameters", model.parameters === undefined ? undefined : grouped(model.parameters)],
@@ -300,17 +321,32 @@ function factsOf(data: ReportData): [string, string][] {
     ["Warm-up", method.warmup === undefined ? undefined : counted(method.warmup, "update")],
     ["Prompts an update", method.batch === undefined ? undefined : grouped(method.batch)],
     ["σ range", pair(method.sigma)],
-    ["Discounts", method.discountPositive ? `positive ${pair(method.discountPositive)}, inversion ${pair(method.discountInversion) ?? "–"}` : undefined],
+    [
+      "Discounts",
+      method.discountPositive
+        ? `positive ${pair(method.discountPositive)}, inversion ${pair(method.discountInversion) ?? "–"}`
+        : undefined,
+    ],
     ["Rollout", method.rolloutSteps === undefined ? undefined : counted(method.rolloutSteps, "Euler step")],
     ["Seed", method.seed === undefined ? undefined : String(method.seed)],
-    ["Energy kept by the LoRA file", method.energyKept === undefined ? undefined : `${(100 * method.energyKept).toFixed(1)} % of ‖Δ‖²`],
+    [
+      "Energy kept by the LoRA file",
+      method.energyKept === undefined ? undefined : `${(100 * method.energyKept).toFixed(1)} % of ‖Δ‖²`,
+    ],
     ["Adapter", device ? `${device.name}${device.software ? ", a software adapter" : ""}` : undefined],
     ["Driver", device?.driver],
     ["WebGPU", device ? [device.implementation, device.backend].filter(Boolean).join(" on ") || undefined : undefined],
     ["Measured speed", device?.gflops === undefined ? undefined : `${compact(device.gflops)} GFLOP/s`],
     ["Features", device?.features?.join(", ") || undefined],
     ["System", device?.system],
-    ["Versions", versions ? Object.entries(versions).map(([k, v]) => `${k} ${v}`).join(", ") || undefined : undefined],
+    [
+      "Versions",
+      versions
+        ? Object.entries(versions)
+            .map(([k, v]) => `${k} ${v}`)
+            .join(", ") || undefined
+        : undefined,
+    ],
   ];
   return facts.filter((fact): fact is [string, string] => fact[1] !== undefined);
 }

@@ -1,11 +1,15 @@
-// Cards that put an item's real picture beside what the model draws before and after, from the same noise, with its numbers.
-// The choice of items is by rule and shows gains, the middle and losses alike; everything else is folded below.
+// Cards that put an item's real picture beside what the model draws before and after, from the same noise, with its
+// numbers. The choice of items is by rule and shows gains, the middle and losses alike; everything else is folded
+// below.
 
-import type { Attribution, ItemPictures, Picture } from "./report_data.ts";
 import { capitalised, escapeHtml, score, signed } from "./format.ts";
 import { dumbbell } from "./report_charts.ts";
+import type { Attribution, ItemPictures, Picture } from "./report_data.ts";
 import { GROUPS, type Group, type ItemRow, itemChange, typicalChange } from "./summary.ts";
 import { GROUP_LABELS } from "./verdict.ts";
+
+/** Items without scores that are shown unfolded: three rows on a wide screen. */
+const UNSCORED_SHOWN = 12;
 
 export interface Choice {
   gains: ItemRow[];
@@ -15,7 +19,8 @@ export interface Choice {
 }
 
 /**
- * Sorts rows into the `count` biggest gains, the `count` smallest changes (the losses, largest first), the `count` nearest to
+ * Sorts rows into the `count` biggest gains, the `count` smallest changes (the losses, largest first), the `count`
+ * nearest to
  * the median, and the rest in order of change. No row is in two lists; a short list is shared out evenly.
  */
 export function chooseItems(rows: readonly ItemRow[], count: number): Choice {
@@ -49,8 +54,11 @@ export function strips(
     const card = (row: ItemRow) => itemCard(byItem.get(`${group}/${row.item}`)!, row, credits);
     if (scored.length > 0) parts.push(scoredGroup(group, scored, card));
     if (unscored.length > 0) {
-      const title = scored.length > 0 ? "without scores" : capitalised(GROUP_LABELS[group]);
-      parts.push(`<h3>${title}</h3>${cards(unscored.map((p) => itemCard(p, null, credits)))}`);
+      const title =
+        scored.length > 0 ? `${capitalised(GROUP_LABELS[group])} without scores` : capitalised(GROUP_LABELS[group]);
+      const [shown, folded] = [unscored.slice(0, UNSCORED_SHOWN), unscored.slice(UNSCORED_SHOWN)];
+      const plain = (p: ItemPictures) => itemCard(p, null, credits);
+      parts.push(`<h3>${title}</h3>${cards(shown.map(plain))}${more(`${folded.length} more`, folded.map(plain))}`);
     }
   }
   return parts.join("");
@@ -69,12 +77,15 @@ function scoredGroup(group: Group, rows: readonly ItemRow[], card: (row: ItemRow
   for (const [title, note, list] of buckets) {
     if (list.length > 0) html += `<h4>${title} <small>${note}</small></h4>${cards(list.map(card))}`;
   }
-  if (choice.rest.length > 0) {
-    html +=
-      `<details class="more"><summary>The other ${choice.rest.length} ${escapeHtml(GROUP_LABELS[group])}, in order of change</summary>` +
-      `${cards(choice.rest.map(card))}</details>`;
-  }
-  return html;
+  const others = `The other ${choice.rest.length} ${GROUP_LABELS[group]}, in order of change`;
+  return html + more(others, choice.rest.map(card));
+}
+
+/** Cards behind a line that unfolds; nothing for no cards. */
+function more(title: string, list: readonly string[]): string {
+  return list.length === 0
+    ? ""
+    : `<details class="more"><summary>${escapeHtml(title)}</summary>${cards(list)}</details>`;
 }
 
 function cards(list: readonly string[]): string {
@@ -105,7 +116,8 @@ function picture(p: Picture, kind: string, item: string): string {
   const what = kind === "real" ? "real picture" : `model's picture ${kind}`;
   const text = escapeHtml(`${item}, ${what}${p.label ? ` (${p.label})` : ""}`);
   // Only pictures that the page carries itself: anything else would be a request to somewhere.
-  if (!p.source.startsWith("data:image/")) return `<span class="missing" role="img" aria-label="${text}: missing"></span>`;
+  if (!p.source.startsWith("data:image/"))
+    return `<span class="missing" role="img" aria-label="${text}: missing"></span>`;
   return `<img src="${escapeHtml(p.source)}" width="${p.width}" height="${p.height}" alt="${text}" loading="lazy" decoding="async">`;
 }
 

@@ -1,6 +1,6 @@
-// The report's style sheet: system fonts, one measure of width, light and dark by the reader's setting, one column at 360 px,
-// and a print form. Better is blue and worse is orange (told apart by every common form of colour vision), always with a sign
-// or an arrow beside the colour. Text on its ground has a contrast of at least 4.5 : 1.
+// The report's style sheet: system fonts, one measure of width, light and dark by the reader's setting, one column at
+// 360 px, and a print form. Better is blue and worse is orange (told apart by every common form of colour vision),
+// always with a sign or an arrow beside the colour. Text on its ground has a contrast of at least 4.5 : 1.
 
 export const STYLE = `
 :root{color-scheme:light dark;
@@ -61,7 +61,7 @@ table td.left{text-align:left}.numbers{font-size:.8125rem;line-height:1.4;margin
 .chip.better{background:var(--better-ground);color:var(--better)}.chip.worse{background:var(--worse-ground);color:var(--worse)}
 .chip span{font-size:.625rem;vertical-align:.1em}
 details.more{margin:18px 0}summary{cursor:pointer;font-weight:600;padding:6px 0;color:var(--better)}details[open]>summary{margin-bottom:10px}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:16px;margin:14px 0}.charts.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,258px),1fr))}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:16px;margin:14px 0}.charts.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr))}
 .chart{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:13px 14px 10px;break-inside:avoid;min-width:0}
 .chart figcaption{display:flex;flex-wrap:wrap;gap:2px 12px;align-items:baseline;justify-content:space-between;margin-bottom:7px;font-size:.9375rem}
 .legend{display:flex;flex-wrap:wrap;gap:2px 12px;font-size:.8125rem;color:var(--soft)}.key{display:inline-flex;gap:5px;align-items:center;white-space:nowrap}
@@ -91,8 +91,8 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:10px;paddi
 .pair-grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:0 18px;align-items:start}
 footer{margin-top:48px;padding-top:18px;border-top:1px solid var(--line);color:var(--soft);font-size:.875rem}
 @media(max-width:820px){.hero{grid-template-columns:minmax(0,1fr);padding:20px}.forest-row{grid-template-columns:minmax(0,1fr) auto;gap:2px 12px}.forest-row .interval{grid-row:2;grid-column:1/-1}}
-@media(max-width:480px){.cards{grid-template-columns:minmax(0,1fr)}table{font-size:.8125rem}th,td{padding:7px 6px}th:first-child{padding-left:12px}caption{padding:12px 12px 8px;max-width:calc(100vw - 36px)}.explain{display:none}.numbers-table thead th:first-child{width:auto}}
+@media(max-width:480px){.cards{grid-template-columns:minmax(0,1fr)}table{font-size:.78rem}thead th{font-size:.72rem}th,td{padding:7px 5px}th:first-child{padding-left:11px}caption{padding:12px 12px 8px;max-width:calc(100vw - 36px)}.explain{display:none}.numbers-table thead th:first-child{width:auto}}
 @media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--faint:#eee;--better:#1f5fa8;--better-ground:#fff;--worse:#a84c05;--worse-ground:#fff;--third:#3d6a2a;color-scheme:light}
-body{font-size:10pt}.page{max-width:none;padding:0}nav,.skip{display:none}.cards{grid-template-columns:repeat(4,1fr)}.scroll{overflow:visible}section{break-inside:auto}h2,h3,h4{break-after:avoid}
+body{font-size:10pt}.page{max-width:none;padding:0}nav,.skip{display:none}.cards{grid-template-columns:repeat(4,1fr)}.scroll{overflow:visible}.scroll:has(.groups),tr,.box{break-inside:avoid}caption,thead{break-after:avoid}section{break-inside:auto}h2,h3,h4{break-after:avoid}
 details::details-content{content-visibility:visible;height:auto}pre{white-space:pre-wrap}}
 `;

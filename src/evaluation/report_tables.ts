@@ -1,5 +1,6 @@
-// The report's tables: groups with every measure, regions and categories, prompt pairs, memory, timing, files and credits. Wide
-// tables scroll inside their own box that can be focused, so that the page itself never scrolls sideways.
+// The report's tables: groups with every measure, regions and categories, prompt pairs, memory, timing, files and
+// credits. Wide tables scroll inside their own box that can be focused, so that the page itself never scrolls
+// sideways.
 
 import { bytes, capitalised, changeText, duration, escapeHtml, grouped, interval, score, signed } from "./format.ts";
 import { type IntervalRow, intervalBar, intervalRange } from "./report_charts.ts";
@@ -16,7 +17,8 @@ import { type EvaluationSummary, MEASURES, type Measure, type SliceSummary } fro
 import { GROUP_LABELS, GROUP_ROLES } from "./verdict.ts";
 
 /**
- * A table with a caption in a box that scrolls by itself. `head` and `rows` hold HTML; the first cell of a row is its header;
+ * A table with a caption in a box that scrolls by itself. `head` and `rows` hold HTML; the first cell of a row is its
+ * header;
  * `leftColumns` are set left in tables whose kind sets numbers right.
  */
 export function table(
@@ -59,7 +61,13 @@ export function groupTable(summary: EvaluationSummary): string {
       ];
     });
     const caption = `${capitalised(GROUP_LABELS[group])} (n = ${grouped(items)}): ${GROUP_ROLES[group]}`;
-    return table(caption, ["Measure", "Before", "After", "Change, 95 % interval", "Verdict"], rows, "numeric numbers-table groups", [4]);
+    return table(
+      caption,
+      ["Measure", "Before", "After", "Change, 95 % interval", "Verdict"],
+      rows,
+      "numeric numbers-table groups",
+      [4],
+    );
   });
   return tables.join("");
 }
@@ -78,7 +86,7 @@ export function sliceTable(caption: string, name: string, slices: readonly Slice
     intervalBar(s.judge, range),
     ...(withTop1 ? [s.top1 ? `${score(s.top1.before, 2)} → ${score(s.top1.after, 2)}` : "–"] : []),
   ]);
-  const head = [name, "Items", "Judge before", "After", "Change, 95 % interval", "Around zero"];
+  const head = [name, "Items", "Before", "After", "Change, 95 % interval", "Around zero"];
   return table(caption, withTop1 ? [...head, "Top-1"] : head, rows, "numeric numbers-table slices", [5]);
 }
 
@@ -118,8 +126,14 @@ export function memoryTable(memory: readonly MemoryCategory[]): string {
     ...(measured ? [bytes(m.allocatedBytes)] : []),
     bars[i]!,
   ]);
-  const off = planned > 0 && measured ? ` <small>(${signed((100 * (allocated - planned)) / planned, 1)} %)</small>` : "";
-  rows.push(["<b>Total</b>", `<b>${bytes(planned)}</b>`, ...(measured ? [`<b>${bytes(allocated)}</b>${off}`] : []), ""]);
+  const off =
+    planned > 0 && measured ? ` <small>(${signed((100 * (allocated - planned)) / planned, 1)} %)</small>` : "";
+  rows.push([
+    "<b>Total</b>",
+    `<b>${bytes(planned)}</b>`,
+    ...(measured ? [`<b>${bytes(allocated)}</b>${off}`] : []),
+    "",
+  ]);
   const head = measured ? ["Category", "Planned", "Allocated", "Share"] : ["Category", "Planned", "Share"];
   return table("Device memory", head, rows, "numeric");
 }
@@ -137,14 +151,20 @@ export function timingTable(timing: readonly PhaseTime[]): string {
 }
 
 export function fileTable(files: readonly RunFile[]): string {
-  const rows = files.map((f) => [`<code>${escapeHtml(f.path)}</code>`, f.bytes === undefined ? "–" : bytes(f.bytes), escapeHtml(f.what)]);
+  const rows = files.map((f) => [
+    `<code>${escapeHtml(f.path)}</code>`,
+    f.bytes === undefined ? "–" : bytes(f.bytes),
+    escapeHtml(f.what),
+  ]);
   return table("Files of the run", ["File", "Size", "What it is"], rows, "files");
 }
 
 export function attributionTable(attributions: readonly Attribution[]): string {
   const rows = attributions.map((a) => {
     const safe = a.url !== undefined && /^https?:\/\//.test(a.url);
-    const what = safe ? `<a href="${escapeHtml(a.url!)}" rel="noreferrer">${escapeHtml(a.what)}</a>` : escapeHtml(a.what);
+    const what = safe
+      ? `<a href="${escapeHtml(a.url!)}" rel="noreferrer">${escapeHtml(a.what)}</a>`
+      : escapeHtml(a.what);
     return [what, escapeHtml(a.licence), escapeHtml(a.credit)];
   });
   return table("Credits and licences", ["What", "Licence", "Credit"], rows, "files");

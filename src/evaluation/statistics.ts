@@ -1,6 +1,6 @@
 // The statistics of every number that an evaluation reports: means over items, medians, paired changes, and percentile
-// intervals from the bootstrap over items (Efron and Tibshirani, «An Introduction to the Bootstrap», chapter 13). Items are
-// resampled and not pictures, because the question is what would happen to other items of the same kind.
+// intervals from the bootstrap over items (Efron and Tibshirani, «An Introduction to the Bootstrap», chapter 13).
+// Items are resampled and not pictures, because the question is what would happen to other items of the same kind.
 
 import { RandomStream } from "../base/random.ts";
 
@@ -8,7 +8,8 @@ import { RandomStream } from "../base/random.ts";
 export const RESAMPLES = 2000;
 
 /**
- * Fewest items for which an interval is given. Where all n changes have one sign the percentile interval excludes 0, and
+ * Fewest items for which an interval is given. Where all n changes have one sign the percentile interval excludes 0,
+ * and
  * that happens by chance with probability 2^(1 - n): 6 is the first n for which it is below 5 %.
  */
 export const MINIMUM_ITEMS = 6;
@@ -75,7 +76,9 @@ export function standardDeviation(values: readonly number[]): number {
   return Math.sqrt(sum / (values.length - 1));
 }
 
-/** Quantile `q` in [0, 1] by linear interpolation between order statistics (numpy's default rule); NaN for no values. */
+/**
+ * Quantile `q` in [0, 1] by linear interpolation between order statistics (numpy's default rule); NaN for no values.
+ */
 export function quantile(values: readonly number[], q: number): number {
   if (values.length === 0) return Number.NaN;
   const sorted = Float64Array.from(values).sort();

@@ -1,9 +1,19 @@
-// From one row an item, before and after, to the tables of the evaluation: mean, change and 95 % bootstrap interval by group,
-// region and category, and the gap between head and tail. The shape (rows per item, then groups with intervals, never one
-// number alone) is the one of the CuRe benchmark's reports.
+// From one row an item, before and after, to the tables of the evaluation: mean, change and 95 % bootstrap interval by
+// group, region and category, and the gap between head and tail. The shape (rows per item, then groups with intervals,
+// never one number alone) is the one of the CuRe benchmark's reports.
 
-import { type Change, mean, pairedChange, quantile, resampledMeans, resampleIndices } from "./statistics.ts";
-import { MINIMUM_ITEMS, type NextUniform, RESAMPLES, uniformsOf } from "./statistics.ts";
+import {
+  type Change,
+  MINIMUM_ITEMS,
+  mean,
+  type NextUniform,
+  pairedChange,
+  quantile,
+  RESAMPLES,
+  resampledMeans,
+  resampleIndices,
+  uniformsOf,
+} from "./statistics.ts";
 
 /** aligned: tail items that the run trained on; other tail: tail items it never saw; head: common items. */
 export type Group = "aligned" | "other tail" | "head";
@@ -31,7 +41,11 @@ export type Measure = keyof ItemScores;
 /** What a measure is called, and which direction is good; 0 where neither direction is good in itself. */
 export const MEASURES: Readonly<Record<Measure, { label: string; explanation: string; good: 1 | -1 | 0 }>> = {
   judge: { label: "Judge", explanation: "cosine of picture and caption under a model that was not optimised", good: 1 },
-  top1: { label: "Top-1", explanation: "share of pictures whose own caption the judge ranks first of all items", good: 1 },
+  top1: {
+    label: "Top-1",
+    explanation: "share of pictures whose own caption the judge ranks first of all items",
+    good: 1,
+  },
   top5: { label: "Top-5", explanation: "share of pictures whose own caption is among the judge's first five", good: 1 },
   reward: { label: "Reward", explanation: "cosine of picture and caption under the model that was optimised", good: 0 },
   diversity: { label: "Diversity", explanation: "1 − mean judge cosine between pictures of one item", good: 1 },
@@ -90,8 +104,10 @@ export interface EvaluationSummary {
 }
 
 /**
- * Computes the summary. Groups, regions and categories without an item do not appear; regions and categories come with the
- * most items first. Every slice has a random stream of its own, so that one more item in a region moves no other interval.
+ * Computes the summary. Groups, regions and categories without an item do not appear; regions and categories come with
+ * the
+ * most items first. Every slice has a random stream of its own, so that one more item in a region moves no other
+ * interval.
  */
 export function summariseEvaluation(rows: readonly ItemRow[], seed = 0): EvaluationSummary {
   const groups: GroupSummary[] = [];
@@ -101,10 +117,25 @@ export function summariseEvaluation(rows: readonly ItemRow[], seed = 0): Evaluat
     const changes = changesOf(members, Object.keys(MEASURES) as Measure[], uniformsOf(seed, `group ${group}`));
     groups.push({ group, items: members.length, changes });
   }
-  const regions = slices(rows.filter((row) => row.group !== "head"), (row) => row.region, "tail", seed);
+  const regions = slices(
+    rows.filter((row) => row.group !== "head"),
+    (row) => row.region,
+    "tail",
+    seed,
+  );
   const categories = [
-    ...slices(rows.filter((row) => row.group !== "head"), (row) => row.category, "tail", seed),
-    ...slices(rows.filter((row) => row.group === "head"), (row) => row.category, "head", seed),
+    ...slices(
+      rows.filter((row) => row.group !== "head"),
+      (row) => row.category,
+      "tail",
+      seed,
+    ),
+    ...slices(
+      rows.filter((row) => row.group === "head"),
+      (row) => row.category,
+      "head",
+      seed,
+    ),
   ];
   const gap = gapOf(rows, uniformsOf(seed, "gap"));
   return { groups, regions, categories, ...(gap ? { gap } : {}), resamples: RESAMPLES, minimumItems: MINIMUM_ITEMS };
@@ -131,7 +162,14 @@ function changesOf(rows: readonly ItemRow[], measures: readonly Measure[], nextU
     changes[measure] = pairedChange(before, after, indices);
   }
   // A judge score that is not finite still makes a row, so that the reader sees the gap rather than no table.
-  const none: Change = { n: rows.length, before: Number.NaN, after: Number.NaN, change: Number.NaN, low: null, high: null };
+  const none: Change = {
+    n: rows.length,
+    before: Number.NaN,
+    after: Number.NaN,
+    change: Number.NaN,
+    low: null,
+    high: null,
+  };
   return { judge: none, ...changes };
 }
 

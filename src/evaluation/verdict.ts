@@ -1,5 +1,5 @@
-// Plain sentences about an evaluation. A change is called better or worse only where its 95 % interval excludes 0; everything
-// else is said to be no significant change or too few items. Nothing here turns a table into praise.
+// Plain sentences about an evaluation. A change is called better or worse only where its 95 % interval excludes 0;
+// everything else is said to be no significant change or too few items. Nothing here turns a table into praise.
 
 import { capitalised, changeText, counted, score, signed } from "./format.ts";
 import { type Change, judgement } from "./statistics.ts";
@@ -58,7 +58,10 @@ export function verdictOf(summary: EvaluationSummary): Verdict {
   }
   return {
     tone,
-    headline: headlineOf(first, summary.groups.find((g) => g.group === "head")),
+    headline: headlineOf(
+      first,
+      summary.groups.find((g) => g.group === "head"),
+    ),
     primary: { group: first.group, change: first.changes.judge },
     sentences,
   };
@@ -74,18 +77,23 @@ export function toneOf(change: Pick<Change, "low" | "high">, good: 1 | -1 = 1): 
 function headlineOf(first: GroupSummary, head: GroupSummary | undefined): string {
   const subject = capitalised(GROUP_LABELS[first.group]);
   const tone = toneOf(first.changes.judge);
-  const opening = {
-    better: `${subject} got better`,
-    worse: `${subject} got worse`,
-    unchanged: `${subject} did not change significantly`,
-  }[tone as string] ?? `Too few ${GROUP_LABELS[first.group]} for a verdict`;
+  const opening =
+    {
+      better: `${subject} got better`,
+      worse: `${subject} got worse`,
+      unchanged: `${subject} did not change significantly`,
+    }[tone as string] ?? `Too few ${GROUP_LABELS[first.group]} for a verdict`;
   if (!head || head === first) return opening;
   const headTone = toneOf(head.changes.judge);
   if (headTone === "unknown") return opening;
   if (headTone === "unchanged") {
-    return tone === "unchanged" ? `${opening}, nor did head items` : `${opening}; head items did not change significantly`;
+    return tone === "unchanged"
+      ? `${opening}, nor did head items`
+      : `${opening}; head items did not change significantly`;
   }
-  return headTone === "worse" && tone !== "worse" ? `${opening}, but head items got worse` : `${opening}; head items got ${headTone}`;
+  return headTone === "worse" && tone !== "worse"
+    ? `${opening}, but head items got worse`
+    : `${opening}; head items got ${headTone}`;
 }
 
 function groupSentence({ group, items, changes }: GroupSummary): VerdictSentence {
@@ -122,7 +130,10 @@ function sideEffects(summary: EvaluationSummary): VerdictSentence[] {
       parts.push(`${GROUP_LABELS[group]} ${score(change.before)} → ${score(change.after)}${share}`);
     }
     if (parts.length === 0) continue;
-    sentences.push({ tone: harm ? "worse" : "noted", text: `${MEASURES[measure].label} changed: ${parts.join(", ")}.` });
+    sentences.push({
+      tone: harm ? "worse" : "noted",
+      text: `${MEASURES[measure].label} changed: ${parts.join(", ")}.`,
+    });
   }
   const aligned = summary.groups.find((g) => g.group === "aligned");
   const reward = aligned?.changes.reward;

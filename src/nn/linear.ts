@@ -29,6 +29,8 @@ export class Linear {
     this.outputs = outputs;
     this.weight = parameters.tensor(weight, [outputs, inputs]);
     this.bias = options.bias === false ? null : parameters.tensor(bias, [outputs]);
+    // A layer with tensor names of its own shares its place with other tensors: it is no module that a LoRA could name.
+    if (!options.names) parameters.register(this);
   }
 
   /** x [..., in] -> [..., out]. */

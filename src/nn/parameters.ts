@@ -8,19 +8,26 @@ import type { TensorSource } from "../base/tensor_source.ts";
 import type { Session } from "../tensor/session.ts";
 import { type DType, sameShape, type Shape, showShape } from "../tensor/shape.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
+import type { Linear } from "./linear.ts";
+
+/** What all places of one tree share. */
+interface Declared {
+  tensors: Map<string, Variable>;
+  linears: Map<string, Linear>;
+}
 
 /** A place in a tree of parameter names; models declare their tensors through it. */
 export class Parameters {
   readonly pool: Pool;
   readonly dtype: DType;
   private readonly prefix: string;
-  private readonly declared: Map<string, Variable>;
+  private readonly declared: Declared;
 
-  constructor(pool: Pool, options: { dtype?: DType; prefix?: string; declared?: Map<string, Variable> } = {}) {
+  constructor(pool: Pool, options: { dtype?: DType; prefix?: string; declared?: Declared } = {}) {
     this.pool = pool;
     this.dtype = options.dtype ?? "f32";
     this.prefix = options.prefix ?? "";
-    this.declared = options.declared ?? new Map();
+    this.declared = options.declared ?? { tensors: new Map(), linears: new Map() };
   }
 
   /** The subtree under `name`. */
@@ -28,17 +35,27 @@ export class Parameters {
     return new Parameters(this.pool, { dtype: this.dtype, prefix: `${this.prefix}${name}.`, declared: this.declared });
   }
 
+  /** Remembers a Linear layer under this place's path, so that an adapter can find it. */
+  register(layer: Linear): void {
+    this.declared.linears.set(this.prefix.slice(0, -1), layer);
+  }
+
+  /** Linear layers of the whole tree by module path ("transformer_blocks.0.attn.to_q"), in order of declaration. */
+  get linears(): ReadonlyMap<string, Linear> {
+    return this.declared.linears;
+  }
+
   /** Declares a tensor. Vectors stay f32: they are small, and norms and biases need the range. */
   tensor(name: string, shape: Shape): Variable {
     const full = this.prefix + name;
     const variable = this.pool.add(full, shape, shape.length > 1 ? this.dtype : "f32");
-    this.declared.set(full, variable);
+    this.declared.tensors.set(full, variable);
     return variable;
   }
 
   /** All tensors declared so far under any prefix, in order. */
   get variables(): ReadonlyMap<string, Variable> {
-    return this.declared;
+    return this.declared.tensors;
   }
 }
 

@@ -21,6 +21,8 @@ export interface AttentionOptions {
   bias?: Tensor;
   /** Element type of the result; f32 by default. */
   output?: "f32" | "f16";
+  /** Which kernels run: keys read in place or staged in workgroup memory; by default what suits the adapter. */
+  variant?: "in_place" | "staged";
 }
 
 interface Sizes {
@@ -55,15 +57,21 @@ const TILE_BYTES = 8192;
  * lanes share, one row a lane and one workgroup a vector of lanes; a GPU stages them in workgroup memory and cuts rows
  * so that they stay in registers.
  */
-export function attentionVariant(kernel: AttentionKernel, headSize: number, software: boolean): AttentionVariant {
-  if (software) {
+export function attentionVariant(kernel: AttentionKernel, headSize: number, inPlace: boolean): AttentionVariant {
+  if (inPlace) {
+    // The inner loop is unrolled over the head: more keys in it overflow the instruction cache and compile slowly.
     const parts = splitHead(headSize, 128);
-    return { rows: 8, parts, keys: 4, tile: 0 };
+    return { rows: Math.min(8, powerBelow(256 / parts)), parts, keys: headSize <= 64 ? 2 : 1, tile: 0 };
   }
   const parts = splitHead(headSize, kernel === "forward" ? 64 : 32);
-  const keys = 4;
-  const tile = Math.min(32, Math.max(keys, Math.floor(TILE_BYTES / 8 / headSize / keys) * keys));
-  return { rows: Math.max(4, Math.min(64, 2 ** Math.floor(Math.log2(128 / parts)))), parts, keys, tile };
+  const keys = Math.max(1, Math.min(4, powerBelow(TILE_BYTES / 8 / headSize)));
+  const tile = Math.min(32, Math.floor(TILE_BYTES / 8 / headSize / keys) * keys);
+  return { rows: Math.min(64, powerBelow(128 / parts)), parts, keys, tile };
+}
+
+/** The largest power of two up to `n`. */
+function powerBelow(n: number): number {
+  return 2 ** Math.floor(Math.log2(n));
 }
 
 /** The least number of equal parts of at most `most` columns, each a multiple of 4. */
@@ -100,7 +108,8 @@ function sizesOfNode(node: Node): Sizes {
 /** Placeholders and grid that the three large kernels share; `owned` is the length that workgroups divide. */
 function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Tensor | undefined) {
   const s = sizesOfNode(node);
-  const variant = attentionVariant(kernel, s.headSize, lowering.target.software);
+  const wanted = node.attributes["variant"] as AttentionOptions["variant"];
+  const variant = attentionVariant(kernel, s.headSize, wanted ? wanted === "in_place" : lowering.target.software);
   const owned = kernel === "grad_key_value" ? s.keys : s.rows;
   const groups = Math.ceil(owned / variant.rows);
   const grid = foldGrid(groups * s.heads * s.batch, lowering.target.maxWorkgroups);
@@ -273,5 +282,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     scale,
     causal: options.causal ?? false,
     output: options.output ?? "f32",
+    variant: options.variant,
   })[0]!;
 }

@@ -99,7 +99,8 @@ export class Executable {
       }
       call.bindings.forEach((slot, k) => {
         const place = where(slot);
-        entries.push({ binding: k + 1, resource: { buffer: place.buffer, offset: place.offset, size: slot.bytes } });
+        // A kernel may declare vectors; one implementation wants room for a whole one even in a tiny buffer.
+        entries.push({ binding: k + 1, resource: { buffer: place.buffer, offset: place.offset, size: Math.max(16, slot.bytes) } });
       });
       const layout = cache.bindGroupLayout(call.bindings.length, call.epilogue !== null);
       groups.push(gpu.device.createBindGroup({ layout, entries, label: call.label }));

@@ -9,7 +9,7 @@ import { PipelineCache } from "../gpu/pipelines.ts";
 import { Readback, upload } from "../gpu/transfer.ts";
 import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
-import { Graph } from "./graph.ts";
+import { Graph, type Tensor } from "./graph.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type Placement, place } from "./planner.ts";
 import type { DType, Shape } from "./shape.ts";
@@ -49,6 +49,7 @@ export class Session {
   readonly pools: Pool[] = [];
   readonly plans: Plan[] = [];
   private readonly options: SessionOptions;
+  private readonly constants = new Map<string, { variable: Variable; values: Float32Array | Uint32Array }>();
   private gpu: Gpu | null = null;
   private pipelines: PipelineCache | null = null;
   private readback: Readback | null = null;
@@ -77,6 +78,20 @@ export class Session {
     let pool = this.pools.find((p) => p.name === "data");
     if (!pool) pool = this.pool("data", "data");
     return pool.add(name, shape, dtype);
+  }
+
+  /**
+   * A tensor of fixed contents (tables of resampling, rotary positions) as a leaf of `graph`. The same name always means
+   * the same contents; they are uploaded when the session opens.
+   */
+  constant(graph: Graph, name: string, values: Float32Array | Uint32Array, shape: Shape): Tensor {
+    let constant = this.constants.get(name);
+    if (!constant) {
+      const variable = this.data(`constant.${name}`, shape, values instanceof Uint32Array ? "u32" : "f32");
+      constant = { variable, values };
+      this.constants.set(name, constant);
+    }
+    return graph.read(constant.variable);
   }
 
   /** Traces `body` into a plan. */
@@ -151,6 +166,7 @@ export class Session {
         fix: "lower align.batch or eval.batch, or close other programs that use the GPU",
       });
     }
+    for (const { variable, values } of this.constants.values()) this.write(variable, values);
     let done = 0;
     const total = this.plans.length;
     await Promise.all(this.plans.map(async (plan) => {
@@ -212,6 +228,17 @@ export class Session {
     const bytes = Math.ceil(count * itemBytes / 4) * 4;
     const data = await this.readback!.read(buffer, offset + from, bytes);
     return data.byteLength === count * itemBytes ? data : data.slice(0, count * itemBytes);
+  }
+
+  /** Copies a whole variable to element `at` of another of the same type, in the queue's order. */
+  copyInto(from: Variable, to: Variable, at: number): void {
+    const { device } = this.requireGpu();
+    const source = this.where(from);
+    const target = this.where(to);
+    const encoder = device.createCommandEncoder();
+    const offset = target.offset + at * (to.bytes / to.size);
+    encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, offset, from.bytes);
+    device.queue.submit([encoder.finish()]);
   }
 
   /** Sets every byte of a pool to zero, in the queue's order. */

@@ -1,6 +1,6 @@
-// A made-up run for looking at the report page and for its tests. The numbers are invented but deterministic and of the size
-// that real runs have; the pictures are the real emoji, blurred and tinted to stand for a model's drawings. Run directly,
-// it writes the page: deno run -A --no-check tests/evaluation/fake_report.ts <folder>.
+// A made-up run for looking at the report page and for its tests. The numbers are invented but deterministic and of
+// the size that real runs have; the pictures are the real emoji, blurred and tinted to stand for a model's drawings.
+// Run directly, it writes the page: deno run -A --no-check tests/evaluation/fake_report.ts <folder>.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,9 +9,15 @@ import { decode, encode } from "fast-png";
 import { RandomStream } from "../../src/base/random.ts";
 import { advanceGuard, type GuardPoint, initialGuardState } from "../../src/evaluation/guards.ts";
 import { renderModelCard } from "../../src/evaluation/model_card.ts";
-import { EMBEDDED_LIMITS, embeddedRemarks } from "../../src/evaluation/notes.ts";
+import { EMBEDDED_LIMITS, EMBEDDED_USAGE, embeddedRemarks } from "../../src/evaluation/notes.ts";
 import { renderReport } from "../../src/evaluation/report.ts";
-import type { EvaluationPoint, ItemPictures, Picture, ReportData, UpdatePoint } from "../../src/evaluation/report_data.ts";
+import type {
+  EvaluationPoint,
+  ItemPictures,
+  Picture,
+  ReportData,
+  UpdatePoint,
+} from "../../src/evaluation/report_data.ts";
 import { bootstrapMean, uniformsOf } from "../../src/evaluation/statistics.ts";
 import { type Group, type ItemRow, summariseEvaluation } from "../../src/evaluation/summary.ts";
 
@@ -71,6 +77,22 @@ function cellReader(): (item: string, style: string) => Cell {
   };
 }
 
+/** Pictures made before, by item, style and strength: drawing them is most of the time that a made-up run takes. */
+const drawn = new Map<string, Picture>();
+
+function drawing(
+  read: (item: string, style: string) => Cell,
+  item: string,
+  style: string,
+  strength: number,
+  shift: number,
+): Picture {
+  const key = `${item}/${style}/${strength}/${shift}`;
+  const known = drawn.get(key) ?? toPicture(redraw(read(item, style), strength, shift), style);
+  drawn.set(key, known);
+  return known;
+}
+
 /** A drawing that is `strength` of the way from grey blur to the real picture. */
 function redraw(cell: Cell, strength: number, shift: number): Cell {
   const radius = Math.round((1 - strength) * 7) + 1;
@@ -114,11 +136,17 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
   const normal = (step: number, index: number) => noise.normals(step, 1, index)[0]!;
   const all = items();
   const aligned = all.filter((i) => i.align);
-  const head = all.filter((i) => !i.tail).filter((_, i) => i % 18 === 0 || all.length < 100).slice(0, 24);
+  const head = all
+    .filter((i) => !i.tail)
+    .filter((_, i) => i % 18 === 0 || all.length < 100)
+    .slice(0, 24);
   const read = cellReader();
   const rows: ItemRow[] = [];
   const pictures: ItemPictures[] = [];
-  const members = [...aligned.map((item) => [item, "aligned"] as const), ...head.map((item) => [item, "head"] as const)];
+  const members = [
+    ...aligned.map((item) => [item, "aligned"] as const),
+    ...head.map((item) => [item, "head"] as const),
+  ];
   members.forEach(([item, group]: readonly [Item, Group], i) => {
     const base = group === "head" ? 0.65 : 0.48;
     const judge = Math.min(0.75, Math.max(0.12, base + 0.13 * normal(0, i)));
@@ -131,7 +159,13 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
       region: item.region,
       group,
       pictures: 2,
-      before: { judge, top1: right(judge), reward: judge - 0.05, diversity: group === "head" ? 0.19 : 0.38, saturation },
+      before: {
+        judge,
+        top1: right(judge),
+        reward: judge - 0.05,
+        diversity: group === "head" ? 0.19 : 0.38,
+        saturation,
+      },
       after: {
         judge: judge + gain,
         top1: right(judge + gain),
@@ -148,8 +182,8 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
       region: item.region,
       group,
       real: styles.map((style) => toPicture(read(item.item, style), style, style)),
-      before: styles.map((style, k) => toPicture(redraw(read(item.item, style), strength(judge), k + i), style)),
-      after: styles.map((style, k) => toPicture(redraw(read(item.item, style), strength(judge + gain), k + i), style)),
+      before: styles.map((style, k) => drawing(read, item.item, style, strength(judge), k + i)),
+      after: styles.map((style, k) => drawing(read, item.item, style, strength(judge + gain), k + i)),
     });
   });
 
@@ -184,7 +218,10 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
     };
     const reward = 0.438 + 0.06 * t;
     guards = advanceGuard(guards, { step, reward, signals });
-    const spread = bootstrapMean(rows.filter((r) => r.group === "aligned").map((r) => r.before.judge), uniformsOf(seed, "spread"));
+    const spread = bootstrapMean(
+      rows.filter((r) => r.group === "aligned").map((r) => r.before.judge),
+      uniformsOf(seed, "spread"),
+    );
     const half = ((spread.high ?? 0) - (spread.low ?? 0)) / 2;
     const around = (mean: number, h: number) => ({ mean, low: mean - h, high: mean + h });
     const judge = { aligned: around(signals.judge!, half), head: around(0.66 - 0.002 * t, half * 0.6) };
@@ -194,7 +231,12 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
   return {
     name: "embedded-srpo-mia",
     createdAt: "2026-03-01T12:30:00Z",
-    status: { state: gamed ? "alarm" : "complete", updatesDone: updates, updatesPlanned: gamed ? updates + 40 : updates, ...(gamed ? { weightsFrom: 10 } : {}) },
+    status: {
+      state: gamed ? "alarm" : "complete",
+      updatesDone: updates,
+      updatesPlanned: gamed ? updates + 40 : updates,
+      ...(gamed ? { weightsFrom: 10 } : {}),
+    },
     method: {
       label: "SRPO with MIA pairs",
       training: "full",
@@ -219,6 +261,7 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
       reward: "micro CLIP, open_clip architecture, 3.47 M",
       judge: "micro CLIP of another size, seed and data, 1.92 M",
       base: "models/embedded",
+      usageNote: EMBEDDED_USAGE,
       licence: "MIT",
       width: 64,
       height: 64,
@@ -269,13 +312,33 @@ export function fakeReport({ updates = 40, gamed = false, seed = 3 }: FakeOption
     ],
     versions: { longtail: "0.1.0", deno: "2.9.6", webgpu: "0.6.2" },
     attributions: [
-      { key: "noto", what: "Noto Emoji", licence: "Apache-2.0", credit: "Google Inc", url: "https://github.com/googlefonts/noto-emoji" },
-      { key: "twitter", what: "Twemoji", licence: "CC-BY 4.0", credit: "Twitter, Inc and other contributors; rasterised at 64 × 64 on white", url: "https://github.com/jdecked/twemoji" },
+      {
+        key: "noto",
+        what: "Noto Emoji",
+        licence: "Apache-2.0",
+        credit: "Google Inc",
+        url: "https://github.com/googlefonts/noto-emoji",
+      },
+      {
+        key: "twitter",
+        what: "Twemoji",
+        licence: "CC-BY 4.0",
+        credit: "Twitter, Inc and other contributors; rasterised at 64 × 64 on white",
+        url: "https://github.com/jdecked/twemoji",
+      },
       { key: "taef2", what: "TAEF2", licence: "MIT", credit: "madebyollin" },
     ],
     files: [
-      { path: "embedded-srpo-mia.transformer.safetensors", bytes: 16_310_000, what: "the aligned transformer, diffusers keys" },
-      { path: "embedded-srpo-mia.lora.safetensors", bytes: 2_400_000, what: "LoRA of the difference, rank 16 on every Linear" },
+      {
+        path: "embedded-srpo-mia.transformer.safetensors",
+        bytes: 16_310_000,
+        what: "the aligned transformer, diffusers keys",
+      },
+      {
+        path: "embedded-srpo-mia.lora.safetensors",
+        bytes: 2_400_000,
+        what: "LoRA of the difference, rank 16 on every Linear",
+      },
       { path: "log.jsonl", bytes: 31_000, what: "one event a line" },
     ],
     command: "npm start -- --align.seed=1",
@@ -298,18 +361,30 @@ export function sparseReports(): Record<string, ReportData> {
   const few = full.evaluation!.rows.slice(0, 3);
   return {
     bare,
-    "no update": { ...bare, status: { state: "failed", updatesDone: 0, updatesPlanned: 40, reason: "E-NUM-001 <loss> is not finite" } },
+    "no update": {
+      ...bare,
+      status: { state: "failed", updatesDone: 0, updatesPlanned: 40, reason: "E-NUM-001 <loss> is not finite" },
+    },
     "one update": {
       ...full,
       curves: { updates: full.curves!.updates.slice(0, 1), evaluations: full.curves!.evaluations!.slice(0, 1) },
       status: { state: "complete", updatesDone: 1, updatesPlanned: 1 },
     },
-    "not evaluated": { ...full, evaluation: undefined, status: { state: "stopped", updatesDone: 17, updatesPlanned: 40 } },
+    "not evaluated": {
+      ...full,
+      evaluation: undefined,
+      status: { state: "stopped", updatesDone: 17, updatesPlanned: 40 },
+    },
     "three items": { ...full, evaluation: { rows: few, summary: summariseEvaluation(few) } },
     "no items": { ...full, evaluation: { rows: [], summary: summariseEvaluation([]) }, pictures: [] },
     "values that are not finite": {
       ...bare,
-      curves: { updates: [{ step: 1, loss: Number.NaN, gradientNorm: 0 }, { step: 2, loss: 0.3, gradientNorm: Number.POSITIVE_INFINITY }] },
+      curves: {
+        updates: [
+          { step: 1, loss: Number.NaN, gradientNorm: 0 },
+          { step: 2, loss: 0.3, gradientNorm: Number.POSITIVE_INFINITY },
+        ],
+      },
       memory: [{ category: "weights", plannedBytes: 0 }],
       timing: [{ phase: "set-up", seconds: 0 }],
       device: { name: "" },

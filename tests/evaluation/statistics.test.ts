@@ -5,8 +5,8 @@ import { RandomStream } from "../../src/base/random.ts";
 import {
   bootstrapMean,
   judgement,
-  median,
   MINIMUM_ITEMS,
+  median,
   pairedChange,
   quantile,
   standardDeviation,

@@ -3,7 +3,7 @@
 // there is skipped by name.
 
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, it } from "vitest";
 import { Safetensors } from "../../src/formats/safetensors.ts";
 import type { TensorSource } from "../../src/base/tensor_source.ts";
@@ -36,6 +36,11 @@ export async function openSource(path: string): Promise<TensorSource & Safetenso
     shape: (key: string) => file.info(key).shape,
     load: (key: string) => file.readF32(key),
   }) as unknown as TensorSource & Safetensors;
+}
+
+/** The config.json beside a weights file. */
+export function readConfig(weights: string): Record<string, any> {
+  return JSON.parse(readFileSync(join(dirname(weights), "config.json"), "utf8"));
 }
 
 /** A suite over one subject; skipped by name where the dump is absent. */

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { attention } from "../../src/ops/attention.ts";
+import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
+import { attention, attentionVariant } from "../../src/ops/attention.ts";
 import { add, affine, cast } from "../../src/ops/pointwise.ts";
 import { attentionBackward, attentionForward, type AttentionProblem } from "../helpers/reference_attention.ts";
-import { noise, relativeError, runOps } from "../helpers/gpu.ts";
+import { noise, relativeError, runOps, testGpu } from "../helpers/gpu.ts";
 
 /** Stands for a masked place in a bias of whole numbers. */
 const MASK_LEVEL = 1000;
@@ -35,12 +36,15 @@ interface Options {
   size?: number;
   dtype?: "f32" | "f16";
   tolerance?: number;
+  variant?: "in_place" | "staged";
 }
 
 /** Runs forward and backward on the device and compares both with float64. */
 async function check(p: AttentionProblem, options: Options = {}): Promise<void> {
-  const { q, k, v, dout } = inputsOf(p, options.size);
   const { dtype = "f32", tolerance = 1e-5 } = options;
+  const stored = (x: Float64Array) => (dtype === "f16" ? f16ToF32(f32ToF16(Float32Array.from(x))) : x);
+  const { dout, ...wide } = inputsOf(p, options.size);
+  const [q, k, v] = [stored(wide.q), stored(wide.k), stored(wide.v)];
   const width = p.heads * p.headSize;
   const inputs = [
     { shape: [p.batch, p.rows, width], values: q, dtype },
@@ -56,7 +60,7 @@ async function check(p: AttentionProblem, options: Options = {}): Promise<void> 
     : [];
   const { outputs, gradients } = await runOps([...inputs, ...biasInputs], ([a, b, c, level, mask]) => {
     const bias = level && add(affine(cast(level, "f32"), 1 / 64, -1), affine(cast(mask!, "f32"), -3e38, 0));
-    return [attention(a!, b!, c!, { heads: p.heads, scale: p.scale, causal: p.causal, bias })];
+    return [attention(a!, b!, c!, { heads: p.heads, scale: p.scale, causal: p.causal, bias, variant: options.variant })];
   }, { seeds: [dout], repeat: true });
   const name = JSON.stringify({ ...p, bias: p.bias !== undefined });
   expect(relativeError(outputs[0]!, attentionForward(p, q, k, v)), `out ${name}`).toBeLessThan(tolerance);
@@ -68,8 +72,114 @@ async function check(p: AttentionProblem, options: Options = {}): Promise<void> 
   });
 }
 
+describe("the float64 rule", () => {
+  it("has the gradient that finite differences of its forward give", () => {
+    const p = problem([1, 5, 4, 2, 4], { causal: true, bias: biasOf(2, 5, 4) });
+    const { q, k, v, dout } = inputsOf(p);
+    const loss = (parts: Float64Array[]) => {
+      const out = attentionForward(p, parts[0]!, parts[1]!, parts[2]!);
+      return out.reduce((sum, x, i) => sum + x * dout[i]!, 0);
+    };
+    const step = 1e-5;
+    attentionBackward(p, q, k, v, dout).forEach((gradient, which) => {
+      const slopes = gradient.map((_, i) => {
+        const moved = (by: number) => [q, k, v].map((x, n) => (n === which ? x.map((y, m) => (m === i ? y + by : y)) : x));
+        return (loss(moved(step)) - loss(moved(-step))) / (2 * step);
+      });
+      expect(relativeError(gradient, slopes)).toBeLessThan(1e-8);
+    });
+  });
+});
+
+for (const variant of ["in_place", "staged"] as const) {
+  describe(`attention with keys ${variant}`, () => {
+    it("agrees with float64 for lengths around the workgroup and the key block", async () => {
+      for (const length of [1, 2, 7, 8, 9, 31, 36, 64, 65]) await check(problem([2, length, length, 2, 8]), { variant });
+    });
+    it("agrees with float64 where queries and keys differ in number", async () => {
+      for (const [rows, keys] of [[1, 37], [37, 1], [5, 64], [67, 13]]) await check(problem([1, rows!, keys!, 2, 8]), { variant });
+    });
+    it("agrees with float64 for head sizes from 4 to 512", async () => {
+      for (const size of [4, 64, 80, 128]) await check(problem([1, 19, 21, 2, size]), { variant });
+      await check(problem([1, 10, 10, 1, 512]), { variant });
+    });
+    it("shows a row no key behind it under a causal mask", async () => {
+      for (const [rows, keys] of [[1, 1], [9, 9], [41, 41], [70, 70], [20, 30], [30, 20]]) {
+        await check(problem([2, rows!, keys!, 2, 8], { causal: true }), { variant });
+      }
+    });
+    it("adds a bias and leaves out the places that it masks", async () => {
+      await check(problem([2, 13, 17, 3, 8], { bias: biasOf(3, 13, 17) }), { variant });
+      await check(problem([2, 17, 19, 2, 8], { bias: biasOf(2, 17, 19, 3) }), { variant });
+      await check(problem([1, 17, 17, 2, variant === "staged" ? 40 : 8], { bias: biasOf(2, 17, 17, 4), causal: true }), { variant });
+    });
+    it("stays finite and right for scores up to a thousand", async () => {
+      // One rounding of a score of 1000 in f32 changes its weight by 6e-5.
+      await check(problem([1, 33, 33, 2, 8], { scale: 50 }), { size: 2, tolerance: 2e-3, variant });
+    });
+    it("reads f16 and computes in f32", async (context) => {
+      if (!(await testGpu()).facts.f16) return context.skip("the adapter has no shader-f16");
+      await check(problem([2, 18, 22, 2, 8]), { dtype: "f16", variant });
+    });
+  });
+}
+
 describe("attention", () => {
-  it("agrees with float64 for lengths around the workgroup and the key block", async () => {
-    for (const length of [1, 3, 7, 8, 9, 31, 36, 64, 65]) await check(problem([2, length, length, 2, 16]));
+  it("gives zeros and zero gradients for a row whose keys are all masked", async () => {
+    const x = noise(3 * 8, 1);
+    const level = { shape: [1, 3, 3], values: [0, 0, 0, 1, 1, 1, 0, 0, 0], dtype: "u32" as const };
+    const inputs = [2, 3, 4].map((seed) => ({ shape: [1, 3, 8], values: noise(3 * 8, seed) }));
+    const { outputs, gradients } = await runOps([...inputs, level], ([q, k, v, mask]) => [
+      attention(q!, k!, v!, { heads: 1, bias: affine(cast(mask!, "f32"), -3e38, 0) }),
+    ], { seeds: [x] });
+    expect(Array.from(outputs[0]!.slice(8, 16))).toEqual(new Array(8).fill(0));
+    expect(Math.max(...gradients[0]!.slice(8, 16).map(Math.abs))).toBe(0);
+    expect(gradients.slice(0, 3).every((g) => g!.every(Number.isFinite))).toBe(true);
+  });
+
+  it("takes one tensor as queries, keys and values and adds the three gradients", async () => {
+    const p = problem([2, 11, 11, 2, 8]);
+    const { q, dout } = inputsOf(p);
+    const { outputs, gradients } = await runOps([{ shape: [2, 11, 16], values: q }], ([x]) => [attention(x!, x!, x!, { heads: 2 })], { seeds: [dout] });
+    expect(relativeError(outputs[0]!, attentionForward(p, q, q, q))).toBeLessThan(1e-5);
+    const [dq, dk, dv] = attentionBackward(p, q, q, q, dout);
+    expect(relativeError(gradients[0]!, dq!.map((x, i) => x + dk![i]! + dv![i]!))).toBeLessThan(1e-5);
+  });
+
+  it("computes only the gradients that somebody reads", async () => {
+    const u32 = { shape: [1, 4, 8], values: new Array(32).fill(1), dtype: "u32" as const };
+    const { calls } = await runOps([{ shape: [1, 4, 8], values: noise(32) }, u32], ([q, k]) => {
+      const keys = cast(k!, "f32");
+      return [attention(q!, keys, keys, { heads: 1 })];
+    }, { seeds: [noise(32, 2)] });
+    expect(calls.filter((c) => c.startsWith("attention"))).toEqual(["attention forward", "attention delta", "attention query gradient"]);
+  });
+
+  it("refuses shapes that do not fit and a bias that needs a gradient, by name", async () => {
+    const spec = (...shape: number[]) => ({ shape, values: noise(shape.reduce((a, b) => a * b, 1)) });
+    const run = (inputs: ReturnType<typeof spec>[], heads: number, seeds?: Float64Array[]) =>
+      runOps(inputs, ([q, k, v, bias]) => [attention(q!, k!, v!, { heads, bias })], { seeds });
+    await expect(run([spec(1, 4, 12), spec(1, 4, 12), spec(1, 4, 12)], 2)).rejects.toThrow(/multiple of 4/);
+    await expect(run([spec(1, 4, 8), spec(2, 4, 8), spec(2, 4, 8)], 2)).rejects.toThrow(/differ in batch/);
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 5, 8)], 2)).rejects.toThrow(/k \[1, 4, 8\] and v \[1, 5, 8\]/);
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(4, 4)], 2)).rejects.toThrow(/the bias is \[4, 4\]/);
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(2, 4, 4)], 2, [noise(32)])).rejects.toThrow(/bias needs a gradient/);
+  });
+});
+
+describe("the choice of the variant", () => {
+  it("stays within 256 invocations, 16 KiB of workgroup memory and whole parts for every head size", () => {
+    for (let size = 4; size <= 512; size += 4) {
+      for (const kernel of ["forward", "grad_query", "grad_key_value"] as const) {
+        for (const inPlace of [true, false]) {
+          const { rows, parts, keys, tile } = attentionVariant(kernel, size, inPlace);
+          expect(size % (4 * parts)).toBe(0);
+          expect(rows * parts).toBeLessThanOrEqual(256);
+          expect(tile % keys).toBe(0);
+          const partials = parts > 1 ? rows * parts * keys * (kernel === "forward" ? 4 : 8) : 0;
+          expect(tile * size * 8 + partials, `${kernel} ${size}`).toBeLessThanOrEqual(16384);
+        }
+      }
+    }
   });
 });

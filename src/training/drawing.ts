@@ -1,0 +1,135 @@
+// Draws pictures with a pipeline, batch by batch, and scores them: an Euler sampler without gradient, the decoder, and the
+// picture towers of any number of CLIP models. Noise is a function of (seed, picture), the same before and after a run.
+
+import { RandomStream } from "../base/random.ts";
+import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
+import { SINUSOID_WIDTH, sinusoids } from "../models/flux/embeddings.ts";
+import type { Pipeline } from "../models/pipeline.ts";
+import { clamp } from "../ops/pointwise.ts";
+import { pictureFeatures } from "../rewards/clip_reward.ts";
+import type { ClipScorer } from "../rewards/scorer.ts";
+import type { Plan, Session } from "../tensor/session.ts";
+import type { Variable } from "../tensor/variable.ts";
+import { traceEulerStep } from "./srpo/steps.ts";
+
+export interface DrawingOptions {
+  batch: number;
+  steps: number;
+  shift: number;
+  guidance: number;
+}
+
+export interface DrawRequest {
+  states: Float32Array;
+  pooled: Float32Array;
+  /** Initial noise [L · C]. */
+  noise: Float32Array;
+}
+
+export interface Drawn {
+  /** [3 · S · S] in [0, 1]. */
+  picture: Float32Array;
+  /** Unit features by scorer, in the order given to the constructor. */
+  features: Float32Array[];
+}
+
+export class Drawing {
+  readonly options: DrawingOptions;
+  readonly plans: { step: Plan; finish: Plan };
+  private readonly session: Session;
+  private readonly pipeline: Pipeline;
+  private readonly vars: Record<"z" | "states" | "pooled" | "time" | "guidance" | "step" | "pictures", Variable>;
+  private readonly features: Variable[];
+
+  /** Traces the plans; the session must not be open yet. */
+  constructor(session: Session, pipeline: Pipeline, scorers: readonly ClipScorer[], options: DrawingOptions) {
+    this.session = session;
+    this.pipeline = pipeline;
+    this.options = options;
+    const { batch } = options;
+    const side = pipeline.imageSize;
+    const data = (name: string, shape: number[]) => session.data(`draw.${name}`, shape);
+    this.vars = {
+      z: data("z", [batch, pipeline.imageTokens, pipeline.channels]),
+      states: data("states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
+      pooled: data("pooled", [batch, pipeline.config.pooledWidth]),
+      time: data("time", [batch, SINUSOID_WIDTH]),
+      guidance: data("guidance", [batch, SINUSOID_WIDTH]),
+      step: data("step", [1]),
+      pictures: data("pictures", [batch, 3, side, side]),
+    };
+    this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
+    const step = session.plan("draw step", (graph) => {
+      const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
+      graph.assign(
+        this.vars.z,
+        traceEulerStep(graph, pipeline.transformer, read("z"), {
+          states: read("states"),
+          pooled: read("pooled"),
+          time: read("time"),
+          guidance: pipeline.config.guidance ? read("guidance") : undefined,
+          step: read("step"),
+          ...pipeline.rotary(graph, session),
+        }),
+      );
+    });
+    const finish = session.plan("draw finish", (graph) => {
+      const pictures = clamp(pipeline.decode(graph, graph.read(this.vars.z)), 0, 1);
+      graph.assign(this.vars.pictures, pictures);
+      scorers.forEach((scorer, i) => {
+        const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
+          session.constant(graph, name, values, shape);
+        graph.assign(this.features[i]!, graph.scope(scorer.name, () => pictureFeatures(scorer.model, graph, pictures, constant)).features);
+      });
+    });
+    this.plans = { step, finish };
+  }
+
+  /** Noise of picture `index` under `seed`. */
+  noise(seed: number, index: number): Float32Array {
+    const { imageTokens, channels } = this.pipeline;
+    return Float32Array.from(new RandomStream(seed, "drawing noise").normals(index, imageTokens * channels));
+  }
+
+  /** Draws all requests; `onDrawn` hears how many are done. */
+  async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
+    const { session, vars } = this;
+    const { batch, steps, shift, guidance } = this.options;
+    const sigmas = rolloutSigmas(steps, shift);
+    const out: Drawn[] = [];
+    const ones = Array.from({ length: batch }, () => 1);
+    for (let at = 0; at < requests.length; at += batch) {
+      // The last batch is filled up with its first request; the surplus is drawn and dropped.
+      const part = ones.map((_, i) => requests[at + i] ?? requests[at]!);
+      const gather = (pick: (r: DrawRequest) => Float32Array) => {
+        const size = pick(part[0]!).length;
+        const all = new Float32Array(batch * size);
+        part.forEach((r, i) => all.set(pick(r), i * size));
+        return all;
+      };
+      session.write(vars.z, gather((r) => r.noise));
+      session.write(vars.states, gather((r) => r.states));
+      session.write(vars.pooled, gather((r) => r.pooled));
+      session.write(vars.guidance, sinusoids(ones.map(() => guidance)));
+      for (let i = 0; i < steps; i++) {
+        session.write(vars.time, sinusoids(ones.map(() => modelTime(sigmas[i]!))));
+        session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
+        session.run(this.plans.step);
+      }
+      session.run(this.plans.finish);
+      const pictures = await session.read(vars.pictures);
+      const features = [];
+      for (const variable of this.features) features.push(await session.read(variable));
+      const size = pictures.length / batch;
+      const kept = Math.min(batch, requests.length - at);
+      for (let i = 0; i < kept; i++) {
+        out.push({
+          picture: pictures.slice(i * size, (i + 1) * size),
+          features: features.map((f) => f.slice(i * (f.length / batch), (i + 1) * (f.length / batch))),
+        });
+      }
+      await onDrawn?.(out.length);
+    }
+    return out;
+  }
+}

@@ -1,0 +1,68 @@
+// Prompt embeddings computed once: T5 states and pooled CLIP vectors of every prompt that a run will need, kept on the host.
+
+import type { Pipeline } from "../models/pipeline.ts";
+import type { Plan, Session } from "../tensor/session.ts";
+import type { Variable } from "../tensor/variable.ts";
+
+export interface PromptEmbedding {
+  states: Float32Array;
+  pooled: Float32Array;
+}
+
+export class PromptEncoder {
+  readonly plan: Plan;
+  /** Prompts with words that the embedded tables do not know. */
+  readonly unknown = new Set<string>();
+  private readonly session: Session;
+  private readonly pipeline: Pipeline;
+  private readonly batch: number;
+  private readonly vars: { clip: Variable; ends: Variable; t5: Variable; states: Variable; pooled: Variable };
+  private readonly cache = new Map<string, PromptEmbedding>();
+
+  constructor(session: Session, pipeline: Pipeline, batch: number) {
+    this.session = session;
+    this.pipeline = pipeline;
+    this.batch = batch;
+    const vars = {
+      clip: session.data("prompt.clip", [batch, pipeline.clipLength], "u32"),
+      ends: session.data("prompt.ends", [batch], "u32"),
+      t5: session.data("prompt.t5", [batch, pipeline.textLength], "u32"),
+      states: session.data("prompt.states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
+      pooled: session.data("prompt.pooled", [batch, pipeline.config.pooledWidth]),
+    };
+    this.vars = vars;
+    this.plan = session.plan("prompt encoders", (graph) => {
+      const { states, pooled } = pipeline.traceText(graph, session, {
+        clip: graph.read(vars.clip),
+        ends: graph.read(vars.ends),
+        t5: graph.read(vars.t5),
+      });
+      graph.assign(vars.states, states);
+      graph.assign(vars.pooled, pooled);
+    });
+  }
+
+  /** Embeddings of the texts; each text is computed once. */
+  async encode(texts: readonly string[], onDone?: (done: number, total: number) => void): Promise<PromptEmbedding[]> {
+    const { session, vars, batch } = this;
+    const missing = [...new Set(texts)].filter((text) => !this.cache.has(text));
+    for (let at = 0; at < missing.length; at += batch) {
+      const part = missing.slice(at, at + batch);
+      const padded = [...part, ...Array.from({ length: batch - part.length }, () => part[0]!)];
+      const tokens = this.pipeline.tokenize(padded);
+      for (const text of tokens.unknown) this.unknown.add(text);
+      session.write(vars.clip, tokens.clip);
+      session.write(vars.ends, tokens.ends);
+      session.write(vars.t5, tokens.t5);
+      session.run(this.plan);
+      const states = await session.read(vars.states);
+      const pooled = await session.read(vars.pooled);
+      part.forEach((text, i) => {
+        const cut = (all: Float32Array) => all.slice(i * (all.length / batch), (i + 1) * (all.length / batch));
+        this.cache.set(text, { states: cut(states), pooled: cut(pooled) });
+      });
+      onDone?.(Math.min(at + batch, missing.length), missing.length);
+    }
+    return texts.map((text) => this.cache.get(text)!);
+  }
+}

@@ -1,0 +1,397 @@
+// SRPO's update (arXiv 2509.06942, Direct-Align): a rollout from shared noise without gradient, one or two micro-steps that
+// put the noise back and recover the picture, rewards with positive and negative texts, and one AdamW step. Everything
+// random is a function of (seed, update), so an update can be repeated and a run resumed to the bit.
+
+import { RandomStream } from "../../base/random.ts";
+import { modelTime, rolloutSigmas } from "../../diffusion/sigmas.ts";
+import { SINUSOID_WIDTH, sinusoids } from "../../models/flux/embeddings.ts";
+import type { Pipeline } from "../../models/pipeline.ts";
+import { reshape } from "../../ops/reshape.ts";
+import { concat } from "../../ops/slab.ts";
+import { ADAMW_REPORT, ADAMW_SCALARS, adamwScalars, type AdamWSettings, traceAdamW } from "../../optim/adamw.ts";
+import { learningRate, type Schedule } from "../../optim/schedules.ts";
+import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
+import type { Graph, Tensor } from "../../tensor/graph.ts";
+import type { Plan, Session } from "../../tensor/session.ts";
+import type { Pool, Variable } from "../../tensor/variable.ts";
+import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
+import { branchScalars, type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
+
+export interface SrpoReward {
+  scorer: ClipScorer;
+  kind: RewardKind;
+  weight: number;
+}
+
+export interface SrpoSettings {
+  /** Prompts of a micro-batch, and micro-batches whose gradients add up to one update. */
+  batch: number;
+  accumulation: number;
+  rolloutSteps: number;
+  shift: number;
+  branch: BranchOptions;
+  branches: readonly BranchKind[];
+  /** Both branches in one batch of twice the size. */
+  stacked: boolean;
+  /** m0 is drawn from [margin, N - margin]. */
+  timestepMargin: number;
+  threshold: number;
+  offline: boolean;
+  /** One noise for all prompts of an update. */
+  sameNoise: boolean;
+  rolloutGuidance: number;
+  trainGuidance: number;
+  seed: number;
+  optimizer: Omit<AdamWSettings, "rate">;
+  schedule: Schedule;
+  /** Trace transformer blocks again in the backward pass. */
+  checkpointing: boolean;
+}
+
+/** What one prompt of an update needs, computed on the host beforehand. */
+export interface PreparedPrompt {
+  /** T5 states [Lt · J] and pooled vector [P]. */
+  states: Float32Array;
+  pooled: Float32Array;
+  /** For every reward: unit features of the positive text, and of the negative text or null. */
+  texts: { positive: Float32Array; negative: Float32Array | null }[];
+  /** Real picture [3 · S · S] in [0, 1], in offline mode. */
+  picture?: Float32Array;
+}
+
+export interface MicroReport {
+  branch: Branch;
+  /** Already divided by the number of prompts and branches. */
+  loss: number;
+  reward: number[];
+  positive: number[];
+  negative: number[];
+}
+
+export interface UpdateReport {
+  step: number;
+  rate: number;
+  m0: number;
+  micro: MicroReport[];
+  loss: number;
+  /** Mean reward, and means of the two cosines of the first reward. */
+  reward: number;
+  positive: number;
+  negative: number;
+  /** Global gradient norm before clipping. */
+  gradientNorm: number;
+  /** False where a gradient or the loss was not finite: nothing was changed then. */
+  finite: boolean;
+  /** ‖ΔW‖ of this update / ‖W‖. */
+  updateRatio: number;
+}
+
+/** Inputs of the micro-step that are one number a sample. */
+const SCALARS = ["from", "keep", "move", "to", "recover"] as const;
+
+export class SrpoTrainer {
+  readonly settings: SrpoSettings;
+  readonly plans: { rollout: Plan | null; encode: Plan | null; micro: Plan; optimizer: Plan };
+  readonly moments: { first: Pool; second: Pool };
+  private readonly session: Session;
+  private readonly pipeline: Pipeline;
+  private readonly rewards: readonly SrpoReward[];
+  private readonly gradients: Pool;
+  private readonly vars: Record<string, Variable> = {};
+  private readonly texts: { positive: Variable; negative: Variable; positiveFactor: Variable; negativeFactor: Variable }[] = [];
+
+  /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
+  constructor(session: Session, pipeline: Pipeline, trained: Pool, rewards: readonly SrpoReward[], settings: SrpoSettings) {
+    this.session = session;
+    this.pipeline = pipeline;
+    this.rewards = rewards;
+    this.settings = settings;
+    this.gradients = session.adopt(trained.twin("gradients", "gradients", ".gradient"));
+    trained.variables.forEach((v, i) => (v.gradient = this.gradients.variables[i]!));
+    this.moments = {
+      first: session.adopt(trained.twin("first moment", "optimizer", ".first")),
+      second: session.adopt(trained.twin("second moment", "optimizer", ".second")),
+    };
+    const { batch } = settings;
+    const samples = this.samples;
+    const tokens = pipeline.imageTokens;
+    this.declare("clean", [batch, tokens, pipeline.channels]);
+    this.declare("noise", [batch, tokens, pipeline.channels]);
+    this.declare("states", [samples, pipeline.textLength, pipeline.config.jointWidth]);
+    this.declare("pooled", [samples, pipeline.config.pooledWidth]);
+    this.declare("time", [samples, SINUSOID_WIDTH]);
+    if (pipeline.config.guidance) this.declare("guidance", [samples, SINUSOID_WIDTH]);
+    for (const name of SCALARS) this.declare(name, [samples, 1, 1]);
+    this.declare("lossWeight", [1]);
+    const slots = settings.accumulation * (settings.stacked ? 1 : settings.branches.length);
+    this.declare("report", [1 + 3 * samples]);
+    this.declare("reports", [slots, 1 + 3 * samples]);
+    this.declare("optimizer.scalars", [ADAMW_SCALARS]);
+    this.declare("optimizer.report", [4]);
+    this.plans = {
+      rollout: settings.offline ? null : this.planRollout(),
+      encode: settings.offline ? this.planEncode() : null,
+      micro: this.planMicro(),
+      optimizer: session.plan("optimizer", (graph) =>
+        traceAdamW(graph, {
+          parameters: trained,
+          gradients: this.gradients,
+          ...this.moments,
+          scalars: this.variable("optimizer.scalars"),
+          report: this.variable("optimizer.report"),
+          loss: graph.read(this.variable("reports")),
+        })),
+    };
+  }
+
+  /** Samples of one micro-step. */
+  get samples(): number {
+    return this.settings.stacked ? this.settings.batch * this.settings.branches.length : this.settings.batch;
+  }
+
+  /** Prompts of one update. */
+  get promptsPerUpdate(): number {
+    return this.settings.batch * this.settings.accumulation;
+  }
+
+  private declare(name: string, shape: number[]): void {
+    this.vars[name] = this.session.data(`srpo.${name}`, shape);
+  }
+
+  private variable(name: string): Variable {
+    return this.vars[name]!;
+  }
+
+  private planRollout(): Plan {
+    const { batch } = this.settings;
+    this.declare("rollout.time", [batch, SINUSOID_WIDTH]);
+    this.declare("rollout.step", [1]);
+    this.declare("rollout.states", [batch, this.pipeline.textLength, this.pipeline.config.jointWidth]);
+    this.declare("rollout.pooled", [batch, this.pipeline.config.pooledWidth]);
+    if (this.pipeline.config.guidance) this.declare("rollout.guidance", [batch, SINUSOID_WIDTH]);
+    return this.session.plan("rollout", (graph) => {
+      const read = (name: string) => graph.read(this.variable(name));
+      const z = traceEulerStep(graph, this.pipeline.transformer, read("clean"), {
+        states: read("rollout.states"),
+        pooled: read("rollout.pooled"),
+        time: read("rollout.time"),
+        guidance: this.pipeline.config.guidance ? read("rollout.guidance") : undefined,
+        step: read("rollout.step"),
+        ...this.pipeline.rotary(graph, this.session),
+      });
+      graph.assign(this.variable("clean"), z);
+    });
+  }
+
+  private planEncode(): Plan {
+    const side = this.pipeline.imageSize;
+    this.declare("picture", [this.settings.batch, 3, side, side]);
+    return this.session.plan("encode", (graph) => {
+      graph.assign(this.variable("clean"), this.pipeline.encode(graph, graph.read(this.variable("picture"))));
+    });
+  }
+
+  private planMicro(): Plan {
+    const samples = this.samples;
+    for (const { scorer } of this.rewards) {
+      const at = `text${this.texts.length}`;
+      const text = {
+        positive: this.session.data(`srpo.${at}.positive`, [samples, scorer.width]),
+        negative: this.session.data(`srpo.${at}.negative`, [samples, scorer.width]),
+        positiveFactor: this.session.data(`srpo.${at}.positiveFactor`, [samples]),
+        negativeFactor: this.session.data(`srpo.${at}.negativeFactor`, [samples]),
+      };
+      this.texts.push(text);
+    }
+    return this.session.plan("micro-step", (graph) => {
+      const read = (name: string) => graph.read(this.variable(name));
+      const repeated = (name: string): Tensor => {
+        const tensor = read(name);
+        const times = samples / this.settings.batch;
+        return times === 1 ? tensor : concat(Array.from({ length: times }, () => tensor), 0);
+      };
+      const rewards: RewardTerm[] = this.rewards.map(({ scorer }, i) => {
+        const text = this.texts[i]!;
+        return {
+          model: scorer.model,
+          positive: graph.read(text.positive),
+          negative: graph.read(text.negative),
+          positiveFactor: graph.read(text.positiveFactor),
+          negativeFactor: graph.read(text.negativeFactor),
+        };
+      });
+      const step = traceMicroStep(graph, this.pipeline.transformer, {
+        clean: repeated("clean"),
+        noise: repeated("noise"),
+        states: read("states"),
+        pooled: read("pooled"),
+        time: read("time"),
+        guidance: this.pipeline.config.guidance ? read("guidance") : undefined,
+        ...this.pipeline.rotary(graph, this.session),
+        from: read("from"),
+        keep: read("keep"),
+        move: read("move"),
+        to: read("to"),
+        recover: read("recover"),
+        rewards,
+        lossWeight: read("lossWeight"),
+      }, {
+        threshold: this.settings.threshold,
+        decode: (g: Graph, packed: Tensor) => this.pipeline.decode(g, packed),
+        constant: (name, values, shape) => this.session.constant(graph, name, values, shape),
+        checkpoint: this.settings.checkpointing,
+      });
+      graph.assign(this.variable("report"), concat([step.loss, step.reward, step.positive, step.negative].map((t) => reshape(t, [t.size])), 0));
+    });
+  }
+
+  /** The index m0 of update `step`, drawn from [margin, N - margin]. */
+  timestep(step: number): number {
+    const { timestepMargin, branch, seed } = this.settings;
+    return new RandomStream(seed, "srpo timestep").integer(step, 0, timestepMargin, branch.timestepLength - timestepMargin);
+  }
+
+  /** Initial noise of one micro-batch of update `step`, [batch · L · C]. */
+  noise(step: number, part: number): Float32Array {
+    const { batch, sameNoise, seed } = this.settings;
+    const one = this.pipeline.imageTokens * this.pipeline.channels;
+    const stream = new RandomStream(seed, "srpo noise");
+    if (!sameNoise) return Float32Array.from(stream.normals(step, batch * one, part * batch * one));
+    const shared = stream.normals(step, one);
+    const out = new Float32Array(batch * one);
+    for (let i = 0; i < batch; i++) out.set(shared, i * one);
+    return out;
+  }
+
+  /**
+   * One update from `promptsPerUpdate` prepared prompts. `drawn` replaces the random choices, for comparisons.
+   * The returned promise resolves when the device has done it; nothing is changed where it says `finite: false`.
+   */
+  async update(step: number, prompts: readonly PreparedPrompt[], drawn?: { m0: number; noise: Float32Array }): Promise<UpdateReport> {
+    const { settings, session } = this;
+    const m0 = drawn?.m0 ?? this.timestep(step);
+    const all = branchesOf(settings.branch, m0);
+    const branches = settings.branches.map((kind) => all[kind]);
+    session.clear(this.gradients);
+    session.write(this.variable("lossWeight"), Float32Array.of(1 / (this.promptsPerUpdate * settings.branches.length)));
+    let slot = 0;
+    for (let part = 0; part < settings.accumulation; part++) {
+      const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
+      this.makeClean(batch, drawn?.noise ?? this.noise(step, part));
+      for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
+        this.writeBranches(batch, group);
+        session.run(this.plans.micro);
+        session.copyInto(this.variable("report"), this.variable("reports"), slot++ * this.variable("report").size);
+      }
+    }
+    const rate = learningRate(settings.schedule, step);
+    session.write(this.variable("optimizer.scalars"), adamwScalars({ ...settings.optimizer, rate }, step));
+    session.run(this.plans.optimizer);
+    const reports = await session.read(this.variable("reports"));
+    const optimizer = await session.read(this.variable("optimizer.report"));
+    return this.summarise(step, rate, m0, branches, reports, optimizer);
+  }
+
+  /** Puts the noise and the clean latents of a micro-batch in place: a rollout, or encoded pictures. */
+  private makeClean(batch: readonly PreparedPrompt[], noise: Float32Array): void {
+    const { session, settings } = this;
+    session.write(this.variable("noise"), noise);
+    if (this.plans.encode) {
+      session.write(this.variable("picture"), joined(batch.map((p) => requirePicture(p))));
+      session.run(this.plans.encode);
+      return;
+    }
+    session.write(this.variable("clean"), noise);
+    session.write(this.variable("rollout.states"), joined(batch.map((p) => p.states)));
+    session.write(this.variable("rollout.pooled"), joined(batch.map((p) => p.pooled)));
+    if (this.pipeline.config.guidance) {
+      session.write(this.variable("rollout.guidance"), sinusoids(batch.map(() => settings.rolloutGuidance)));
+    }
+    const sigmas = rolloutSigmas(settings.rolloutSteps, settings.shift);
+    for (let i = 0; i < settings.rolloutSteps; i++) {
+      session.write(this.variable("rollout.time"), sinusoids(batch.map(() => modelTime(sigmas[i]!))));
+      session.write(this.variable("rollout.step"), Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
+      session.run(this.plans.rollout!);
+    }
+  }
+
+  /** Writes everything in which branches differ, for the samples of one micro-step. */
+  private writeBranches(batch: readonly PreparedPrompt[], branches: readonly Branch[]): void {
+    const { session } = this;
+    const samples = branches.flatMap((branch) => batch.map((prompt) => ({ branch, prompt })));
+    session.write(this.variable("states"), joined(samples.map((s) => s.prompt.states)));
+    session.write(this.variable("pooled"), joined(samples.map((s) => s.prompt.pooled)));
+    session.write(this.variable("time"), sinusoids(samples.map((s) => s.branch.time)));
+    if (this.pipeline.config.guidance) session.write(this.variable("guidance"), sinusoids(samples.map(() => this.settings.trainGuidance)));
+    const scalars = samples.map((s) => branchScalars(s.branch.from, s.branch.to));
+    for (const name of SCALARS) session.write(this.variable(name), Float32Array.from(scalars, (s) => s[name]));
+    this.rewards.forEach(({ scorer, kind, weight }, i) => {
+      const text = this.texts[i]!;
+      const factor = scorer.factor(kind) * weight;
+      const factors = samples.map((s) => rewardFactors(s.branch, s.prompt.texts[i]!.negative !== null));
+      session.write(text.positive, joined(samples.map((s) => s.prompt.texts[i]!.positive)));
+      session.write(text.negative, joined(samples.map((s) => s.prompt.texts[i]!.negative ?? s.prompt.texts[i]!.positive)));
+      session.write(text.positiveFactor, Float32Array.from(factors, (f) => f.positive * factor));
+      session.write(text.negativeFactor, Float32Array.from(factors, (f) => f.negative * factor));
+    });
+  }
+
+  private summarise(step: number, rate: number, m0: number, branches: Branch[], reports: Float32Array, optimizer: Float32Array): UpdateReport {
+    const { batch, stacked } = this.settings;
+    const width = 1 + 3 * this.samples;
+    const micro: MicroReport[] = [];
+    for (let slot = 0; slot < reports.length / width; slot++) {
+      const row = reports.subarray(slot * width, (slot + 1) * width);
+      const group = stacked ? branches : [branches[slot % branches.length]!];
+      group.forEach((branch, g) => {
+        const at = (k: number) => [...row.subarray(1 + k * this.samples + g * batch, 1 + k * this.samples + (g + 1) * batch)];
+        micro.push({ branch, loss: row[0]! / group.length, reward: at(0), positive: at(1), negative: at(2) });
+      });
+    }
+    const mean = (pick: (m: MicroReport) => number[]) => {
+      const values = micro.flatMap(pick);
+      return values.reduce((a, b) => a + b, 0) / values.length;
+    };
+    return {
+      step,
+      rate,
+      m0,
+      micro,
+      loss: micro.reduce((sum, m) => sum + m.loss, 0),
+      reward: mean((m) => m.reward),
+      positive: mean((m) => m.positive),
+      negative: mean((m) => m.negative),
+      gradientNorm: optimizer[ADAMW_REPORT.norm]!,
+      finite: optimizer[ADAMW_REPORT.notFinite] === 0,
+      updateRatio: optimizer[ADAMW_REPORT.update]! / Math.max(1e-30, optimizer[ADAMW_REPORT.parameters]!),
+    };
+  }
+}
+
+/**
+ * Factors of the two cosines in the reward of a branch: the denoise branch has (1 + D) s+ - s-, the inversion branch
+ * (1 + D') s- - s+, because the velocity enters its recovered picture with the opposite sign. Without a negative text the
+ * reward is s+, with that sign.
+ */
+export function rewardFactors(branch: Branch, hasNegative: boolean): { positive: number; negative: number } {
+  const f = Math.fround;
+  const own = hasNegative ? f(1 + f(branch.discount)) : 1;
+  const other = hasNegative ? -1 : 0;
+  if (branch.kind === "denoise") return { positive: own, negative: other };
+  return hasNegative ? { positive: -1, negative: own } : { positive: -1, negative: 0 };
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+function requirePicture(prompt: PreparedPrompt): Float32Array {
+  if (!prompt.picture) throw new Error("offline training needs a picture for every prompt");
+  return prompt.picture;
+}

@@ -1,0 +1,124 @@
+// Sigmas, latent packing and position ids against diffusers, and six Euler steps of the small FLUX.1 with the dump's own
+// sigmas. The tables are diffusers' own: sigmas linspace(1, 1/steps, steps), then the shift, then a zero.
+
+import { readFileSync } from "node:fs";
+import { expect, it } from "vitest";
+import { rolloutSigmas } from "../../src/diffusion/sigmas.ts";
+import { fluxConfig } from "../../src/models/flux/config.ts";
+import { positionIds, ropeTables, SINUSOID_WIDTH, sinusoids } from "../../src/models/flux/embeddings.ts";
+import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { packLatents, unpackLatents } from "../../src/models/vae/packing.ts";
+import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
+import { Session } from "../../src/tensor/session.ts";
+import { targetOf } from "../../src/tensor/target.ts";
+import { traceEulerStep } from "../../src/training/srpo/steps.ts";
+import { Comparison, item, largestDifference } from "../helpers/compare.ts";
+import { openSource, readConfig, suite, tolerance } from "../helpers/dumps.ts";
+import { runOps, testGpu } from "../helpers/gpu.ts";
+
+interface Table {
+  steps: number;
+  sigmas: number[];
+  timesteps: number[];
+}
+
+suite("scheduler", (dump) => {
+  const schedules = JSON.parse(readFileSync(dump.path("schedules.json"), "utf8")) as {
+    configs: Record<string, { shift: number; use_dynamic_shifting: boolean }>;
+    inference: Record<string, Table[]>;
+  };
+
+  for (const [name, config] of Object.entries(schedules.configs)) {
+    if (config.use_dynamic_shifting) {
+      it.skip(`table ${name}: dynamic shifting is not supported yet`, () => {});
+      continue;
+    }
+    it(`makes the sigmas of table ${name} for every number of steps`, () => {
+      for (const { steps, sigmas, timesteps } of schedules.inference[name]!) {
+        const own = rolloutSigmas(steps, config.shift);
+        expect(largestDifference(own, sigmas), `${steps} steps`).toBeLessThan(1e-6);
+        expect(largestDifference(own.subarray(0, steps).map((s) => 1000 * s), timesteps), `${steps} steps`).toBeLessThan(1e-3);
+      }
+    });
+  }
+
+  it("packs latents into tokens and back, and numbers them as diffusers does", async () => {
+    const io = await dump.open("io");
+    const sizes = io.names().flatMap((name) => name.match(/^pack(\d+x\d+)\.latent$/)?.[1] ?? []);
+    expect(sizes.length).toBeGreaterThan(0);
+    for (const size of sizes) {
+      const [h, w] = size.split("x").map(Number) as [number, number];
+      const latent = await io.load(`pack${size}.latent`);
+      const { outputs } = await runOps([{ shape: io.shape(`pack${size}.latent`), values: latent }], ([z]) => {
+        const packed = packLatents(z!);
+        return [packed, unpackLatents(packed, h / 2, w / 2)];
+      });
+      expect(outputs[0], size).toEqual(await io.load(`pack${size}.packed`));
+      expect(outputs[1], size).toEqual(latent);
+      expect(positionIds(0, h / 2, w / 2).flat(), size).toEqual([...(await io.load(`pack${size}.img_ids`))]);
+    }
+  });
+
+  it("follows every Euler step of the small FLUX.1", async () => {
+    const { steps, latent: [h, w], tokens, guidance } = dump.config as { steps: number; latent: [number, number]; tokens: number; guidance: number };
+    const io = await dump.open("io");
+    const weights = dump.path(dump.config["weights"]);
+    const config = fluxConfig(readConfig(weights), weights);
+    const [sigmas, times, latents, velocities] = await Promise.all(["sigmas", "timesteps", "latents", "velocities"].map((name) => io.load(`sample.${name}`))) as [Float32Array, Float32Array, Float32Array, Float32Array];
+    const textTokens = io.shape("sample.encoder_hidden_states")[1]!;
+    const rotary = ropeTables(positionIds(textTokens, h / 2, w / 2), config.ropeAxes, config.ropeTheta);
+    const gpu = await testGpu();
+    const session = new Session(targetOf(gpu));
+    try {
+      const parameters = new Parameters(session.pool("weights", "weights"));
+      const model = new FluxTransformer(parameters, config);
+      const z = session.data("z", [1, tokens, config.inChannels]);
+      const states = session.data("states", io.shape("sample.encoder_hidden_states"));
+      const pooled = session.data("pooled", io.shape("sample.pooled_projections"));
+      const time = session.data("time", [1, SINUSOID_WIDTH]);
+      const scale = session.data("guidance", [1, SINUSOID_WIDTH]);
+      const step = session.data("step", [1]);
+      const unpacked = session.data("unpacked", io.shape("sample.unpacked"));
+      const half = config.headSize / 2;
+      const plan = session.plan("step", (graph) => {
+        const next = traceEulerStep(graph, model, graph.read(z), {
+          states: graph.read(states),
+          pooled: graph.read(pooled),
+          time: graph.read(time),
+          guidance: config.guidance ? graph.read(scale) : undefined,
+          step: graph.read(step),
+          cosine: session.constant(graph, "cosine", rotary.cosine, [textTokens + tokens, half]),
+          sine: session.constant(graph, "sine", rotary.sine, [textTokens + tokens, half]),
+        });
+        graph.assign(z, next);
+        graph.assign(unpacked, unpackLatents(next, h / 2, w / 2));
+      });
+      await session.open(gpu);
+      await loadParameters(session, parameters, await openSource(weights));
+      session.write(z, item(latents, 0, steps + 1));
+      session.write(states, await io.load("sample.encoder_hidden_states"));
+      session.write(pooled, await io.load("sample.pooled_projections"));
+      session.write(scale, sinusoids([guidance]));
+      const own = dump.config["_oracle"]["f32_vs_f64"];
+      const bound = tolerance(2e-5, own[`latent after step ${steps}`]?.relative_l2);
+      const comparison = new Comparison("scheduler");
+      for (let i = 0; i < steps; i++) {
+        const dt = Math.fround(sigmas[i + 1]! - sigmas[i]!);
+        session.write(time, sinusoids([Math.fround(times[i]! / 1000)]));
+        session.write(step, Float32Array.of(dt));
+        session.poison();
+        const before = await session.read(z);
+        session.run(plan);
+        const after = await session.read(z);
+        comparison.values("latents", `step ${i + 1}`, after, item(latents, i + 1, steps + 1), bound);
+        // The velocity is what the step added; the difference loses a digit where the step is small.
+        const velocity = after.map((value, k) => (value - before[k]!) / dt);
+        comparison.values("velocities", `step ${i + 1}`, velocity, item(velocities, i, steps), 10 * bound);
+      }
+      comparison.values("unpacked", "picture latent", await session.read(unpacked), await io.load("sample.unpacked"), bound);
+      comparison.finish();
+    } finally {
+      session.close();
+    }
+  });
+});
