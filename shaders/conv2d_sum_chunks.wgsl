@@ -1,5 +1,5 @@
-// result[e] = Σ_c parts[c, e] in the order of c: the second pass of reductions that were cut into chunks (weight gradients,
-// products with a long inner side). Same chunks, same bits.
+// result[e] = Σ_c parts[c, e] in the order of c: the second pass of reductions that were cut into chunks (weight
+// gradients, products with a long inner side). Same chunks, same bits.
 //
 // Bindings: 0 params, 1 parts [chunks, count] f32, 2 result [count], epilogue operands from 3 on.
 // Mapping: one invocation a value, 64 in a workgroup. The epilogue sees `v` and `index`.

@@ -72,7 +72,7 @@ export class Child {
   private async next(): Promise<Answer> {
     const { value, done } = await this.answers.next();
     const answer: Answer = done ? { failed: `the process ended: ${this.lastNoise()}` } : value;
-    if (answer.failed) this.absent = answer.failed.split("\n")[0]!.slice(0, 200);
+    if (answer.failed) this.absent = answer.failed.split("\n")[0]!.slice(0, 600);
     return answer;
   }
 

@@ -1,19 +1,22 @@
 // onnxruntime-node (execution provider "webgpu") in the matmul benchmark. It brings a Dawn of its own and tells nothing
-// about its adapter. Weights stay on the device; only a scalar goes in and a row of maxima comes out.
+// about its adapter. Weights stay on the device; only a scalar goes in and a column of maxima comes out.
 
-import { Buffer } from "node:buffer";
-import ort from "onnxruntime-node";
 import { chainError, chainInputs } from "../lib/chain.ts";
-import { serve } from "../lib/child.ts";
+import { provideDawn, serve } from "../lib/child.ts";
+import { chainModel } from "./onnx_model.mjs";
 
-globalThis.Buffer ??= Buffer;
-const { chainModel } = await import("./onnx_model.mjs");
-
-const options = { executionProviders: [{ name: "webgpu", preferredLayout: "NCHW" }], logSeverityLevel: 3 };
+let ort;
+const options = { executionProviders: ["webgpu"], logSeverityLevel: 3 };
 
 await serve({
   name: "onnxruntime",
-  open: () => Promise.resolve("its own (not told)"),
+  async open() {
+    // Asking our Dawn for an adapter first leaves the Vulkan loader and the driver's C++ library in the process, where
+    // onnxruntime's own Dawn then finds them: its library looks in the system's folders alone.
+    await provideDawn();
+    ort = (await import("onnxruntime-node")).default;
+    return "chosen by its own Dawn, not told";
+  },
   async prepare(task) {
     const { size, products } = task;
     const inputs = chainInputs(task);

@@ -1,6 +1,8 @@
 // Writes the ONNX model of the matmul benchmark by hand: protocol buffers need no library for a dozen fields. X and W are
 // initializers, so they are uploaded once; a scalar input keeps the runtime from computing the result beforehand.
 
+import { Buffer } from "node:buffer";
+
 function varint(value) {
   const out = [];
   let rest = BigInt(value);

@@ -115,7 +115,8 @@ async function readKohya(file: Safetensors): Promise<LoraFile> {
     if (!Number.isFinite(alpha)) throw misfit(file.path, `${stem}.alpha`, `its value is ${alpha}`);
     const names = fuseNames(stem)!;
     const split = splitFused(names, { ...factors, scale: alpha / factors.rank });
-    if (!split) throw misfit(file.path, stem, `${factors.outputs} rows cannot be split into ${names.modules.join(", ")}`);
+    if (!split)
+      throw misfit(file.path, stem, `${factors.outputs} rows cannot be split into ${names.modules.join(", ")}`);
     for (const [module, layer] of split) layers.set(module, layer);
   }
   return { style: "kohya", layers, metadata: file.metadata };
@@ -162,7 +163,11 @@ export async function writeLora(
   const tensors = [];
   for (const [module, { rank, inputs, outputs, down, up }] of layers) {
     if (down.length !== rank * inputs || up.length !== outputs * rank) {
-      throw misfit(path, module, `${down.length} and ${up.length} values do not fill rank ${rank} of ${outputs} × ${inputs}`);
+      throw misfit(
+        path,
+        module,
+        `${down.length} and ${up.length} values do not fill rank ${rank} of ${outputs} × ${inputs}`,
+      );
     }
     const dtype = options.dtype ?? "F32";
     tensors.push({ name: `transformer.${module}.lora_A.weight`, dtype, shape: [rank, inputs], data: down });

@@ -45,7 +45,8 @@ const OUTER: Readonly<Record<string, string>> = {
   final_layer_adaLN_modulation_1: "norm_out.linear",
 };
 
-const own = <T>(table: Readonly<Record<string, T>>, key: string) => (Object.hasOwn(table, key) ? table[key] : undefined);
+const own = <T>(table: Readonly<Record<string, T>>, key: string) =>
+  Object.hasOwn(table, key) ? table[key] : undefined;
 
 /** What a stem like `lora_unet_double_blocks_0_img_attn_qkv` stands for, or null where it is no transformer layer's. */
 export function fuseNames(stem: string): FusedNames | null {
@@ -68,9 +69,7 @@ export function splitFused(names: FusedNames, fused: LoraLayer): Map<string, Lor
   const { rank, inputs, outputs, scale } = fused;
   const parts = names.modules.length;
   const heights =
-    names.rows === "equal"
-      ? names.modules.map(() => outputs / parts)
-      : [inputs, inputs, inputs, outputs - 3 * inputs];
+    names.rows === "equal" ? names.modules.map(() => outputs / parts) : [inputs, inputs, inputs, outputs - 3 * inputs];
   if (heights.some((height) => !Number.isInteger(height) || height < 1)) return null;
   if (names.swapHalves && outputs % 2 !== 0) return null;
   const up = names.swapHalves ? swapped(fused.up) : fused.up;

@@ -52,9 +52,12 @@ export function readFields(text: string, where: string, prefix: string): LoraFie
     return refuse(`it is not JSON: ${(error as Error).message}`);
   }
   if (typeof root !== "object" || root === null || Array.isArray(root)) return refuse("it is not an object");
-  const get = (field: string) => (Object.hasOwn(root, prefix + field) ? (root as Record<string, unknown>)[prefix + field] : undefined);
+  const get = (field: string) =>
+    Object.hasOwn(root, prefix + field) ? (root as Record<string, unknown>)[prefix + field] : undefined;
   const number = (value: unknown, field: string): number =>
-    typeof value === "number" && Number.isFinite(value) ? value : refuse(`${field} is ${JSON.stringify(value)}, not a number`);
+    typeof value === "number" && Number.isFinite(value)
+      ? value
+      : refuse(`${field} is ${JSON.stringify(value)}, not a number`);
 
   const type = get("peft_type");
   if (type !== undefined && type !== null && type !== "LORA") refuse(`peft_type is ${JSON.stringify(type)}`);
@@ -66,7 +69,9 @@ export function readFields(text: string, where: string, prefix: string): LoraFie
   const alpha = get("lora_alpha");
   return {
     alpha: alpha === undefined || alpha === null ? null : number(alpha, "lora_alpha"),
-    alphaPattern: new Map(Object.entries(pattern as object).map(([key, value]) => [key, number(value, "alpha_pattern")])),
+    alphaPattern: new Map(
+      Object.entries(pattern as object).map(([key, value]) => [key, number(value, "alpha_pattern")]),
+    ),
     rankStabilised: get("use_rslora") === true,
   };
 }

@@ -41,16 +41,28 @@ export interface Gpu {
   readonly limits: Readonly<Record<string, number>>;
   /** Throws the first error that the device reported since it was opened. */
   check(): void;
+  /** Waits for a promise of the device, without taking a core from an adapter that computes on the CPU. */
+  wait<T>(promise: Promise<T>): Promise<T>;
   /** Resolves with the error when the device is lost; never where it lives. */
   readonly lost: Promise<LongtailError>;
   close(): void;
+}
+
+export interface OpenOptions {
+  /** Features to leave out, for tests. */
+  without?: readonly string[];
+  /**
+   * Lets the host thread sleep for a moment and then handle its events once. Some hosts ask the device whether it is done
+   * over and over while a promise is pending; on a CPU adapter that costs one of its cores.
+   */
+  rest?: () => Promise<void>;
 }
 
 /**
  * Opens the first adapter of `gpu`.
  * @throws LongtailError E-ENV-001 no adapter, E-ENV-002 a limit is too small, E-ENV-003 the device was refused
  */
-export async function openDevice(gpu: GPU, options: { without?: readonly string[] } = {}): Promise<Gpu> {
+export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<Gpu> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new LongtailError("E-ENV-001", {
@@ -113,11 +125,24 @@ export async function openDevice(gpu: GPU, options: { without?: readonly string[
     check() {
       if (first) throw first;
     },
+    wait: (promise) => (facts.software && options.rest ? resting(promise, options.rest) : promise),
     close() {
       closed = true;
       device.destroy();
     },
   };
+}
+
+async function resting<T>(promise: Promise<T>, rest: () => Promise<void>): Promise<T> {
+  let done = false;
+  const settle = () => {
+    done = true;
+  };
+  promise.then(settle, settle);
+  // One turn without sleep first: a promise that is settled already must not cost a rest.
+  await Promise.resolve();
+  while (!done) await rest();
+  return promise;
 }
 
 function deviceError(kind: string, message: string): LongtailError {

@@ -4,9 +4,9 @@
 //
 //   {{NAME}}                        the value of a constant, or of an enclosing //#for variable
 //   //#if NAME … //#else … //#endif    lines kept where NAME is true (`//#if !NAME` where it is false); nestable
-//   //#for name COUNT … //#endfor      lines repeated with {{name}} = 0 … COUNT-1; COUNT is a number or a constant's name
+//   //#for name COUNT … //#endfor      lines repeated with {{name}} = 0 … COUNT-1; COUNT: a number or a constant
 
-/** Values that a template may use. A name that a template uses and that is missing here is an error, in `//#if` as well. */
+/** Values that a template may use. Using a name that is missing here is an error, in `//#if` as well. */
 export type TemplateConstants = Readonly<Record<string, string | number | boolean>>;
 
 interface Branch {
@@ -74,7 +74,8 @@ function repeat(
   if (!match) throw new Error(`template line ${line}: //#for wants a name and a count, got "${header}"`);
   const [, name, count] = match as unknown as [string, string, string];
   const times = /^\d+$/.test(count) ? Number(count) : Number(lookUp(count, scope, line));
-  if (!Number.isInteger(times) || times < 0) throw new Error(`template line ${line}: //#for count ${count} is ${times}`);
+  if (!Number.isInteger(times) || times < 0)
+    throw new Error(`template line ${line}: //#for count ${count} is ${times}`);
   for (let value = 0; value < times; value++) expandLines(body, line, new Map(scope).set(name, value), out);
 }
 
@@ -98,11 +99,7 @@ function fill(text: string, scope: Map<string, string | number | boolean>, line:
   return text.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name: string) => String(lookUp(name, scope, line)));
 }
 
-function lookUp(
-  name: string,
-  scope: Map<string, string | number | boolean>,
-  line: number,
-): string | number | boolean {
+function lookUp(name: string, scope: Map<string, string | number | boolean>, line: number): string | number | boolean {
   const value = scope.get(name);
   if (value === undefined) throw new Error(`template line ${line}: unknown placeholder ${name}`);
   return value;

@@ -45,7 +45,7 @@ export class Readback {
     const encoder = device.createCommandEncoder();
     encoder.copyBufferToBuffer(buffer, offset, this.staging, 0, bytes);
     device.queue.submit([encoder.finish()]);
-    await this.staging.mapAsync(GPUMapMode.READ, 0, bytes);
+    await this.gpu.wait(this.staging.mapAsync(GPUMapMode.READ, 0, bytes));
     this.gpu.check();
     const copy = this.staging.getMappedRange(0, bytes).slice(0);
     this.staging.unmap();

@@ -116,7 +116,7 @@ export class Pipeline {
     const json = (await readJson(files, `${folder}/pipeline.json`)) as unknown as PipelineJson;
     const imageSize = options.imageSize || json.image_size;
     if (imageSize % (2 * LATENT_STRIDE) !== 0) {
-      throw new LongtailError("E-CFG-040", {
+      throw new LongtailError("E-CFG-041", {
         what: `pictures of ${imageSize} pixels cannot be cut into latent patches`,
         where: "model.image_size",
         fix: `use a multiple of ${2 * LATENT_STRIDE}`,

@@ -8,7 +8,7 @@ import type { LoraLayer } from "../formats/lora.ts";
 import { matchesEntry } from "../formats/lora_metadata.ts";
 import type { Session } from "../tensor/session.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
-import type { Linear, LowRank } from "./linear.ts";
+import type { LowRank } from "./linear.ts";
 import type { Parameters } from "./parameters.ts";
 
 /** The set of diffusers' FLUX training scripts; the three to_* entries also meet the single blocks. */
@@ -50,7 +50,8 @@ export interface AdapterShape {
  */
 export function chooseAdapters(parameters: Parameters, wanted: AdapterTargets): Map<string, AdapterShape> {
   const modules = [...parameters.linears.keys()];
-  const entries = typeof wanted.targets === "string" ? (wanted.targets === "diffusers" ? DIFFUSERS_TARGETS : null) : wanted.targets;
+  const entries =
+    typeof wanted.targets === "string" ? (wanted.targets === "diffusers" ? DIFFUSERS_TARGETS : null) : wanted.targets;
   for (const entry of entries ?? []) {
     if (!modules.some((module) => matchesEntry(module, entry))) throw noSuchModule(entry, modules, "adapter.targets");
   }
@@ -83,6 +84,7 @@ export class Adapter {
   /** The factors alone, in the model's order; an optimizer trains this pool. */
   readonly pool: Pool;
   readonly layers: ReadonlyMap<string, LowRank>;
+  private readonly shapes: ReadonlyMap<string, AdapterShape>;
   private readonly scales = new Map<number, Variable>();
 
   /**
@@ -92,12 +94,16 @@ export class Adapter {
    */
   constructor(session: Session, parameters: Parameters, shapes: ReadonlyMap<string, AdapterShape>, name = "adapter") {
     this.pool = session.pool(name, "adapter");
+    this.shapes = shapes;
     const layers = new Map<string, LowRank>();
     for (const [module, { rank, scale }] of shapes) {
       const linear = parameters.linears.get(module);
       if (!linear) throw noSuchModule(module, [...parameters.linears.keys()], "the LoRA");
       let factor = this.scales.get(scale);
-      if (!factor) this.scales.set(scale, (factor = session.data(`${name}.scale.${this.scales.size}`, [1])));
+      if (!factor) {
+        factor = session.data(`${name}.scale.${this.scales.size}`, [1]);
+        this.scales.set(scale, factor);
+      }
       linear.adapter = {
         down: this.pool.add(`${module}.lora_A.weight`, [rank, linear.inputs], "f32"),
         up: this.pool.add(`${module}.lora_B.weight`, [linear.outputs, rank], "f32"),
@@ -121,7 +127,10 @@ export class Adapter {
     for (const [module, { down, up }] of this.layers) {
       const rank = down.shape[0]!;
       const values = new RandomStream(seed, `lora.${module}`).normals(0, down.size);
-      session.write(down, values.map((value) => value / rank));
+      session.write(
+        down,
+        values.map((value) => value / rank),
+      );
       session.write(up, new Float32Array(up.size));
     }
     this.setStrength(session, 1);
@@ -134,8 +143,7 @@ export class Adapter {
    */
   load(session: Session, layers: ReadonlyMap<string, LoraLayer>, where: string): void {
     for (const [module, layer] of layers) {
-      const own = this.layers.get(module);
-      const refuse = (why: string) => {
+      const refuse = (why: string): never => {
         throw new LongtailError("E-FILE-060", {
           what: `the LoRA of ${module} does not fit the adapter`,
           where,
@@ -143,12 +151,17 @@ export class Adapter {
           fix: "set adapter.rank, adapter.alpha and adapter.targets as the file has them, and check that it is of this model",
         });
       };
-      if (!own) return refuse("the adapter has no such module");
+      const own = this.layers.get(module) ?? refuse("the adapter has no such module");
       const [rank, inputs] = own.down.shape as [number, number];
       if (layer.rank !== rank || layer.inputs !== inputs || layer.outputs !== own.up.shape[0]) {
-        refuse(`rank ${layer.rank} of ${layer.outputs} × ${layer.inputs}, expected ${rank} of ${own.up.shape[0]} × ${inputs}`);
+        refuse(
+          `rank ${layer.rank} of ${layer.outputs} × ${layer.inputs}, expected ${rank} of ${own.up.shape[0]} × ${inputs}`,
+        );
       }
-      if (this.scales.get(layer.scale) !== own.scale) refuse(`its alpha / rank is ${layer.scale}, another than the adapter's`);
+      const { scale } = this.shapes.get(module)!;
+      // Files hold alpha in float32 or less, or as a product with the number of fused parts.
+      if (Math.abs(layer.scale - scale) > 1e-6 * Math.abs(scale))
+        refuse(`its alpha / rank is ${layer.scale}, expected ${scale}`);
     }
     for (const [module, { down, up }] of this.layers) {
       const layer = layers.get(module);
@@ -161,16 +174,15 @@ export class Adapter {
   /** Reads the factors back from the device, for a file. */
   async read(session: Session): Promise<Map<string, LoraLayer>> {
     const layers = new Map<string, LoraLayer>();
-    for (const [module, { down, up, scale }] of this.layers) {
+    for (const [module, { down, up }] of this.layers) {
       const [rank, inputs] = down.shape as [number, number];
-      const own = [...this.scales].find(([, variable]) => variable === scale)![0];
       layers.set(module, {
         rank,
         inputs,
         outputs: up.shape[0]!,
         down: await session.read(down),
         up: await session.read(up),
-        scale: own,
+        scale: this.shapes.get(module)!.scale,
       });
     }
     return layers;

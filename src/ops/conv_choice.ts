@@ -1,11 +1,12 @@
-// Which convolution kernels run for which shape: forward, input gradient and weight gradient of NCHW x OIHW convolutions.
-// Pure decisions without a device, shared by the dispatcher, the tuner and the tests.
+// Which convolution kernels run for which shape: forward, input gradient and weight gradient of NCHW x OIHW
+// convolutions. Pure decisions without a device, shared by the dispatcher, the tuner and the tests.
 
 import conv2dDirect from "../../shaders/conv2d_direct.wgsl" with { type: "text" };
 import conv2dGradInput from "../../shaders/conv2d_grad_input.wgsl" with { type: "text" };
 import conv2dGradWeight from "../../shaders/conv2d_grad_weight.wgsl" with { type: "text" };
 import conv2dSumChunks from "../../shaders/conv2d_sum_chunks.wgsl" with { type: "text" };
-import { foldGrid, hasSubgroupsOf8, type KernelChoice, type KernelLimits, type MatmulElement } from "./matmul_choice.ts";
+import type { KernelLimits } from "../gpu/kernel_limits.ts";
+import { foldGrid, hasSubgroupsOf8, type KernelChoice, type MatmulElement } from "./matmul_choice.ts";
 
 /** Forward convolution; bottom and right padding follow from OH and OW. */
 export interface ConvShape {
@@ -49,7 +50,13 @@ export interface ConvVariant {
 }
 
 function variant(channels: number, pixels: number, lanes: number, broadcast: boolean): ConvVariant {
-  return { name: `direct_${channels}x${pixels}x${lanes}${broadcast ? "_broadcast" : ""}`, channels, pixels, lanes, broadcast };
+  return {
+    name: `direct_${channels}x${pixels}x${lanes}${broadcast ? "_broadcast" : ""}`,
+    channels,
+    pixels,
+    lanes,
+    broadcast,
+  };
 }
 
 export const CONV_VARIANTS: readonly ConvVariant[] = [
@@ -74,7 +81,12 @@ export function defaultConvVariant(shape: ConvShape, limits: KernelLimits, isSof
 }
 
 /** Source, constants, grid and parameter words of the forward pass. Throws an Error on an unknown variant's name. */
-export function chooseConv(shape: ConvShape, name: string, limits: KernelLimits, options: ConvOptions = {}): KernelChoice {
+export function chooseConv(
+  shape: ConvShape,
+  name: string,
+  limits: KernelLimits,
+  options: ConvOptions = {},
+): KernelChoice {
   return direct(shape, name, limits, options, false);
 }
 
@@ -104,7 +116,7 @@ export function chooseConvGradInput(
   return gather(shape, name, limits, options);
 }
 
-/** The whole body of 3x3 and smaller kernels is unrolled; above, code size would grow past what compilers handle well. */
+/** 3x3 and smaller kernels are unrolled whole; above, code grows past what compilers handle well. */
 const MOST_UNROLLED_TAPS = 9;
 
 function direct(
@@ -142,25 +154,52 @@ function direct(
 function gather(shape: ConvShape, name: string, limits: KernelLimits, options: ConvOptions): KernelChoice {
   const { channels, pixels, lanes, broadcast } = lookUp(name);
   const { N, IC, H, W, OC, OH, OW, KH, KW, stride = 1, padTop = 0, padLeft = 0 } = shape;
-  // Pixels of one residue class modulo the stride meet the same taps, so a tile stays within a class.
+  const unrolled = KH * KW <= MOST_UNROLLED_TAPS && stride <= 3;
+  // Cells of stride x stride pixels; without unrolling a workgroup works on one residue class, one pixel of each cell.
   const classHeight = Math.ceil(H / stride);
   const classWidth = Math.ceil(W / stride);
-  const segments = Math.ceil(classWidth / pixels);
+  const cells = unrolled ? Math.max(1, Math.floor(pixels / stride)) : pixels;
+  const segments = Math.ceil(classWidth / cells);
   const pixelTiles = Math.ceil((N * classHeight * segments) / lanes);
   const channelTiles = Math.ceil(IC / channels);
   const { grid, fold } = foldGrid(
-    pixelTiles * channelTiles * stride * stride,
+    pixelTiles * channelTiles * (unrolled ? 1 : stride * stride),
     limits.maxComputeWorkgroupsPerDimension,
   );
+  const rows = reach(KH, stride, padTop);
+  const columns = reach(KW, stride, padLeft);
   const constants = {
     ...elements(options),
-    PIXELS: pixels,
+    UNROLLED: unrolled,
+    KH: unrolled ? KH : 0,
+    KW: unrolled ? KW : 0,
+    STRIDE: unrolled ? stride : 0,
+    PAD_TOP: unrolled ? padTop : 0,
+    PAD_LEFT: unrolled ? padLeft : 0,
+    FIRST_Y: unrolled ? rows.first : 0,
+    FIRST_X: unrolled ? columns.first : 0,
+    LINES: unrolled ? rows.count : 0,
+    SEGMENT: unrolled ? columns.count + cells - 1 : 0,
+    PIXELS: cells,
     CHANNELS: channels,
     ...lanesOf(channels, lanes, broadcast),
   };
   const words = [N, IC, H, W, OC, OH, OW, KH, KW, stride, padTop, padLeft, segments, pixelTiles, channelTiles, fold];
   words.push(classHeight, 0, 0, 0);
   return { source: conv2dGradInput, constants, grid, params: new Uint32Array(words), workgroupSize: lanes };
+}
+
+/** Which outputs, relative to cell a's own output a, reach the pixels of cell a along one axis. */
+function reach(kernel: number, stride: number, pad: number): { first: number; count: number } {
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  for (let tap = 0; tap < kernel; tap++) {
+    const inCell = (((tap - pad) % stride) + stride) % stride;
+    const offset = (inCell + pad - tap) / stride;
+    first = Math.min(first, offset);
+    last = Math.max(last, offset);
+  }
+  return { first, count: last - first + 1 };
 }
 
 /** A weight gradient: `main` writes `chunks` partial results, `sum` (absent where chunks is 1) adds them. */
@@ -196,8 +235,8 @@ export function defaultGradWeightVariant(shape: ConvShape, limits: KernelLimits,
 
 /**
  * The weight gradient of the forward convolution `shape`. `chunks` asks for that many partial sums over the output rows
- * (default: as many as give `workgroupsWanted` workgroups, 8 unless said). `options.epilogue` runs where dW is written in
- * the sum pass; with `accumulate` or an epilogue, or dW in f16, there always is a sum pass.
+ * (default: as many as give `workgroupsWanted` workgroups, 8 unless said). `options.epilogue` runs where dW is written
+ * in the sum pass; with `accumulate` or an epilogue, or dW in f16, there always is a sum pass.
  */
 export function chooseConvGradWeight(
   shape: ConvShape,
@@ -251,8 +290,13 @@ export function chooseConvGradWeight(
   return { main, chunks, sum: needsSum ? sumChunks(count, chunks, limits, { ...options, Y: dW }) : null };
 }
 
-/** The fixed-order sum over chunks: bindings 1 the parts, f32 [chunks, count], 2 the result, epilogue operands from 3 on. */
-export function sumChunks(count: number, chunks: number, limits: KernelLimits, options: ConvOptions = {}): KernelChoice {
+/** The fixed-order sum over chunks: bindings 1 parts, f32 [chunks, count], 2 result, epilogue operands from 3 on. */
+export function sumChunks(
+  count: number,
+  chunks: number,
+  limits: KernelLimits,
+  options: ConvOptions = {},
+): KernelChoice {
   const { Y = "f32", accumulate = false, epilogue = "", epilogueBindings = "" } = options;
   const { grid, fold } = foldGrid(Math.ceil(count / 64), limits.maxComputeWorkgroupsPerDimension);
   return {

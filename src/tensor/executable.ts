@@ -172,7 +172,7 @@ export class Executable {
       encoder.resolveQuerySet(set, 0, 2 * count, resolve, 0);
       encoder.copyBufferToBuffer(resolve, 0, staging, 0, 16 * count);
       device.queue.submit([encoder.finish()]);
-      await staging.mapAsync(GPUMapMode.READ);
+      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ));
       const times = new BigUint64Array(staging.getMappedRange());
       for (let k = 0; k < count; k++) seconds[start + k] = Number(times[2 * k + 1]! - times[2 * k]!) * 1e-9;
       staging.unmap();

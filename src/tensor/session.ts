@@ -252,7 +252,7 @@ export class Session {
   /** Waits until the device has done everything that was submitted, and throws what it reported. */
   async finish(): Promise<void> {
     const gpu = this.requireGpu();
-    await gpu.device.queue.onSubmittedWorkDone();
+    await gpu.wait(gpu.device.queue.onSubmittedWorkDone());
     gpu.check();
   }
 

@@ -84,7 +84,8 @@ export async function saveCheckpoint(files: FileStore, folder: string, content: 
   try {
     const hashing = new HashingFiles(files);
     for (const [group, tensors] of Object.entries(groups)) {
-      if (!/^[a-z][a-z0-9_-]*$/.test(group)) throw new RangeError(`group ${JSON.stringify(group)} cannot be a file's name`);
+      if (!/^[a-z][a-z0-9_-]*$/.test(group))
+        throw new RangeError(`group ${JSON.stringify(group)} cannot be a file's name`);
       const entries = tensors.map(({ name, shape, load }) => ({ name, shape, dtype: "F32" as const, data: load }));
       await writeSafetensors(hashing, join(partial, groupFile(group)), entries);
     }
@@ -121,7 +122,10 @@ async function removePartial(files: FileStore, folder: string): Promise<void> {
 /** Steps of the checkpoints in a folder, newest first; nothing is verified. */
 async function stepsOf(files: FileStore, folder: string): Promise<number[]> {
   const found = (await files.list(folder)).map((name) => /^step-(\d{6,})$/.exec(name)?.[1]);
-  return found.filter((digits) => digits !== undefined).map(Number).sort((a, b) => b - a);
+  return found
+    .filter((digits) => digits !== undefined)
+    .map(Number)
+    .sort((a, b) => b - a);
 }
 
 /**
@@ -156,10 +160,15 @@ async function verify(files: FileStore, path: string): Promise<VerifiedCheckpoin
     return "its manifest.json cannot be read";
   }
   if (manifest?.format !== FORMAT) return "its manifest.json is not a checkpoint's";
-  if (manifest.version !== VERSION) return `it has format version ${manifest.version}, and this program reads ${VERSION}`;
+  if (manifest.version !== VERSION)
+    return `it has format version ${manifest.version}, and this program reads ${VERSION}`;
   const { step, groups, files: listed, identity } = manifest;
   const isWhole =
-    Number.isInteger(step) && Array.isArray(groups) && isRecord(listed) && isRecord(identity?.config) && isRecord(identity?.model);
+    Number.isInteger(step) &&
+    Array.isArray(groups) &&
+    isRecord(listed) &&
+    isRecord(identity?.config) &&
+    isRecord(identity?.model);
   if (!isWhole) return "its manifest.json is incomplete";
   for (const name of [STATE, ...groups.map(groupFile)]) {
     const facts = Object.hasOwn(listed, name) ? listed[name]! : null;
@@ -214,7 +223,8 @@ export class Checkpoint {
     const file = this.groups.get(group) ?? refuse(`it has ${[...this.groups.keys()].join(", ")} alone`);
     for (const { name, shape } of expected) {
       const own = file.tensors.get(name) ?? refuse(`${name} is missing`);
-      if (own.shape.join() !== shape.join()) refuse(`${name} has shape [${own.shape.join(", ")}], expected [${shape.join(", ")}]`);
+      if (own.shape.join() !== shape.join())
+        refuse(`${name} has shape [${own.shape.join(", ")}], expected [${shape.join(", ")}]`);
     }
     const names = new Set(expected.map(({ name }) => name));
     const other = file.names().find((name) => !names.has(name));
@@ -280,7 +290,10 @@ function refuseOther(code: string, subject: string, path: string, saved: Flat, n
 }
 
 /** A nested configuration as flat keys, "align.sigma_max"; `leaveOut` drops what may change when a run goes on. */
-export function flatKeys(config: Readonly<Record<string, unknown>>, leaveOut: (key: string) => boolean = () => false): Record<string, JsonValue> {
+export function flatKeys(
+  config: Readonly<Record<string, unknown>>,
+  leaveOut: (key: string) => boolean = () => false,
+): Record<string, JsonValue> {
   const flat: Record<string, JsonValue> = {};
   const walk = (values: Readonly<Record<string, unknown>>, prefix: string) => {
     for (const [name, value] of Object.entries(values)) {
@@ -300,7 +313,10 @@ export async function markBest(files: FileStore, folder: string, step: number, r
 }
 
 /** The path and step of the checkpoint that is marked best, or null. */
-export async function bestCheckpoint(files: FileStore, folder: string): Promise<{ path: string; step: number; reason: string } | null> {
+export async function bestCheckpoint(
+  files: FileStore,
+  folder: string,
+): Promise<{ path: string; step: number; reason: string } | null> {
   const place = join(folder, BEST);
   if (!(await files.exists(place))) return null;
   try {

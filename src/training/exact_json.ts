@@ -18,10 +18,20 @@ export function exactJson(value: JsonValue, indent = 0): string {
     const inner = margin + " ".repeat(indent);
     const list = (parts: string[], open: string, close: string) => {
       if (parts.length === 0) return open + close;
-      return indent > 0 ? `${open}\n${inner}${parts.join(`,\n${inner}`)}\n${margin}${close}` : open + parts.join(",") + close;
+      return indent > 0
+        ? `${open}\n${inner}${parts.join(`,\n${inner}`)}\n${margin}${close}`
+        : open + parts.join(",") + close;
     };
-    if (Array.isArray(item)) return list(item.map((part, i) => write(part, `${place}[${i}]`, inner)), "[", "]");
-    if (typeof item === "object" && (Object.getPrototypeOf(item) === Object.prototype || Object.getPrototypeOf(item) === null)) {
+    if (Array.isArray(item))
+      return list(
+        item.map((part, i) => write(part, `${place}[${i}]`, inner)),
+        "[",
+        "]",
+      );
+    if (
+      typeof item === "object" &&
+      (Object.getPrototypeOf(item) === Object.prototype || Object.getPrototypeOf(item) === null)
+    ) {
       const colon = indent > 0 ? ": " : ":";
       const entries = Object.entries(item as object).map(
         ([key, part]) => JSON.stringify(key) + colon + write(part, place ? `${place}.${key}` : key, inner),

@@ -3,7 +3,9 @@ import { expandTemplate } from "../../src/gpu/template.ts";
 
 describe("expandTemplate", () => {
   test("inserts constants and does not expand what it inserted", () => {
-    expect(expandTemplate("array<{{T}}, {{ N }}>; {{BODY}}", { T: "f16", N: 4, BODY: "{{T}}" })).toBe("array<f16, 4>; {{T}}");
+    expect(expandTemplate("array<{{T}}, {{ N }}>; {{BODY}}", { T: "f16", N: 4, BODY: "{{T}}" })).toBe(
+      "array<f16, 4>; {{T}}",
+    );
   });
 
   test("names an unknown placeholder and its line", () => {

@@ -75,6 +75,13 @@ export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike
   return most;
 }
 
+/** Euclidean norm. */
+export function norm(values: ArrayLike<number>): number {
+  let squares = 0;
+  for (let i = 0; i < values.length; i++) squares += values[i]! ** 2;
+  return Math.sqrt(squares);
+}
+
 /** Norm of `actual` relative to that of `expected`, minus one, and one minus the cosine between them. */
 export function normAndDirection(actual: ArrayLike<number>, expected: ArrayLike<number>): { norm: number; direction: number } {
   let [a, b, ab] = [0, 0, 0];
@@ -98,7 +105,7 @@ export function firstLargest(row: readonly number[]): number {
   return row.indexOf(Math.max(...row));
 }
 
-/** First item of a batch of `count` that lie one behind the other, and so on. */
+/** Item `index` of `count` equal parts that lie one behind the other. */
 export function item(values: Float32Array, index: number, count: number): Float32Array {
   const size = values.length / count;
   return values.subarray(index * size, (index + 1) * size);

@@ -1,12 +1,14 @@
 // One device for a test file, and helpers that run a traced function on it: outputs are poisoned before, padding is
 // checked behind. LONGTAIL_TEST_GPU=deno runs the same tests on Deno's own implementation of WebGPU.
 
-import { create, globals } from "webgpu";
+import process from "node:process";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { backward } from "../../src/ops/backward.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import { Session } from "../../src/tensor/session.ts";
 import type { DType, Shape } from "../../src/tensor/shape.ts";
+import { openGpu } from "../../src/platform/adapters.ts";
+import { rest } from "../../src/platform/rest.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 
@@ -18,7 +20,6 @@ export interface InputSpec {
   dtype?: DType;
 }
 
-const keep: unknown[] = [];
 let opened: Promise<Gpu> | null = null;
 
 export function testGpu(): Promise<Gpu> {
@@ -27,15 +28,8 @@ export function testGpu(): Promise<Gpu> {
 }
 
 async function openTestGpu(): Promise<Gpu> {
-  if (Deno.env.get("LONGTAIL_TEST_GPU") === "deno") return openDevice(navigator.gpu);
-  Object.assign(globalThis, globals);
-  const robust = Deno.env.get("LONGTAIL_ROBUST") === "1";
-  const features = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia", "use_vulkan_memory_model"];
-  if (!robust) features.push("disable_robustness", "disable_workgroup_init", "disable_polyfills_on_integer_div_and_mod");
-  const gpu = create([`enable-dawn-features=${features.join(",")}`, "disable-dawn-features=timestamp_quantization"]);
-  // Dawn frees the instance with this object: it must outlive the device.
-  keep.push(gpu);
-  return openDevice(gpu as unknown as GPU);
+  const backend = process.env.LONGTAIL_TEST_GPU === "deno" ? "deno" : "dawn";
+  return openDevice(await openGpu({ backend, robust: process.env.LONGTAIL_ROBUST === "1" }), { rest });
 }
 
 export interface RunResult {

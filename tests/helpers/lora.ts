@@ -37,7 +37,8 @@ export async function runLora(
 ): Promise<LoraRun> {
   const config = fluxConfig(model.config, model.folder);
   const io = await inputs.open("io");
-  const rows = (values: Float32Array) => Array.from({ length: values.length / 3 }, (_, i) => [...values.subarray(3 * i, 3 * i + 3)]);
+  const rows = (values: Float32Array) =>
+    Array.from({ length: values.length / 3 }, (_, i) => [...values.subarray(3 * i, 3 * i + 3)]);
   const ids = [...rows(await io.load("txt_ids")), ...rows(await io.load("img_ids"))];
   const { cosine, sine } = ropeTables(ids, config.ropeAxes, config.ropeTheta);
   const values: Record<string, Float32Array> = {
@@ -76,7 +77,9 @@ export async function runLora(
     const inputGradient = session.data("gradient.latents", shapes["latents"]!);
     const loss = session.data("loss", [1]);
     const plan = session.plan("lora", (graph) => {
-      const leaves = Object.fromEntries(Object.entries(variables).map(([name, v]) => [name, graph.read(v, name === "latents")]));
+      const leaves = Object.fromEntries(
+        Object.entries(variables).map(([name, v]) => [name, graph.read(v, name === "latents")]),
+      );
       const traced = transformer.forward(graph, leaves as never);
       graph.assign(output, traced.output);
       const value = add(meanAll(mul(traced.output, leaves["weight"]!)), affine(meanAll(square(traced.output)), 0.5, 0));
@@ -103,10 +106,11 @@ export async function runLora(
       session.run(plan);
       await session.finish();
       run.outputs.set(strength, await session.read(output));
-      if (run.loss === run.loss) continue;
+      if (strength !== 1) continue;
       run.loss = (await session.read(loss))[0]!;
       run.inputGradient = await session.read(inputGradient);
-      for (const variable of adapter.pool.variables) run.gradients[variable.name] = await session.read(variable.gradient!);
+      for (const variable of adapter.pool.variables)
+        run.gradients[variable.name] = await session.read(variable.gradient!);
     }
     return run;
   } finally {

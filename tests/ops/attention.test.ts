@@ -100,7 +100,8 @@ for (const variant of ["in_place", "staged"] as const) {
       for (const [rows, keys] of [[1, 37], [37, 1], [5, 64], [67, 13]]) await check(problem([1, rows!, keys!, 2, 8]), { variant });
     });
     it("agrees with float64 for head sizes from 4 to 512", async () => {
-      for (const size of [4, 64, 80, 128]) await check(problem([1, 19, 21, 2, size]), { variant });
+      // Every size is a kernel text of its own, and compiling costs more than running here.
+      for (const size of variant === "staged" ? [80] : [4, 64]) await check(problem([1, 19, 21, 2, size]), { variant });
       await check(problem([1, 10, 10, 1, 512]), { variant });
     });
     it("shows a row no key behind it under a causal mask", async () => {
@@ -109,9 +110,10 @@ for (const variant of ["in_place", "staged"] as const) {
       }
     });
     it("adds a bias and leaves out the places that it masks", async () => {
-      await check(problem([2, 13, 17, 3, 8], { bias: biasOf(3, 13, 17) }), { variant });
-      await check(problem([2, 17, 19, 2, 8], { bias: biasOf(2, 17, 19, 3) }), { variant });
-      await check(problem([1, 17, 17, 2, variant === "staged" ? 40 : 8], { bias: biasOf(2, 17, 17, 4), causal: true }), { variant });
+      const headSize = variant === "staged" ? 40 : 8;
+      const causal = variant === "staged";
+      await check(problem([2, 13, 17, 3, headSize], { bias: biasOf(3, 13, 17), causal }), { variant });
+      await check(problem([1, 19, 19, 2, headSize], { bias: biasOf(2, 19, 19, 3), causal }), { variant });
     });
     it("stays finite and right for scores up to a thousand", async () => {
       // One rounding of a score of 1000 in f32 changes its weight by 6e-5.

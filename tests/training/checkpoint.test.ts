@@ -4,7 +4,7 @@ import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { LongtailError } from "../../src/base/errors.ts";
+import type { LongtailError } from "../../src/base/errors.ts";
 import { DiskFiles, type DiskCalls } from "../../src/platform/files.ts";
 import {
   bestCheckpoint,
@@ -23,10 +23,14 @@ const FOLDER = "runs/a/ckpt";
 const identity = { config: { "align.sigma_max": 0.96, "train.seed": 1 }, model: { "transformer.sha256": "ab12" } };
 
 /** f32 patterns that arithmetic or text would lose: both zeros, subnormals, infinities, NaNs with a payload. */
-const hard = new Float32Array(Uint32Array.of(0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x7f800000, 0xff800000, 0x7fc0beef, 0xffa00001, 0x3f800001).buffer);
+const hard = new Float32Array(
+  Uint32Array.of(0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x7f800000, 0xff800000, 0x7fc0beef, 0xffa00001, 0x3f800001)
+    .buffer,
+);
 
 function content(step: number, value = step): CheckpointContent {
-  const filled = (size: number, offset: number) => Float32Array.from({ length: size }, (_, i) => value + offset + i / 7);
+  const filled = (size: number, offset: number) =>
+    Float32Array.from({ length: size }, (_, i) => value + offset + i / 7);
   return {
     step,
     groups: {
@@ -41,7 +45,9 @@ function content(step: number, value = step): CheckpointContent {
   };
 }
 
-const bits = (values: Float32Array) => [...new Uint32Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength))];
+const bits = (values: Float32Array) => [
+  ...new Uint32Array(values.buffer.slice(values.byteOffset, values.byteOffset + values.byteLength)),
+];
 
 const failure = (promise: Promise<unknown>): Promise<LongtailError> =>
   promise.then(
@@ -66,7 +72,7 @@ describe("a checkpoint", () => {
     expect(bits(found.get("a.bias")!)).toEqual(bits(hard));
     expect([...found.get("a.weight")!]).toEqual([...(await shapes[0]!.load())]);
     expect(checkpoint.state).toEqual(content(200).state);
-    expect(Object.is((checkpoint.state as any).guard.slope, -0)).toBe(true);
+    expect(Object.is((checkpoint.state as { guard: { slope: number } }).guard.slope, -0)).toBe(true);
     await checkpoint.close();
     expect(files.openHandles).toBe(0);
   });
@@ -96,7 +102,16 @@ describe("a checkpoint", () => {
   });
 
   it("refuses a manifest that is damaged in any way", async () => {
-    for (const text of ["", "{", "null", "[]", "{}", '{"format":"longtail-checkpoint"}', '{"format":"longtail-checkpoint","version":1}', '{"format":"longtail-checkpoint","version":2}']) {
+    for (const text of [
+      "",
+      "{",
+      "null",
+      "[]",
+      "{}",
+      '{"format":"longtail-checkpoint"}',
+      '{"format":"longtail-checkpoint","version":1}',
+      '{"format":"longtail-checkpoint","version":2}',
+    ]) {
       const files = new KillableFiles();
       await saveCheckpoint(files, FOLDER, content(1));
       files.content.set(`${FOLDER}/step-000001/manifest.json`, new TextEncoder().encode(text));
@@ -183,7 +198,9 @@ describe("a checkpoint", () => {
       await saveCheckpoint(new DiskFiles(disk), folder, content(40, 41));
       expect(await fs.readdir(folder)).toEqual(["step-000040"]);
       const checkpoint = await loadCheckpoint(new DiskFiles(), join(folder, "step-000040"), identity);
-      await checkpoint.restore("first_moment", content(1).groups["first_moment"]!, (_, values) => expect(values[0]).toBe(141));
+      await checkpoint.restore("first_moment", content(1).groups["first_moment"]!, (_, values) =>
+        expect(values[0]).toBe(141),
+      );
       await checkpoint.close();
     } finally {
       await fs.rm(folder, { recursive: true, force: true });
@@ -193,10 +210,14 @@ describe("a checkpoint", () => {
   it("is refused by a run of another configuration or model, with the key", async () => {
     const files = new KillableFiles();
     const path = await saveCheckpoint(files, FOLDER, content(20));
-    const config = await failure(loadCheckpoint(files, path, { ...identity, config: { ...identity.config, "align.sigma_max": 0.9 } }));
+    const config = await failure(
+      loadCheckpoint(files, path, { ...identity, config: { ...identity.config, "align.sigma_max": 0.9 } }),
+    );
     expect(config.code).toBe("E-RUN-010");
     expect(config.message).toContain("align.sigma_max was 0.96 and is 0.9");
-    const added = await failure(loadCheckpoint(files, path, { ...identity, config: { ...identity.config, "align.new": true } }));
+    const added = await failure(
+      loadCheckpoint(files, path, { ...identity, config: { ...identity.config, "align.new": true } }),
+    );
     expect(added.message).toContain("align.new was not set and is true");
     const model = await failure(loadCheckpoint(files, path, { ...identity, model: { "transformer.sha256": "cd" } }));
     expect(model.code).toBe("E-RUN-011");
@@ -209,8 +230,12 @@ describe("a checkpoint", () => {
     const none = () => {};
     const a = { name: "a.weight", shape: [2, 3] };
     expect((await failure(checkpoint.restore("adapter", [a], none))).message).toContain("weights, first_moment alone");
-    expect((await failure(checkpoint.restore("weights", [a], none))).message).toContain("a.bias is no tensor of this run");
-    expect((await failure(checkpoint.restore("first_moment", [a, { name: "b", shape: [1] }], none))).message).toContain("b is missing");
+    expect((await failure(checkpoint.restore("weights", [a], none))).message).toContain(
+      "a.bias is no tensor of this run",
+    );
+    expect((await failure(checkpoint.restore("first_moment", [a, { name: "b", shape: [1] }], none))).message).toContain(
+      "b is missing",
+    );
     const wrong = await failure(checkpoint.restore("first_moment", [{ name: "a.weight", shape: [3, 2] }], none));
     expect(wrong.code).toBe("E-RUN-012");
     expect(wrong.message).toContain("[2, 3], expected [3, 2]");

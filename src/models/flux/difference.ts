@@ -54,7 +54,9 @@ export async function differenceLora(
   const names = [...original.names()];
   const wanted = options.modules ? new Set(options.modules) : null;
   const isLayer = (name: string) =>
-    name.endsWith(SUFFIX) && original.shape(name).length === 2 && (!wanted || wanted.has(name.slice(0, -SUFFIX.length)));
+    name.endsWith(SUFFIX) &&
+    original.shape(name).length === 2 &&
+    (!wanted || wanted.has(name.slice(0, -SUFFIX.length)));
   const count = names.filter(isLayer).length;
   const layers = new Map<string, LoraLayer>();
   const energies = new Map<string, LayerEnergy>();

@@ -92,21 +92,65 @@ function multiply(a: Float64Array, b: Float64Array, m: number, n: number, k: num
     const a2 = a1 + n;
     const a3 = a2 + n;
     for (let c = 0; c < columns; c += 4) {
-      let s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
-      let s20 = 0, s21 = 0, s22 = 0, s23 = 0, s30 = 0, s31 = 0, s32 = 0, s33 = 0;
+      let s00 = 0,
+        s01 = 0,
+        s02 = 0,
+        s03 = 0,
+        s10 = 0,
+        s11 = 0,
+        s12 = 0,
+        s13 = 0;
+      let s20 = 0,
+        s21 = 0,
+        s22 = 0,
+        s23 = 0,
+        s30 = 0,
+        s31 = 0,
+        s32 = 0,
+        s33 = 0;
       for (let j = 0, at = c; j < n; j++, at += k) {
-        const b0 = b[at]!, b1 = b[at + 1]!, b2 = b[at + 2]!, b3 = b[at + 3]!;
-        const x0 = a[a0 + j]!, x1 = a[a1 + j]!, x2 = a[a2 + j]!, x3 = a[a3 + j]!;
-        s00 += x0 * b0; s01 += x0 * b1; s02 += x0 * b2; s03 += x0 * b3;
-        s10 += x1 * b0; s11 += x1 * b1; s12 += x1 * b2; s13 += x1 * b3;
-        s20 += x2 * b0; s21 += x2 * b1; s22 += x2 * b2; s23 += x2 * b3;
-        s30 += x3 * b0; s31 += x3 * b1; s32 += x3 * b2; s33 += x3 * b3;
+        const b0 = b[at]!,
+          b1 = b[at + 1]!,
+          b2 = b[at + 2]!,
+          b3 = b[at + 3]!;
+        const x0 = a[a0 + j]!,
+          x1 = a[a1 + j]!,
+          x2 = a[a2 + j]!,
+          x3 = a[a3 + j]!;
+        s00 += x0 * b0;
+        s01 += x0 * b1;
+        s02 += x0 * b2;
+        s03 += x0 * b3;
+        s10 += x1 * b0;
+        s11 += x1 * b1;
+        s12 += x1 * b2;
+        s13 += x1 * b3;
+        s20 += x2 * b0;
+        s21 += x2 * b1;
+        s22 += x2 * b2;
+        s23 += x2 * b3;
+        s30 += x3 * b0;
+        s31 += x3 * b1;
+        s32 += x3 * b2;
+        s33 += x3 * b3;
       }
       const to = i * k + c;
-      out[to] = s00; out[to + 1] = s01; out[to + 2] = s02; out[to + 3] = s03;
-      out[to + k] = s10; out[to + k + 1] = s11; out[to + k + 2] = s12; out[to + k + 3] = s13;
-      out[to + 2 * k] = s20; out[to + 2 * k + 1] = s21; out[to + 2 * k + 2] = s22; out[to + 2 * k + 3] = s23;
-      out[to + 3 * k] = s30; out[to + 3 * k + 1] = s31; out[to + 3 * k + 2] = s32; out[to + 3 * k + 3] = s33;
+      out[to] = s00;
+      out[to + 1] = s01;
+      out[to + 2] = s02;
+      out[to + 3] = s03;
+      out[to + k] = s10;
+      out[to + k + 1] = s11;
+      out[to + k + 2] = s12;
+      out[to + k + 3] = s13;
+      out[to + 2 * k] = s20;
+      out[to + 2 * k + 1] = s21;
+      out[to + 2 * k + 2] = s22;
+      out[to + 2 * k + 3] = s23;
+      out[to + 3 * k] = s30;
+      out[to + 3 * k + 1] = s31;
+      out[to + 3 * k + 2] = s32;
+      out[to + 3 * k + 3] = s33;
     }
   }
   for (let i = 0; i < m; i++) {

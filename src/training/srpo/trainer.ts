@@ -125,7 +125,8 @@ export class SrpoTrainer {
     this.declare("lossWeight", [1]);
     const slots = settings.accumulation * (settings.stacked ? 1 : settings.branches.length);
     this.declare("report", [1 + 3 * samples]);
-    this.declare("reports", [slots, 1 + 3 * samples]);
+    // In a pool of its own: WebGPU refuses copies within one buffer.
+    this.vars["reports"] = session.pool("srpo reports", "data").add("srpo.reports", [slots, 1 + 3 * samples], "f32");
     this.declare("optimizer.scalars", [ADAMW_SCALARS]);
     this.declare("optimizer.report", [4]);
     this.plans = {
@@ -290,6 +291,34 @@ export class SrpoTrainer {
     const reports = await session.read(this.variable("reports"));
     const optimizer = await session.read(this.variable("optimizer.report"));
     return this.summarise(step, rate, m0, branches, reports, optimizer);
+  }
+
+  /**
+   * Repeats an update whose numbers were not finite, call by call, and says which kernel first made such a number;
+   * weights are as they were before it, because the optimizer changed nothing.
+   */
+  async locateNotFinite(step: number, prompts: readonly PreparedPrompt[]): Promise<string> {
+    const { settings, session } = this;
+    const all = branchesOf(settings.branch, this.timestep(step));
+    const branches = settings.branches.map((kind) => all[kind]);
+    const told = (plan: string, found: { label: string; scope: string }) => `${found.label} in ${found.scope || plan} (${plan})`;
+    for (let part = 0; part < settings.accumulation; part++) {
+      const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
+      this.makeClean(batch, this.noise(step, part));
+      const clean = await session.read(this.variable("clean"));
+      if (!clean.every(Number.isFinite)) {
+        const plan = this.plans.rollout ?? this.plans.encode!;
+        if (this.plans.rollout) session.write(this.variable("clean"), this.noise(step, part));
+        const found = await session.firstNotFinite(plan);
+        return found ? told(plan.name, found) : `a later step of the ${plan.name}`;
+      }
+      for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
+        this.writeBranches(batch, group);
+        const found = await session.firstNotFinite(this.plans.micro);
+        if (found) return told(`${group.map((b) => b.kind).join(" and ")} branch`, found);
+      }
+    }
+    return "the sum of gradients: single values are finite, their squares are not";
   }
 
   /** Puts the noise and the clean latents of a micro-batch in place: a rollout, or encoded pictures. */

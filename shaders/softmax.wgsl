@@ -1,0 +1,62 @@
+//#if BACKWARD
+// Gradient of softmax over rows of [rows, length]: out = y * (dy - sum(dy * y)). Bindings: 1 y, 2 dy, 3 out.
+//#else
+// Softmax over rows of [rows, length]: out = exp(x - max(x)) / sum(exp(x - max(x))). Bindings: 1 x, 2 out.
+//#endif
+// A workgroup of 64 owns a row; lanes stride through it and a tree in workgroup memory joins them, always in the same
+// order. Grid: rows workgroups, folded into y with p.fold a row.
+
+struct Params { rows : u32, length : u32, fold : u32 }
+@group(0) @binding(0) var<uniform> p : Params;
+@group(0) @binding(1) var<storage, read_write> x : array<{{X}}>;
+//#if BACKWARD
+@group(0) @binding(2) var<storage, read_write> dy : array<{{DY}}>;
+@group(0) @binding(3) var<storage, read_write> out : array<f32>;
+//#else
+@group(0) @binding(2) var<storage, read_write> out : array<f32>;
+//#endif
+var<workgroup> shared_ : array<f32, 64>;
+
+fn join_sum(lane : u32, value : f32) -> f32 {
+  workgroupBarrier();
+  shared_[lane] = value;
+  workgroupBarrier();
+  for (var width = 32u; width > 0u; width = width >> 1u) {
+    if (lane < width) { shared_[lane] += shared_[lane + width]; }
+    workgroupBarrier();
+  }
+  return shared_[0];
+}
+//#if !BACKWARD
+fn join_max(lane : u32, value : f32) -> f32 {
+  shared_[lane] = value;
+  workgroupBarrier();
+  for (var width = 32u; width > 0u; width = width >> 1u) {
+    if (lane < width) { shared_[lane] = max(shared_[lane], shared_[lane + width]); }
+    workgroupBarrier();
+  }
+  return shared_[0];
+}
+//#endif
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
+  let row = group.x + group.y * p.fold;
+  if (row >= p.rows) { return; }
+  let from_ = row * p.length + lane;
+  let last = (row + 1u) * p.length;
+//#if BACKWARD
+  var part = 0.0;
+  for (var i = from_; i < last; i += 64u) { part += f32(x[i]) * f32(dy[i]); }
+  let total = join_sum(lane, part);
+  for (var i = from_; i < last; i += 64u) { out[i] = f32(x[i]) * (f32(dy[i]) - total); }
+//#else
+  var highest = -3.0e38;
+  for (var i = from_; i < last; i += 64u) { highest = max(highest, f32(x[i])); }
+  let top = join_max(lane, highest);
+  var part = 0.0;
+  for (var i = from_; i < last; i += 64u) { part += exp(f32(x[i]) - top); }
+  let total = join_sum(lane, part);
+  for (var i = from_; i < last; i += 64u) { out[i] = exp(f32(x[i]) - top) / total; }
+//#endif
+}

@@ -1,0 +1,154 @@
+// The evaluation protocol: which items are drawn with which prompts and noise, and the scores of what came out. Nothing of it
+// depends on the weights, so before and after differ in the model alone.
+
+import { type EmbeddedData, STYLES, type Style } from "../../data/embedded.ts";
+import { fillTemplate, focusItems, type PromptItem } from "../../data/prompts.ts";
+import { cosine, diversity, pictureStatistics } from "../../evaluation/image_statistics.ts";
+import type { GuardPoint } from "../../evaluation/guards.ts";
+import { mean } from "../../evaluation/statistics.ts";
+import type { Group, ItemScores } from "../../evaluation/summary.ts";
+import type { Drawn } from "../../training/drawing.ts";
+import type { Config } from "../config/schema.ts";
+import type { World } from "./world.ts";
+
+/** One judged item and its pictures' prompts. */
+export interface Judged {
+  item: PromptItem;
+  group: Group;
+  /** For each picture its style word (or null), its prompt, and the number that its noise is drawn with. */
+  pictures: { style: string | null; prompt: string; index: number }[];
+}
+
+/** Items of each group, in the order in which they are drawn. */
+export function judgedItems(config: Config, items: readonly PromptItem[]): Judged[] {
+  const { eval: settings } = config;
+  const aligned = focusItems(items, config.align.focus);
+  const alignedSet = new Set(aligned);
+  const head = items.filter((item) => !item.tail);
+  const otherTail = items.filter((item) => item.tail && !alignedSet.has(item));
+  const cap = (list: PromptItem[]) => (settings.items > 0 ? list.slice(0, settings.items) : list);
+  const groups: [Group, PromptItem[]][] = [
+    ["aligned", cap(aligned)],
+    ["other tail", cap(spread(otherTail, settings.other_tail_items))],
+    ["head", cap(spread(head, settings.head_items))],
+  ];
+  const judged: Judged[] = [];
+  let index = 0;
+  for (const [group, members] of groups) {
+    for (const item of members) {
+      const pictures = Array.from({ length: settings.pictures }, (_, p) => {
+        const style = settings.styles.length > 0 ? settings.styles[p % settings.styles.length]! : null;
+        return { style, prompt: fillTemplate(config.data.prompt, item, style), index: index++ };
+      });
+      judged.push({ item, group, pictures });
+    }
+  }
+  return judged;
+}
+
+/** `count` items spread evenly over the list: every ceil(n / count)-th. */
+function spread(items: PromptItem[], count: number): PromptItem[] {
+  if (count <= 0) return [];
+  const stride = Math.max(1, Math.ceil(items.length / count));
+  return items.filter((_, i) => i % stride === 0).slice(0, count);
+}
+
+/** Text features that scores are taken against. */
+export interface TextBank {
+  /** Judge features of every item's plain caption, by item. */
+  judge: Map<PromptItem, Float32Array> | null;
+  /** Features of the generation prompts under the first reward. */
+  reward: Map<string, Float32Array>;
+}
+
+export async function textBank(config: Config, world: World, items: readonly PromptItem[], judged: readonly Judged[]): Promise<TextBank> {
+  let judge: TextBank["judge"] = null;
+  if (world.judge) {
+    const features = await world.judge.textFeatures(world.session, items.map((item) => fillTemplate(config.eval.caption, item)));
+    judge = new Map(items.map((item, i) => [item, features[i]!]));
+  }
+  const prompts = judged.flatMap((j) => j.pictures.map((p) => p.prompt));
+  const features = await world.rewards[0]!.scorer.textFeatures(world.session, prompts);
+  return { judge, reward: new Map(prompts.map((prompt, i) => [prompt, features[i]!])) };
+}
+
+/** Draws the pictures of the judged items, in order. */
+export async function drawJudged(
+  config: Config,
+  world: World,
+  judged: readonly Judged[],
+  onDrawn: (done: number) => void | Promise<void>,
+): Promise<Drawn[][]> {
+  const all = judged.flatMap((j) => j.pictures);
+  const embeddings = await world.prompts.encode(all.map((p) => p.prompt));
+  const requests = all.map((p, i) => ({ ...embeddings[i]!, noise: world.drawing.noise(config.eval.seed, p.index) }));
+  const drawn = await world.drawing.draw(requests, onDrawn);
+  let at = 0;
+  return judged.map((j) => drawn.slice(at, (at += j.pictures.length)));
+}
+
+/** Scores of one item from its pictures. */
+export function scoreItem(world: World, bank: TextBank, judged: Judged, drawn: readonly Drawn[]): ItemScores {
+  const side = world.pipeline.imageSize;
+  const offset = world.judge ? 1 : 0;
+  const rewardOf = (d: Drawn, i: number) => cosine(d.features[offset]!, bank.reward.get(judged.pictures[i]!.prompt)!);
+  const images = drawn.map((d) => pictureStatistics(d.picture, 1, side, side));
+  const scores: ItemScores = {
+    judge: Number.NaN,
+    reward: mean(drawn.map(rewardOf)),
+    saturation: mean(images.map((s) => s.saturation)),
+    contrast: mean(images.map((s) => s.contrast)),
+    sharpness: mean(images.map((s) => s.sharpness)),
+  };
+  if (!world.judge || !bank.judge) return { ...scores, judge: scores.reward! };
+  const own = bank.judge.get(judged.item)!;
+  const ranks = drawn.map((d) => {
+    const score = cosine(d.features[0]!, own);
+    let rank = 0;
+    for (const other of bank.judge!.values()) if (cosine(d.features[0]!, other) > score) rank++;
+    return rank;
+  });
+  scores.judge = mean(drawn.map((d) => cosine(d.features[0]!, own)));
+  scores.top1 = mean(ranks.map((r) => (r === 0 ? 1 : 0)));
+  scores.top5 = mean(ranks.map((r) => (r < 5 ? 1 : 0)));
+  const spreadOf = diversity(drawn.map((d) => d.features[0]!));
+  if (spreadOf !== null) scores.diversity = spreadOf;
+  return scores;
+}
+
+/** Guard-rail signals of a set of judged items. */
+export function guardPoint(world: World, bank: TextBank, judged: readonly Judged[], drawn: readonly Drawn[][], step: number): GuardPoint {
+  const side = world.pipeline.imageSize;
+  const pictures = drawn.flat();
+  const all = new Float32Array(pictures.length * 3 * side * side);
+  pictures.forEach((d, i) => all.set(d.picture, i * 3 * side * side));
+  const image = pictureStatistics(all, pictures.length, side, side);
+  const scores = judged.map((j, i) => scoreItem(world, bank, j, drawn[i]!));
+  const diversities = scores.map((s) => s.diversity).filter((d) => d !== undefined);
+  return {
+    step,
+    reward: mean(scores.map((s) => s.reward!)),
+    signals: {
+      ...image,
+      ...(world.judge ? { judge: mean(scores.map((s) => s.judge)) } : {}),
+      ...(diversities.length > 0 ? { diversity: mean(diversities) } : {}),
+    },
+  };
+}
+
+/** The real pictures of an item in the judged styles, as 8-bit PNG planes, for the report. */
+export async function realPictures(data: EmbeddedData | null, judged: Judged): Promise<{ style: Style; planes: Float32Array }[]> {
+  if (!data) return [];
+  const wanted = [...new Set(judged.pictures.map((p) => p.style))].filter((s): s is Style => (STYLES as readonly string[]).includes(s ?? ""));
+  const found: { style: Style; planes: Float32Array }[] = [];
+  for (const style of wanted) {
+    const planes = await data.picture(judged.item, style);
+    if (planes) found.push({ style, planes });
+  }
+  if (found.length > 0) return found;
+  for (const style of data.stylesOf(judged.item).slice(0, 1)) {
+    const planes = await data.picture(judged.item, style);
+    if (planes) found.push({ style, planes });
+  }
+  return found;
+}

@@ -1,0 +1,125 @@
+// Everything that an alignment or a sampling run works with, put together from the configuration: pipeline, rewards, judge,
+// prompt encoder, drawing, trainer, all declared in one session. Nothing touches a device before `open`, so `plan` can
+// print the memory of the very same object that `align` runs.
+
+import { join } from "node:path";
+import { LongtailError } from "../../base/errors.ts";
+import type { FileStore } from "../../base/files.ts";
+import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Pipeline } from "../../models/pipeline.ts";
+import { Adapter, chooseAdapters } from "../../nn/adapters.ts";
+import { ClipScorer } from "../../rewards/scorer.ts";
+import { Session } from "../../tensor/session.ts";
+import type { Pool } from "../../tensor/variable.ts";
+import type { Target } from "../../tensor/lower.ts";
+import { Drawing } from "../../training/drawing.ts";
+import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
+import type { Config } from "../config/schema.ts";
+import { embeddedPath } from "../project.ts";
+import { srpoSettings } from "./settings.ts";
+
+/** Texts that go through an encoder at a time. */
+const TEXT_BATCH = 16;
+
+export interface World {
+  session: Session;
+  pipeline: Pipeline;
+  rewards: SrpoReward[];
+  judge: ClipScorer | null;
+  prompts: PromptEncoder;
+  drawing: Drawing;
+  /** Absent in a world that only samples. */
+  trainer: SrpoTrainer | null;
+  /** What is trained: the transformer's pool, or the adapters'. */
+  trained: Pool;
+  adapter: Adapter | null;
+  /** Parameters of the transformer. */
+  parameters: number;
+}
+
+/** Declares all models and traces all plans of a run. */
+export async function buildWorld(
+  files: FileStore,
+  config: Config,
+  target: Target,
+  options: { train: boolean },
+): Promise<World> {
+  const session = new Session(target);
+  if (config.device.precision === "f16" && !target.f16) {
+    throw new LongtailError("E-ENV-060", {
+      what: "f16 was asked for, and this adapter has no shader-f16",
+      where: "device.precision",
+      fix: 'use device.precision = "f32"',
+    });
+  }
+  const precision = config.device.precision;
+  const lora = config.adapter.kind === "lora";
+  const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
+  const pipeline = await Pipeline.open(files, session, {
+    folder: embeddedPath(config.model.pipeline, "embedded"),
+    vae: config.model.vae,
+    tokenizers,
+    imageSize: config.model.image_size,
+    encoder: options.train && config.align.offline,
+    precision,
+    // Trained weights stay f32: their updates are far below the resolution of f16.
+    transformerPrecision: options.train && !lora ? "f32" : precision,
+  });
+  const parameters = pipeline.transformerPool.variables.reduce((n, v) => n + v.size, 0);
+  const tokenizer = await ClipTokenizer.load(files, join(tokenizers, "clip/bpe_simple_vocab_16e6.txt.gz"));
+  const rewards: SrpoReward[] = [];
+  for (const [i, reward] of config.align.rewards.entries()) {
+    const folder = embeddedPath(reward.path, "embedded/reward");
+    const name = config.align.rewards.length > 1 ? `reward ${i}` : "reward";
+    const scorer = await ClipScorer.open(files, session, { name, folder, tokenizer, precision });
+    scorer.planText(session, TEXT_BATCH);
+    rewards.push({ scorer, kind: reward.kind, weight: reward.weight });
+  }
+  let judge: ClipScorer | null = null;
+  if (config.eval.judge !== "none") {
+    judge = await ClipScorer.open(files, session, {
+      name: "judge",
+      folder: embeddedPath(config.eval.judge, "embedded/judge"),
+      tokenizer,
+      precision,
+    });
+    judge.planText(session, TEXT_BATCH);
+  }
+  let trained = pipeline.transformerPool;
+  let adapter: Adapter | null = null;
+  if (lora) {
+    const { parameters: tree } = pipeline.transformer;
+    adapter = new Adapter(session, tree, chooseAdapters(tree, config.adapter));
+    trained = adapter.pool;
+  }
+  const prompts = new PromptEncoder(session, pipeline, TEXT_BATCH);
+  const trainer = options.train ? new SrpoTrainer(session, pipeline, trained, rewards, srpoSettings(config, target.software)) : null;
+  const drawing = new Drawing(session, pipeline, [...(judge ? [judge] : []), ...rewards.map((r) => r.scorer)], {
+    batch: config.eval.batch,
+    steps: config.eval.steps,
+    shift: config.eval.shift,
+    guidance: config.eval.guidance,
+  });
+  return { session, pipeline, rewards, judge, prompts, drawing, trainer, trained, adapter, parameters };
+}
+
+/** Allocates, compiles and loads. `onPhase` hears names, counts and units as they happen. */
+export async function openWorld(
+  world: World,
+  gpu: Gpu,
+  config: Config,
+  onPhase: (name: string, done: number, total: number, unit: string) => void,
+): Promise<void> {
+  await world.session.open(gpu, (done, total) => onPhase("compile", done, total, "plans"));
+  const scorers = [...(world.judge ? [world.judge] : []), ...world.rewards.map((r) => r.scorer)];
+  const parts = 4 + scorers.length;
+  await world.pipeline.loadWeights(world.session, (done) => onPhase("load", done, parts, "files"));
+  for (const [i, scorer] of scorers.entries()) {
+    await scorer.loadWeights(world.session);
+    onPhase("load", 4 + i + 1, parts, "files");
+  }
+  world.adapter?.initialise(world.session, config.train.seed);
+  if (world.trainer) for (const pool of Object.values(world.trainer.moments)) world.session.clear(pool);
+}
