@@ -2,6 +2,9 @@
 // the seconds that took, one request a line. Lines that libraries print by themselves lack the mark and are passed over.
 
 import { dawnFlags, openGpu } from "../../src/platform/adapters.ts";
+import { waitPatiently } from "./patience.ts";
+
+waitPatiently();
 
 export const MARK = "@bench ";
 

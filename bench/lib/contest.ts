@@ -4,6 +4,9 @@
 
 import { MARK } from "./child.ts";
 
+/** How long the rounds of one task may last in all. */
+const MOST_SECONDS = 60;
+
 interface Answer {
   adapter?: string;
   checked?: unknown;
@@ -110,8 +113,9 @@ export class Child {
 }
 
 /**
- * Median seconds of one run for each child: `rounds` rounds, in each of which every child runs one batch. A batch repeats
- * the task until it lasts about `batchSeconds`, so that waiting for the device is a small part of it.
+ * Seconds of one run in every round, for each child: `rounds` rounds, in each of which every child runs one batch. A batch
+ * repeats the task until it lasts about `batchSeconds`, so that waiting for the device is a small part of it. Where a child
+ * is so slow that all rounds would last over a minute, there are fewer, but at least three.
  */
 export async function contest(
   children: readonly Child[],
@@ -119,13 +123,16 @@ export async function contest(
   batchSeconds: number,
 ): Promise<Map<Child, number[]>> {
   const repeats = new Map<Child, number>();
+  let roundSeconds = 0;
   for (const child of children) {
-    await child.run(1);
-    const once = await child.run(1);
-    repeats.set(child, Math.max(1, Math.min(1000, Math.round(batchSeconds / Math.max(once, 1e-6)))));
+    const once = Math.max(await child.run(1), 1e-6);
+    const count = Math.max(1, Math.min(1000, Math.round(batchSeconds / once)));
+    repeats.set(child, count);
+    roundSeconds += count * once;
   }
+  const enough = Math.max(3, Math.min(rounds, Math.floor(MOST_SECONDS / roundSeconds)));
   const times = new Map<Child, number[]>(children.map((child) => [child, []]));
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < enough; round++) {
     for (const child of children) {
       const count = repeats.get(child)!;
       times.get(child)!.push((await child.run(count)) / count);

@@ -3,6 +3,7 @@
 
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
+import { waitPatiently } from "./patience.ts";
 
 /** One measured thing against the best that it is compared with; `ratio` is above 1 where ours is better, or as `about` says. */
 export interface Row {
@@ -28,6 +29,7 @@ export function readArguments(): Arguments {
 
 /** Opens the adapter that `--gpu=dawn` (default) or `--gpu=deno` names. */
 export async function openBenchGpu(args: Arguments): Promise<Gpu> {
+  waitPatiently();
   const backend = args.option("gpu", "dawn") === "deno" ? "deno" : "dawn";
   return openDevice(await openGpu({ backend }));
 }

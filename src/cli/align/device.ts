@@ -1,0 +1,30 @@
+// The device of a run: opened through the chosen implementation, and told to the user by name.
+
+import { LongtailError } from "../../base/errors.ts";
+import { type Gpu, openDevice } from "../../gpu/device.ts";
+import { openGpu } from "../../platform/adapters.ts";
+import { rest } from "../../platform/rest.ts";
+import type { Config } from "../config/schema.ts";
+
+export async function openRunDevice(config: Config): Promise<Gpu> {
+  const gpu = await openGpu({ backend: config.device.backend, robust: config.device.robust });
+  return openDevice(gpu, { rest });
+}
+
+/** One line about the adapter, a software one named as such. */
+export function deviceLine(gpu: Gpu): string {
+  const { facts } = gpu;
+  const name = /^\d*$/.test(facts.name) ? facts.description : facts.name;
+  return facts.software ? `${name}, a software adapter that computes on the CPU (welcome for the embedded model)` : name;
+}
+
+/** Refuses a plan above the user's cap. */
+export function checkMemoryCap(config: Config, plannedBytes: number): void {
+  const cap = config.device.memory_cap * 2 ** 20;
+  if (cap === 0 || plannedBytes <= cap) return;
+  throw new LongtailError("E-MEM-004", {
+    what: `the plan needs ${Math.ceil(plannedBytes / 2 ** 20)} MiB of device memory, above the cap of ${config.device.memory_cap} MiB`,
+    where: "device.memory_cap",
+    fix: "lower align.batch or eval.batch, set train.checkpointing = true, or raise the cap",
+  });
+}

@@ -1,0 +1,146 @@
+// `longtail align`: SRPO on a pipeline and a list of items, from configuration to report.
+
+import { relative } from "node:path";
+import type { RunEvent } from "../../base/events.ts";
+import { fanOut } from "../../base/events.ts";
+import { changeText, duration, score } from "../../evaluation/format.ts";
+import type { ReportData } from "../../evaluation/report_data.ts";
+import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
+import { checkMemoryCap, deviceLine, openRunDevice } from "../align/device.ts";
+import { loadItems } from "../align/items.ts";
+import { chooseFromLadder } from "../align/ladder.ts";
+import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
+import { Progress } from "../align/phases.ts";
+import { runAlignment } from "../align/run.ts";
+import { RunStore } from "../align/store.ts";
+import { buildWorld, openWorld } from "../align/world.ts";
+import type { Command, CommandContext } from "../command.ts";
+import { withValue } from "../config/load.ts";
+import { toToml } from "../config/toml.ts";
+import { renderTable } from "../table.ts";
+
+export const command: Command = {
+  name: "align",
+  summary: "align a model with under-represented items by SRPO",
+  usage: "[preset | file.toml] [--section.key=value ...]",
+  options: [],
+  description:
+    "Draws pictures of tail items, scores them with a reward under positive and negative texts, and moves the model along " +
+    "the reward's gradient (Direct-Align). A judge that is not optimised measures tail and head before and after.",
+  positionals: [0, 1],
+  configuration: true,
+  examples: [
+    ["longtail align embedded", "the embedded experiment"],
+    ["longtail align embedded --align.steps=80 --adapter=lora", "a LoRA, 80 updates"],
+    ["longtail align my.toml --resume=auto --name=first", "continue the run of that name"],
+  ],
+  run: (context) => align(context, context.arguments.positionals[0] ?? "embedded"),
+};
+
+/** The whole run; `demo` is this with the embedded preset. */
+export async function align(context: CommandContext, source: string, commandName = "align"): Promise<number> {
+  const { files, signal } = context;
+  let resolved = await context.loadConfig({ source });
+  const { config } = resolved;
+  const started = performance.now();
+  const events: { step?: number; code: string; text: string }[] = [];
+  const emit = fanOut(context.emit, (event: RunEvent) => {
+    if (event.kind === "warning" || event.kind === "error") events.push({ code: event.code, text: event.text });
+  });
+  const phases = new Progress(emit);
+
+  const gpu = await openRunDevice(config);
+  emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
+  const { items, data } = await loadItems(files, config);
+  const { targetOf } = await import("../../tensor/target.ts");
+  const { environmentFacts, residentBytes } = await import("../../platform/environment.ts");
+  const world = await phases.timed("trace", 1, "session", () => buildWorld(files, config, targetOf(gpu), { train: true }));
+  const { total } = world.session.memory();
+  checkMemoryCap(config, total);
+  const run = await context.openRun(resolved, { command: commandName });
+  const environment = await environmentFacts();
+  await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
+  const resident = residentBytes();
+  await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
+    openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)));
+  // Only a software adapter keeps its memory in this process, where it can be seen from outside.
+  const store = new RunStore(files, run, config, emit, {});
+  const outcome = await runAlignment({
+    files,
+    config,
+    world,
+    items,
+    data,
+    emit,
+    signal,
+    store,
+    async chooseSteps(flopsPerSecond, flopsPerUpdate) {
+      const choice = chooseFromLadder(config.align.ladder, flopsPerSecond, flopsPerUpdate);
+      emit({ kind: "message", text: choice.text });
+      resolved = withValue(resolved, "align.steps", choice.steps, choice.origin);
+      await run.writeConfig(resolved.sourceText, toToml(resolved));
+      return choice.steps;
+    },
+  });
+  const allocated = gpu.facts.software ? residentBytes() - resident : null;
+  outcome.timing.unshift(...phases.times());
+  const inputs = {
+    files,
+    world,
+    resolved,
+    run,
+    outcome,
+    data,
+    gpu,
+    environment,
+    command: `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
+    allocatedBytes: allocated,
+    events,
+  };
+  const last = new Progress(emit);
+  const difference = await last.timed("save weights", 1, "set", () => saveWeights(inputs));
+  outcome.timing.push(...last.times());
+  const report = await reportData(inputs, difference);
+  await writeReport(files, run, report);
+  await run.finish("finished", { step: outcome.done });
+  world.session.close();
+  gpu.close();
+  const summary = closing(report, relative(".", run.paths.report) || run.paths.report, context.columns(), (performance.now() - started) / 1000);
+  context.result({ run: run.paths.folder, report: run.paths.report, status: report.status, evaluation: report.evaluation?.summary }, summary);
+  return 0;
+}
+
+/** The short table at the end, what it says in words, and where the report lies. */
+export function closing(report: ReportData, path: string, columns: number, seconds: number): string {
+  const summary = report.evaluation!.summary;
+  const rows = summary.groups.flatMap((group) =>
+    (["judge", "top1", "reward"] as const).flatMap((measure) => {
+      const change = group.changes[measure];
+      if (!change) return [];
+      return [[
+        measure === "judge" ? `${GROUP_LABELS[group.group]} (${group.items})` : "",
+        measure === "top1" ? "top-1" : measure,
+        score(change.before),
+        score(change.after),
+        changeText(change),
+      ]];
+    })
+  );
+  const table = renderTable(
+    [{ title: "items" }, { title: "measure" }, { title: "before", align: "right" }, { title: "after", align: "right" }, { title: "change [95 % interval]", align: "right" }],
+    rows,
+    columns,
+  );
+  const verdict = verdictOf(summary);
+  const sentences = verdict.sentences.slice(0, 4).map((s) => `- ${s.text}`);
+  const speed = report.device?.gflops ? `, ${report.device.gflops.toFixed(1)} GFLOP/s` : "";
+  return [
+    "",
+    table,
+    "",
+    ...sentences,
+    "",
+    `${report.status.updatesDone} updates, ${duration(seconds)} in all${speed}`,
+    `report: ${path}`,
+  ].join("\n");
+}
