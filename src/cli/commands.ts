@@ -6,7 +6,9 @@ import type { Command } from "./command.ts";
 const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/demo.ts"),
   () => import("./commands/doctor.ts"),
+  () => import("./commands/plan.ts"),
   () => import("./commands/align.ts"),
+  () => import("./commands/sample.ts"),
   () => import("./commands/report.ts"),
   () => import("./commands/help.ts"),
   () => import("./commands/version.ts"),

@@ -2,7 +2,7 @@
 // tables, which then travel as inputs of `runOps`.
 
 import type { Constant } from "../../src/ops/resample.ts";
-import { backward } from "../../src/tensor/backward.ts";
+import { backward } from "../../src/ops/backward.ts";
 import { Graph, type Tensor } from "../../src/tensor/graph.ts";
 import { Pool } from "../../src/tensor/variable.ts";
 import { type InputSpec, type RunResult, runOps } from "./gpu.ts";

@@ -67,7 +67,7 @@ export function missingFiles(dump: Dump): string[] {
   return [...files, join(dump.folder, "../lora/config.json")].filter((file) => !existsSync(file) && !existsSync(`${file}.index.json`));
 }
 
-export async function openWorld(dump: Dump, options: { trained: "full" | "lora"; decoder: "kl" | "tiny" }): Promise<World> {
+export async function openWorld(dump: Dump, options: { trained: "full" | "lora"; decoder: "kl" | "tiny"; threshold: number }): Promise<World> {
   const io = await dump.open("io");
   const [height, width] = dump.config["image"] as [number, number];
   const [rows, columns] = [height / 16, width / 16];
@@ -179,7 +179,7 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
         rewards: [{ model: clip, positive: read("t_pos"), negative: read("t_neg"), positiveFactor: read("positiveFactor"), negativeFactor: read("negativeFactor") }],
         lossWeight: read("lossWeight"),
       }, {
-        threshold: Object.values(dump.config["cases"] as Record<string, any>)[0].options.threshold,
+        threshold: options.threshold,
         decode,
         constant: (name, values, shape) => session.constant(graph, name, values, shape),
         wanted: (inner) => DIFFERENTIATED.map((name) => inner[INNER[name]]!),

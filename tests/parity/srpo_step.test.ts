@@ -1,7 +1,7 @@
 // One SRPO update on small models, in six cases: rollout, both micro-steps with everything in between and its gradients,
 // gradients of the trained weights, their norm, and the weights after AdamW with clipping.
 
-import { afterAll, describe, it } from "vitest";
+import { afterAll, it } from "vitest";
 import { modelTime, rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import { sinusoids } from "../../src/models/flux/embeddings.ts";
 import { ADAMW_REPORT, adamwScalars } from "../../src/optim/adamw.ts";
@@ -135,22 +135,17 @@ suite("srpo_step", (dump) => {
     it.skip(`needs ${missing.join(", ")}`, () => {});
     return;
   }
-  const cases = Object.entries(dump.config["cases"] as Record<string, Case>);
-  const kinds = [
-    { title: "full fine-tuning", trained: "full", decoder: "kl", names: (name: string) => name === "full" },
-    { title: "LoRA", trained: "lora", decoder: "kl", names: (name: string) => name !== "full" && name !== "tae" },
-    { title: "LoRA through the tiny autoencoder", trained: "lora", decoder: "tiny", names: (name: string) => name === "tae" },
-  ] as const;
-  for (const { title, trained, decoder, names } of kinds) {
-    describe(title, () => {
-      let world: Promise<World> | null = null;
-      afterAll(async () => (await world)?.close());
-      for (const [name, recorded] of cases.filter(([name]) => names(name))) {
-        it(`makes the same update in case ${name}`, async () => {
-          world ??= openWorld(dump, { trained, decoder });
-          await runCase(await world, dump, name, recorded);
-        });
-      }
+  // One world for all cases that train the same weights through the same decoder: they differ in data alone.
+  const worlds = new Map<string, Promise<World>>();
+  afterAll(async () => {
+    for (const world of worlds.values()) (await world).close();
+  });
+  for (const [name, recorded] of Object.entries(dump.config["cases"] as Record<string, Case>)) {
+    it(`makes the same update in case ${name}`, async () => {
+      const options = { trained: name === "full" ? "full" : "lora", decoder: name === "tae" ? "tiny" : "kl", threshold: recorded.options.threshold } as const;
+      const key = Object.values(options).join(" ");
+      if (!worlds.has(key)) worlds.set(key, openWorld(dump, options));
+      await runCase(await worlds.get(key)!, dump, name, recorded);
     });
   }
 });

@@ -8,7 +8,8 @@ import type { FileStore } from "../../base/files.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline } from "../../models/pipeline.ts";
-import { Adapter, chooseAdapters } from "../../nn/adapters.ts";
+import type { LoraLayer } from "../../formats/lora.ts";
+import { Adapter, adaptersOf, chooseAdapters } from "../../nn/adapters.ts";
 import { ClipScorer } from "../../rewards/scorer.ts";
 import { Session } from "../../tensor/session.ts";
 import type { Pool } from "../../tensor/variable.ts";
@@ -44,7 +45,7 @@ export async function buildWorld(
   files: FileStore,
   config: Config,
   target: Target,
-  options: { train: boolean },
+  options: { train: boolean; lora?: ReadonlyMap<string, LoraLayer> },
 ): Promise<World> {
   const session = new Session(target);
   if (config.device.precision === "f16" && !target.f16) {
@@ -55,7 +56,7 @@ export async function buildWorld(
     });
   }
   const precision = config.device.precision;
-  const lora = config.adapter.kind === "lora";
+  const lora = options.train && config.adapter.kind === "lora";
   const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const pipeline = await Pipeline.open(files, session, {
     folder: embeddedPath(config.model.pipeline, "embedded"),
@@ -94,6 +95,7 @@ export async function buildWorld(
     adapter = new Adapter(session, tree, chooseAdapters(tree, config.adapter));
     trained = adapter.pool;
   }
+  if (options.lora) adapter = new Adapter(session, pipeline.transformer.parameters, adaptersOf(options.lora));
   const prompts = new PromptEncoder(session, pipeline, TEXT_BATCH);
   const trainer = options.train ? new SrpoTrainer(session, pipeline, trained, rewards, srpoSettings(config, target.software)) : null;
   const drawing = new Drawing(session, pipeline, [...(judge ? [judge] : []), ...rewards.map((r) => r.scorer)], {
@@ -120,6 +122,6 @@ export async function openWorld(
     await scorer.loadWeights(world.session);
     onPhase("load", 4 + i + 1, parts, "files");
   }
-  world.adapter?.initialise(world.session, config.train.seed);
+  if (world.trainer) world.adapter?.initialise(world.session, config.train.seed);
   if (world.trainer) for (const pool of Object.values(world.trainer.moments)) world.session.clear(pool);
 }

@@ -7,6 +7,8 @@ import { type AdapterFacts, adapterFacts, type Gpu, openDevice } from "../../gpu
 import { type GpuBackend, openGpu } from "../../platform/adapters.ts";
 import { type EnvironmentFacts, environmentFacts } from "../../platform/environment.ts";
 import type { CommandContext } from "../command.ts";
+// Adds the kernels to the self-tests.
+import "../align/speed.ts";
 import { type SelfTest, type SelfTestResult, selfTests } from "../self_tests.ts";
 import { diskProblems, environmentProblems, gpuProblems, selfTestProblems } from "./problems.ts";
 

@@ -1,0 +1,73 @@
+// `longtail plan`: what a run would allocate and how long it would take, before anything is allocated.
+
+import { bytes, duration, grouped } from "../../evaluation/format.ts";
+import { deviceLine, openRunDevice } from "../align/device.ts";
+import { chooseFromLadder } from "../align/ladder.ts";
+import { loadItems } from "../align/items.ts";
+import { judgedItems } from "../align/protocol.ts";
+import { updateFlops } from "../align/run.ts";
+import { measureSpeed } from "../align/speed.ts";
+import { buildWorld } from "../align/world.ts";
+import type { Command } from "../command.ts";
+import { renderTable } from "../table.ts";
+
+export const command: Command = {
+  name: "plan",
+  summary: "show device memory and time of a run before anything is allocated",
+  usage: "[preset | file.toml] [--section.key=value ...]",
+  options: [],
+  description:
+    "All plans of the run are traced and placed on the host, so the memory is exact. Times come from a benchmark of this " +
+    "adapter that takes about a second.",
+  positionals: [0, 1],
+  configuration: true,
+  json: "result",
+  examples: [
+    ["longtail plan", "the embedded experiment"],
+    ["longtail plan embedded --align.batch=16 --adapter=lora", "another batch, a LoRA"],
+  ],
+  async run(context) {
+    const { config } = await context.loadConfig({ source: context.arguments.positionals[0] ?? "embedded" });
+    const gpu = await openRunDevice(config);
+    const { targetOf } = await import("../../tensor/target.ts");
+    const { items } = await loadItems(context.files, config);
+    const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
+    const memory = world.session.memory();
+    const speed = await measureSpeed(gpu);
+    const perUpdate = updateFlops(world, config);
+    const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, speed, perUpdate).steps : config.align.steps;
+    const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
+    const batches = Math.ceil(pictures / config.eval.batch);
+    const evaluation = 2 * batches * (config.eval.steps * world.drawing.plans.step.flops + world.drawing.plans.finish.flops);
+    const seconds = { update: perUpdate / speed, training: (steps * perUpdate) / speed, evaluation: evaluation / speed };
+    const { plans, settings } = world.trainer!;
+    const micro = settings.stacked ? 1 : settings.branches.length;
+    const dispatches = settings.accumulation *
+        ((plans.rollout ? config.align.rollout_steps * plans.rollout.lowered.calls.length : plans.encode!.lowered.calls.length) +
+          micro * plans.micro.lowered.calls.length) + plans.optimizer.lowered.calls.length;
+    gpu.close();
+
+    const rows: [string, number][] = [
+      ...Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][],
+      [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
+      ["uniforms", memory.uniforms],
+      ["total", memory.total],
+    ];
+    const text = [
+      `device: ${deviceLine(gpu)}`,
+      "",
+      renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()),
+      "",
+      renderTable(
+        [{ title: "plan" }, { title: "dispatches", align: "right" }, { title: "GFLOP", align: "right" }, { title: "activations", align: "right" }],
+        memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
+        context.columns(),
+      ),
+      "",
+      `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s at ${(speed / 1e9).toFixed(1)} GFLOP/s`,
+      `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
+    ].join("\n");
+    context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, flopsPerSecond: speed, steps, seconds }, text);
+    return 0;
+  },
+};
