@@ -6,15 +6,34 @@
 import { type Fingerprints, largestDifference } from "./lib/block_task.ts";
 import { Child, contest } from "./lib/contest.ts";
 import type { FluxShape } from "./lib/flux_blocks.ts";
-import { describe, fixed, median, openBenchGpu, printHeader, printRows, printTable, readArguments, type Row } from "./lib/report.ts";
+import {
+  describe,
+  fixed,
+  median,
+  openBenchGpu,
+  printHeader,
+  printRows,
+  printTable,
+  type Row,
+  readArguments,
+} from "./lib/report.ts";
 
 /** Two orders of summation of single precision numbers through a few layers. */
 const TOLERANCE = 2e-3;
 
 const SHAPES: readonly { name: string; shape: FluxShape }[] = [
-  { name: "256 wide, 36 tokens, batch 4", shape: { width: 256, heads: 4, text: 20, image: 16, batch: 4, doubles: 1, singles: 1 } },
-  { name: "256 wide, 36 tokens, batch 16", shape: { width: 256, heads: 4, text: 20, image: 16, batch: 16, doubles: 1, singles: 1 } },
-  { name: "1024 wide, 256 tokens, batch 1", shape: { width: 1024, heads: 16, text: 60, image: 196, batch: 1, doubles: 1, singles: 1 } },
+  {
+    name: "256 wide, 36 tokens, batch 4",
+    shape: { width: 256, heads: 4, text: 20, image: 16, batch: 4, doubles: 1, singles: 1 },
+  },
+  {
+    name: "256 wide, 36 tokens, batch 16",
+    shape: { width: 256, heads: 4, text: 20, image: 16, batch: 16, doubles: 1, singles: 1 },
+  },
+  {
+    name: "1024 wide, 256 tokens, batch 1",
+    shape: { width: 1024, heads: 16, text: 60, image: 196, batch: 1, doubles: 1, singles: 1 },
+  },
 ];
 
 const args = readArguments();
@@ -41,7 +60,13 @@ for (const index of chosen) {
   const times = await contest(able, rounds, software ? 0.3 : 0.1);
   const [a, b] = able.map((child) => median(times.get(child)!) * 1e3);
   rows.push({ name, ours: a!, best_peer: b ?? null, ratio: b ? b / a! : null });
-  table.push([name, fixed(a), fixed(b), b ? `${fixed(b / a!)}x` : "-", difference ? difference.difference.toExponential(1) : "-"]);
+  table.push([
+    name,
+    fixed(a),
+    fixed(b),
+    b ? `${fixed(b / a!)}x` : "-",
+    difference ? difference.difference.toExponential(1) : "-",
+  ]);
 }
 for (const child of [ours, jax]) await child.close();
 printTable(["task", "ours", "jax-js", "ratio", "largest difference"], table);

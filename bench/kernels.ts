@@ -9,9 +9,9 @@ import { conv2d } from "../src/ops/conv2d.ts";
 import { matmul } from "../src/ops/matmul.ts";
 import { groupNorm, modulatedLayerNorm, rmsNorm } from "../src/ops/norm.ts";
 import { add, geluTanh, mul, silu } from "../src/ops/pointwise.ts";
+import { sumAll } from "../src/ops/reduce.ts";
 import { rope } from "../src/ops/rope.ts";
 import { concat } from "../src/ops/slab.ts";
-import { sumAll } from "../src/ops/reduce.ts";
 import { upsampleNearest2x } from "../src/ops/upsample.ts";
 import type { Graph, Tensor } from "../src/tensor/graph.ts";
 import { type Plan, Session } from "../src/tensor/session.ts";
@@ -20,7 +20,17 @@ import { targetOf } from "../src/tensor/target.ts";
 import type { Variable } from "../src/tensor/variable.ts";
 import { noise } from "./lib/chain.ts";
 import { mainJob } from "./lib/main_job.ts";
-import { describe, fixed, median, openBenchGpu, printHeader, printRows, printTable, readArguments, type Row } from "./lib/report.ts";
+import {
+  describe,
+  fixed,
+  median,
+  openBenchGpu,
+  printHeader,
+  printRows,
+  printTable,
+  type Row,
+  readArguments,
+} from "./lib/report.ts";
 
 const args = readArguments();
 const replays = Number(args.option("replays", "7"));
@@ -52,45 +62,91 @@ interface Case {
 
 const [batch, text, image, width, heads] = [4, 20, 16, 256, 4];
 const tokens = text + image;
-const rotary: Shape[] = [[tokens, width / heads / 2], [tokens, width / heads / 2]];
+const rotary: Shape[] = [
+  [tokens, width / heads / 2],
+  [tokens, width / heads / 2],
+];
 
 /** The main job's shapes: batch 4, 36 tokens of width 256; the autoencoder's pictures; the reward's tokens. */
 const cases: Case[] = [
-  ...([[4, 256, 1536], [64, 256, 256], [80, 256, 256], [144, 256, 256], [144, 256, 1024], [144, 1280, 256], [1024, 256, 1024]] as const).map(
+  ...(
+    [
+      [4, 256, 1536],
+      [64, 256, 256],
+      [80, 256, 256],
+      [144, 256, 256],
+      [144, 256, 1024],
+      [144, 1280, 256],
+      [1024, 256, 1024],
+    ] as const
+  ).map(
     ([m, k, n]): Case => ({
       name: `linear ${m}x${n}x${k}`,
-      inputs: [[m, k], [n, k]],
+      inputs: [
+        [m, k],
+        [n, k],
+      ],
       body: ([x, w]) => matmul(x!, w!, { transposeB: true }),
       gradients: true,
     }),
   ),
-  ...([[64, 64, 8], [64, 64, 16], [64, 64, 32], [64, 64, 64], [128, 64, 8], [64, 3, 64], [4, 64, 64]] as const).map(
+  ...(
+    [
+      [64, 64, 8],
+      [64, 64, 16],
+      [64, 64, 32],
+      [64, 64, 64],
+      [128, 64, 8],
+      [64, 3, 64],
+      [4, 64, 64],
+    ] as const
+  ).map(
     ([inputs, outputs, side]): Case => ({
       name: `conv 3x3 ${inputs}->${outputs} at ${side}x${side}`,
-      inputs: [[batch, inputs, side, side], [outputs, inputs, 3, 3]],
+      inputs: [
+        [batch, inputs, side, side],
+        [outputs, inputs, 3, 3],
+      ],
       body: ([x, w]) => conv2d(x!, w!, { padding: [1, 1, 1, 1] }),
       gradients: true,
     }),
   ),
   {
     name: `attention ${heads} x 64, ${tokens} tokens`,
-    inputs: [[batch, tokens, width], [batch, tokens, width], [batch, tokens, width]],
+    inputs: [
+      [batch, tokens, width],
+      [batch, tokens, width],
+      [batch, tokens, width],
+    ],
     body: ([q, k, v]) => attention(q!, k!, v!, { heads }),
     gradients: true,
   },
   {
     name: "attention 4 x 32, 65 tokens",
-    inputs: [[batch, 65, 128], [batch, 65, 128], [batch, 65, 128]],
+    inputs: [
+      [batch, 65, 128],
+      [batch, 65, 128],
+      [batch, 65, 128],
+    ],
     body: ([q, k, v]) => attention(q!, k!, v!, { heads: 4 }),
     gradients: true,
   },
   {
     name: "modulated layer norm",
-    inputs: [[batch, tokens, width], [batch, 1, width], [batch, 1, width]],
+    inputs: [
+      [batch, tokens, width],
+      [batch, 1, width],
+      [batch, 1, width],
+    ],
     body: ([x, scale, shift]) => modulatedLayerNorm(x!, 1e-6, scale!, shift!),
     gradients: true,
   },
-  { name: "rms norm", inputs: [[batch, tokens, width], [64]], body: ([x, gain]) => rmsNorm(x!, 1e-6, gain!), gradients: true },
+  {
+    name: "rms norm",
+    inputs: [[batch, tokens, width], [64]],
+    body: ([x, gain]) => rmsNorm(x!, 1e-6, gain!),
+    gradients: true,
+  },
   {
     name: "group norm and silu, 64 channels at 32x32",
     inputs: [[batch, 64, 32, 32], [64], [64]],
@@ -99,9 +155,31 @@ const cases: Case[] = [
   },
   { name: "rope", inputs: [[batch, tokens, width], ...rotary], body: ([x, c, s]) => rope(x!, c!, s!, heads) },
   { name: "gelu", inputs: [[batch, tokens, 4 * width]], body: ([x]) => geluTanh(x!), gradients: true },
-  { name: "gated residual", inputs: [[batch, tokens, width], [batch, 1, width], [batch, tokens, width]], body: ([x, g, r]) => add(r!, mul(x!, g!)), gradients: true },
-  { name: "concatenation", inputs: [[batch, text, width], [batch, image, width]], body: ([a, b]) => concat([a!, b!], 1), gradients: true },
-  { name: "upsample 64 channels to 64x64", inputs: [[batch, 64, 32, 32]], body: ([x]) => upsampleNearest2x(x!), gradients: true },
+  {
+    name: "gated residual",
+    inputs: [
+      [batch, tokens, width],
+      [batch, 1, width],
+      [batch, tokens, width],
+    ],
+    body: ([x, g, r]) => add(r!, mul(x!, g!)),
+    gradients: true,
+  },
+  {
+    name: "concatenation",
+    inputs: [
+      [batch, text, width],
+      [batch, image, width],
+    ],
+    body: ([a, b]) => concat([a!, b!], 1),
+    gradients: true,
+  },
+  {
+    name: "upsample 64 channels to 64x64",
+    inputs: [[batch, 64, 32, 32]],
+    body: ([x]) => upsampleNearest2x(x!),
+    gradients: true,
+  },
   { name: "sum of 1 M", inputs: [[1 << 20]], body: ([x]) => sumAll(x!) },
 ];
 
@@ -133,7 +211,13 @@ async function measureShapes(): Promise<void> {
       const seconds = times[i]!;
       const gflops = call.flops / seconds / 1e9;
       const label = call.label === one.name ? "" : call.label;
-      table.push([one.name, label, fixed(seconds * 1e6, 0), call.flops > 0 ? fixed(gflops, 1) : "-", fixed(call.bytes / seconds / 1e9, 1)]);
+      table.push([
+        one.name,
+        label,
+        fixed(seconds * 1e6, 0),
+        call.flops > 0 ? fixed(gflops, 1) : "-",
+        fixed(call.bytes / seconds / 1e9, 1),
+      ]);
       rows.push({ name: `${one.name} / ${call.label}`, ours: gflops, best_peer: null, ratio: null });
     });
   }
@@ -195,10 +279,10 @@ function printGroups(plan: Plan, times: Float64Array, total: number, key: (call:
     [title, "share", "ms", "calls", "us each", "GFLOP/s", "GB/s"],
     sorted.map(([name, g]) => [
       name,
-      `${fixed(100 * g.seconds / total, 1)} %`,
+      `${fixed((100 * g.seconds) / total, 1)} %`,
       fixed(g.seconds * 1e3, 2),
       String(g.calls),
-      fixed(g.seconds / g.calls * 1e6, 0),
+      fixed((g.seconds / g.calls) * 1e6, 0),
       g.flops > 0 ? fixed(g.flops / g.seconds / 1e9, 1) : "-",
       fixed(g.bytes / g.seconds / 1e9, 1),
     ]),

@@ -4,9 +4,20 @@
 // library runs in a process of its own, one batch of each in turn; medians of the rounds. Every result is checked.
 // Options: --json, --sizes=256,512, --rounds=5.
 
-import { chainFlops, type ChainTask } from "./lib/chain.ts";
+import { type ChainTask, chainFlops } from "./lib/chain.ts";
 import { Child, contest } from "./lib/contest.ts";
-import { describe, fixed, geometricMean, median, openBenchGpu, printHeader, printRows, printTable, readArguments, type Row } from "./lib/report.ts";
+import {
+  describe,
+  fixed,
+  geometricMean,
+  median,
+  openBenchGpu,
+  printHeader,
+  printRows,
+  printTable,
+  type Row,
+  readArguments,
+} from "./lib/report.ts";
 
 /** Relative error that a result may have: single precision over a few chained products of length 2048. */
 const TOLERANCE = 1e-4;
@@ -52,7 +63,10 @@ for (const size of sizes) {
   const times = await contest(able, rounds, software ? 0.4 : 0.1);
   const speeds = new Map([...times].map(([child, t]) => [child.name, chainFlops(task) / median(t) / 1e9]));
   const ours = speeds.get("ours")!;
-  const peers = children.slice(1).map((c) => speeds.get(c.name)).filter((s): s is number => s !== undefined && s > 0);
+  const peers = children
+    .slice(1)
+    .map((c) => speeds.get(c.name))
+    .filter((s): s is number => s !== undefined && s > 0);
   const best = peers.length > 0 ? Math.max(...peers) : null;
   rows.push({ name: `matmul ${size}`, ours, best_peer: best, ratio: best ? ours / best : null });
   table.push([
@@ -65,7 +79,9 @@ for (const child of children) await child.close();
 printTable(["size", ...children.map((c) => c.name), "ratio to the best"], table);
 const ratios = rows.map((r) => r.ratio).filter((r): r is number => r !== null);
 if (ratios.length > 0) {
-  console.log(`\ngeometric mean ${fixed(geometricMean(ratios))}x (goal 2x), least ${fixed(Math.min(...ratios))}x (goal 1.5x)`);
+  console.log(
+    `\ngeometric mean ${fixed(geometricMean(ratios))}x (goal 2x), least ${fixed(Math.min(...ratios))}x (goal 1.5x)`,
+  );
 }
 for (const child of children) if (!child.absent) console.log(`${child.name}: adapter ${child.adapter}`);
 for (const note of notes) console.log(note);

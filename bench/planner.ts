@@ -4,13 +4,13 @@
 // Every placement is also checked: no two tensors that live together overlap. Options: --json.
 
 import { backward } from "../src/ops/backward.ts";
-import type { SrpoSettings } from "../src/training/srpo/trainer.ts";
-import { type Plan, Session } from "../src/tensor/session.ts";
 import { isSound } from "../src/tensor/planner.ts";
+import { type Plan, Session } from "../src/tensor/session.ts";
 import { portableTarget } from "../src/tensor/target.ts";
+import type { SrpoSettings } from "../src/training/srpo/trainer.ts";
 import { fluxBlocks } from "./lib/flux_blocks.ts";
 import { mainJob } from "./lib/main_job.ts";
-import { fixed, printHeader, printRows, printTable, readArguments, type Row } from "./lib/report.ts";
+import { fixed, printHeader, printRows, printTable, type Row, readArguments } from "./lib/report.ts";
 
 const GOAL = 1.1;
 
@@ -27,7 +27,8 @@ function judge(where: string, plan: Plan, seconds: number): void {
   const signature = `${plan.name} ${calls.length} ${lowerBound}`;
   if (lowerBound === 0 || seen.has(signature)) return;
   seen.add(signature);
-  if (calls.length <= 1500 && !isSound(calls, plan.placement)) throw new Error(`${where}, ${plan.name}: tensors overlap`);
+  if (calls.length <= 1500 && !isSound(calls, plan.placement))
+    throw new Error(`${where}, ${plan.name}: tensors overlap`);
   const ratio = arenaBytes / lowerBound;
   rows.push({ name: `${where}: ${plan.name}`, ours: arenaBytes, best_peer: lowerBound, ratio });
   // Without sharing, every value has its own bytes: what planning saves.
@@ -63,12 +64,19 @@ for (const shape of [
     const start = performance.now();
     const flux = fluxBlocks(session, shape);
     const plan = session.plan(mode, (graph) => {
-      const { outputs, leaves } = flux.trace(graph, { checkpoint: mode.includes("checkpoints"), gradients: mode !== "forward" });
+      const { outputs, leaves } = flux.trace(graph, {
+        checkpoint: mode.includes("checkpoints"),
+        gradients: mode !== "forward",
+      });
       if (mode === "forward") return outputs.forEach((o) => graph.assign(session.data("velocity", o.shape), o));
       const seeds = outputs.map((o) => [o, graph.read(session.data("seed", o.shape))] as [typeof o, typeof o]);
       backward(graph, seeds, leaves);
     });
-    judge(`FLUX ${shape.width} wide, ${shape.doubles}+${shape.singles} blocks, ${shape.text + shape.image} tokens`, plan, (performance.now() - start) / 1000);
+    judge(
+      `FLUX ${shape.width} wide, ${shape.doubles}+${shape.singles} blocks, ${shape.text + shape.image} tokens`,
+      plan,
+      (performance.now() - start) / 1000,
+    );
   }
 }
 printTable(["plan", "calls", "all MiB", "live MiB", "arena MiB", "ratio", "ms"], table);

@@ -13,7 +13,17 @@ import { type Plan, Session } from "../src/tensor/session.ts";
 import { targetOf } from "../src/tensor/target.ts";
 import { noise } from "./lib/chain.ts";
 import { mainJob } from "./lib/main_job.ts";
-import { describe, fixed, median, openBenchGpu, printHeader, printRows, printTable, readArguments, type Row } from "./lib/report.ts";
+import {
+  describe,
+  fixed,
+  median,
+  openBenchGpu,
+  printHeader,
+  printRows,
+  printTable,
+  type Row,
+  readArguments,
+} from "./lib/report.ts";
 
 const GOAL = 1.3;
 
@@ -98,7 +108,7 @@ async function measure(name: string, session: Session, plan: Plan): Promise<void
     fixed(a, 3),
     fixed(b, 3),
     fixed(a / b, 3),
-    fixed(a / calls * 1e3, 2),
+    fixed((a / calls) * 1e3, 2),
     `${fixed(left.made / 1024, 1)} / ${fixed(leftBare.made / 1024, 1)}`,
     `${fixed(left.growth / 2 ** 20, 1)} / ${fixed(leftBare.growth / 2 ** 20, 1)}`,
   ]);
@@ -127,7 +137,20 @@ inside(micro.executable!).grids.fill(0);
 await measure("micro-step, empty grids", job.session, micro);
 job.session.close();
 
-printTable(["plan", "dispatches", "submits", "ours ms", "bare ms", "ratio", "us/dispatch", "garbage KiB/step", `growth MiB in ${steps}`], table);
+printTable(
+  [
+    "plan",
+    "dispatches",
+    "submits",
+    "ours ms",
+    "bare ms",
+    "ratio",
+    "us/dispatch",
+    "garbage KiB/step",
+    `growth MiB in ${steps}`,
+  ],
+  table,
+);
 console.log("garbage and growth: ours / bare loop");
 const worst = Math.max(...rows.map((r) => r.ratio!));
 console.log(`worst ${fixed(worst, 3)}: ${worst <= GOAL ? "within" : "above"} the goal of ${GOAL}`);

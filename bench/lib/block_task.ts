@@ -5,7 +5,7 @@
 import { Session } from "../../src/tensor/session.ts";
 import { portableTarget } from "../../src/tensor/target.ts";
 import { noise } from "./chain.ts";
-import { CHANNELS, fluxBlocks, type FluxShape, type InputName, inputShapes, weightValues } from "./flux_blocks.ts";
+import { CHANNELS, type FluxShape, fluxBlocks, type InputName, inputShapes, weightValues } from "./flux_blocks.ts";
 
 const PROJECTIONS = 4;
 
@@ -17,7 +17,17 @@ export interface Values {
 export function blockInputs(shape: FluxShape): Record<InputName | "seed", Values> {
   const shapes = { ...inputShapes(shape), seed: [shape.batch, shape.image, CHANNELS] };
   const entries = Object.entries(shapes).map(([name, s], i) => {
-    return [name, { shape: s, values: noise(s.reduce((a, b) => a * b, 1), 10 + i, 1) }];
+    return [
+      name,
+      {
+        shape: s,
+        values: noise(
+          s.reduce((a, b) => a * b, 1),
+          10 + i,
+          1,
+        ),
+      },
+    ];
   });
   return Object.fromEntries(entries) as Record<InputName | "seed", Values>;
 }

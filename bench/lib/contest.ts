@@ -38,7 +38,14 @@ export class Child {
     const path = new URL(`../${file}`, import.meta.url);
     const config = new URL("../../deno.json", import.meta.url);
     const process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", "--config", decodeURIComponent(config.pathname), decodeURIComponent(path.pathname)],
+      args: [
+        "run",
+        "-A",
+        "--no-check",
+        "--config",
+        decodeURIComponent(config.pathname),
+        decodeURIComponent(path.pathname),
+      ],
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

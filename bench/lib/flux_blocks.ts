@@ -28,7 +28,7 @@ export const POOLED = 128;
 
 export function fluxShapeConfig(shape: FluxShape): FluxConfig {
   const headSize = shape.width / shape.heads;
-  const axis = headSize * 3 / 8;
+  const axis = (headSize * 3) / 8;
   return {
     inChannels: CHANNELS,
     outChannels: CHANNELS,
@@ -90,7 +90,10 @@ export function fluxBlocks(session: Session, shape: FluxShape, options: { gradie
     weights.variables.forEach((v, i) => (v.gradient = gradients!.variables[i]!));
   }
   const shapes = inputShapes(shape);
-  const inputs = Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, session.data(name, s)])) as Record<InputName, Variable>;
+  const inputs = Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, session.data(name, s)])) as Record<
+    InputName,
+    Variable
+  >;
   const rotary = rotaryOf(shape);
   return {
     weights,
@@ -99,14 +102,18 @@ export function fluxBlocks(session: Session, shape: FluxShape, options: { gradie
     trace(graph, { gradients: wanted, checkpoint }) {
       const leaves = (["latents", "states", "pooled"] as const).map((name) => graph.read(inputs[name], wanted));
       const [latents, states, pooled] = leaves as [Tensor, Tensor, Tensor];
-      const { output } = model.forward(graph, {
-        latents,
-        states,
-        pooled,
-        time: graph.read(inputs.time),
-        cosine: session.constant(graph, "cosine", rotary.cosine, rotary.shape),
-        sine: session.constant(graph, "sine", rotary.sine, rotary.shape),
-      }, { checkpoint });
+      const { output } = model.forward(
+        graph,
+        {
+          latents,
+          states,
+          pooled,
+          time: graph.read(inputs.time),
+          cosine: session.constant(graph, "cosine", rotary.cosine, rotary.shape),
+          sine: session.constant(graph, "sine", rotary.sine, rotary.shape),
+        },
+        { checkpoint },
+      );
       return { outputs: [output], leaves };
     },
   };

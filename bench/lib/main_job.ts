@@ -1,16 +1,16 @@
 // The plans of the main job (the embedded experiment with its default settings) as the program itself traces them: prompt
 // encoders, sampler, rollout, micro-step, optimizer. Without a device, they can still be planned.
 
-import { DiskFiles } from "../../src/platform/files.ts";
-import { projectFolder } from "../../src/platform/environment.ts";
+import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
 import { Pipeline } from "../../src/models/pipeline.ts";
+import { projectFolder } from "../../src/platform/environment.ts";
+import { DiskFiles } from "../../src/platform/files.ts";
 import { ClipScorer } from "../../src/rewards/scorer.ts";
 import type { Target } from "../../src/tensor/lower.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { type SrpoSettings, SrpoTrainer } from "../../src/training/srpo/trainer.ts";
-import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
 
 const SETTINGS: SrpoSettings = {
   batch: 4,
@@ -59,15 +59,25 @@ export async function mainJob(target: Target, change: Partial<SrpoSettings> = {}
     imageSize: 0,
   });
   const tokenizer = await ClipTokenizer.load(files, `${models}/tokenizers/clip/bpe_simple_vocab_16e6.txt.gz`);
-  const reward = await ClipScorer.open(files, session, { name: "reward", folder: `${models}/embedded/reward`, tokenizer });
+  const reward = await ClipScorer.open(files, session, {
+    name: "reward",
+    folder: `${models}/embedded/reward`,
+    tokenizer,
+  });
   const judge = await ClipScorer.open(files, session, { name: "judge", folder: `${models}/embedded/judge`, tokenizer });
   for (const scorer of [reward, judge]) scorer.planText(session, 16);
   new PromptEncoder(session, pipeline, 16);
   new Drawing(session, pipeline, [reward, judge], { batch: 16, steps: 6, shift: 1.5, guidance: 3.5 });
-  const trainer = new SrpoTrainer(session, pipeline, pipeline.transformerPool, [{ scorer: reward, kind: "hps", weight: 1 }], {
-    ...SETTINGS,
-    ...change,
-  });
+  const trainer = new SrpoTrainer(
+    session,
+    pipeline,
+    pipeline.transformerPool,
+    [{ scorer: reward, kind: "hps", weight: 1 }],
+    {
+      ...SETTINGS,
+      ...change,
+    },
+  );
   return {
     session,
     pipeline,

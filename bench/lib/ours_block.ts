@@ -7,9 +7,9 @@ import { openGpu } from "../../src/platform/adapters.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Variable } from "../../src/tensor/variable.ts";
-import { blockInputs, blockWeights, fingerprint, type Fingerprints } from "./block_task.ts";
+import { blockInputs, blockWeights, type Fingerprints, fingerprint } from "./block_task.ts";
 import { serve } from "./child.ts";
-import { fluxBlocks, type FluxShape } from "./flux_blocks.ts";
+import { type FluxShape, fluxBlocks } from "./flux_blocks.ts";
 import { describe } from "./report.ts";
 
 const gpu = await openDevice(await openGpu({ backend: "dawn" }));
@@ -33,7 +33,8 @@ await serve<FluxShape>({
     });
     await session.open(gpu);
     blockWeights(task).forEach(({ values }, i) => session.write(flux.weights.variables[i]!, values));
-    for (const [name, variable] of Object.entries(flux.inputs)) session.write(variable, inputs[name as "latents"].values);
+    for (const [name, variable] of Object.entries(flux.inputs))
+      session.write(variable, inputs[name as "latents"].values);
     session.write(seed, inputs.seed.values);
     const step = () => {
       session.clear(flux.gradients!);

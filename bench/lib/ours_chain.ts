@@ -5,7 +5,7 @@ import { matmul } from "../../src/ops/matmul.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
-import { chainError, chainInputs, type ChainTask } from "./chain.ts";
+import { type ChainTask, chainError, chainInputs } from "./chain.ts";
 import { serve } from "./child.ts";
 import { describe } from "./report.ts";
 

@@ -41,7 +41,9 @@ export function describe(gpu: Gpu): string {
 
 /** First lines of every benchmark's output. */
 export function printHeader(title: string, adapter: string): void {
-  console.log(`${title}\nadapter: ${adapter}; ${navigator.hardwareConcurrency} CPU threads, Deno ${Deno.version.deno}\n`);
+  console.log(
+    `${title}\nadapter: ${adapter}; ${navigator.hardwareConcurrency} CPU threads, Deno ${Deno.version.deno}\n`,
+  );
 }
 
 export function median(values: readonly number[]): number {
@@ -59,7 +61,12 @@ export function geometricMean(values: readonly number[]): number {
 export function printTable(header: readonly string[], rows: readonly (readonly string[])[]): void {
   const widths = header.map((h, i) => Math.max(h.length, ...rows.map((r) => (r[i] ?? "").length)));
   for (const row of [header, ...rows]) {
-    console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ").trimEnd());
+    console.log(
+      row
+        .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+        .join("  ")
+        .trimEnd(),
+    );
   }
 }
 

@@ -2,8 +2,8 @@
 // jit(grad(...)). Every function takes ownership of its arguments, as jax-js asks; `.ref` keeps one for another use.
 
 import { blockUntilReady, defaultDevice, grad, init, jit, nn, numpy as np } from "@jax-js/jax";
-import { provideDawn, serve } from "../lib/child.ts";
 import { blockInputs, blockWeights, fingerprint } from "../lib/block_task.ts";
+import { provideDawn, serve } from "../lib/child.ts";
 import { fluxShapeConfig, rotaryOf } from "../lib/flux_blocks.ts";
 
 const EPS = 1e-6;
@@ -90,7 +90,9 @@ function model(config) {
   return ({ weights, latents, states, pooled }, constants) => {
     const p = weightsAt(weights, "");
     const embed = p.at("time_text_embed");
-    const vector = embedder(constants.time, embed.at("timestep_embedder")).add(embedder(pooled, embed.at("text_embedder")));
+    const vector = embedder(constants.time, embed.at("timestep_embedder")).add(
+      embedder(pooled, embed.at("text_embedder")),
+    );
     const active = nn.silu(vector);
     let image = linear(latents, p.at("x_embedder"));
     let text = linear(states, p.at("context_embedder"));
@@ -137,9 +139,12 @@ await serve({
     const array = (values, shape) => np.array(values).reshape(shape);
     const inputs = blockInputs(task);
     const rotary = rotaryOf(task);
-    const weights = Object.fromEntries(blockWeights(task).map(({ name, shape, values }) => [name, array(values, shape)]));
+    const weights = Object.fromEntries(
+      blockWeights(task).map(({ name, shape, values }) => [name, array(values, shape)]),
+    );
     const variables = { weights };
-    for (const name of ["latents", "states", "pooled"]) variables[name] = array(inputs[name].values, inputs[name].shape);
+    for (const name of ["latents", "states", "pooled"])
+      variables[name] = array(inputs[name].values, inputs[name].shape);
     const constants = {
       time: array(inputs.time.values, inputs.time.shape),
       seed: array(inputs.seed.values, inputs.seed.shape),

@@ -36,7 +36,8 @@ await serve({
         for (let r = 0; r < size; r++) {
           let most = Number.NEGATIVE_INFINITY;
           for (let c = 0; c < size; c++) most = Math.max(most, y[r * size + c]);
-          if (Math.abs(most - max.data[r]) > 1e-4 * Math.abs(most)) throw new Error("the timed model gives another result");
+          if (Math.abs(most - max.data[r]) > 1e-4 * Math.abs(most))
+            throw new Error("the timed model gives another result");
         }
         return error;
       },

@@ -38,7 +38,13 @@ function valueInfo(name, dims) {
 }
 
 function node(op, inputs, output, attributes = []) {
-  return join([...inputs.map((i) => bytes(1, i)), bytes(2, output), bytes(3, output), bytes(4, op), ...attributes.map((a) => bytes(5, a))]);
+  return join([
+    ...inputs.map((i) => bytes(1, i)),
+    bytes(2, output),
+    bytes(3, output),
+    bytes(4, op),
+    ...attributes.map((a) => bytes(5, a)),
+  ]);
 }
 
 const INT = 2;

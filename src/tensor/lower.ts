@@ -69,6 +69,16 @@ export interface Target {
 export interface Lowered {
   calls: KernelCall[];
   slots: Slot[];
+  /** Every choice between kernel variants that was asked for. */
+  choices: ChoiceAsked[];
+}
+
+/** A place where an operation chose between kernel variants. */
+export interface ChoiceAsked {
+  family: string;
+  key: string;
+  variants: readonly string[];
+  node: Node;
 }
 
 export class Lowering {
@@ -78,10 +88,18 @@ export class Lowering {
   private readonly slotOf = new Map<Tensor, Slot>();
   private readonly slotOfVariable = new Map<Variable, Slot>();
   private scope = "";
+  private node: Node | null = null;
+  private readonly choices: ChoiceAsked[] = [];
   private readonly copySource: string;
 
   constructor(target: Target, copySource: string) {
-    this.target = target;
+    this.target = {
+      ...target,
+      choose: (family, key, variants) => {
+        if (this.node) this.choices.push({ family, key, variants, node: this.node });
+        return target.choose(family, key, variants);
+      },
+    };
     this.copySource = copySource;
   }
 
@@ -193,14 +211,19 @@ export class Lowering {
 
   /** Lowers a whole graph; values assigned to variables are written in place where that is safe. */
   run(graph: Graph): Lowered {
-    for (const node of graph.nodes) {
-      if (node.operation.view) continue;
-      this.scope = node.scope;
-      node.operation.lower(this, node);
-    }
+    for (const node of graph.nodes) this.one(node);
     this.scope = "assign";
     for (const { target, value } of graph.assignments) this.assign(target, this.slot(value));
-    return { calls: this.calls, slots: this.slots };
+    return { calls: this.calls, slots: this.slots, choices: this.choices };
+  }
+
+  /** Lowers one node. */
+  one(node: Node): void {
+    if (node.operation.view) return;
+    this.scope = node.scope;
+    this.node = node;
+    node.operation.lower(this, node);
+    this.node = null;
   }
 
   private assign(target: Variable, value: Slot): void {

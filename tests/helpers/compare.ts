@@ -19,7 +19,13 @@ export class Comparison {
   }
 
   /** Relative L2 difference below `bound`. */
-  values(group: string, name: string, actual: ArrayLike<number> | undefined, expected: ArrayLike<number>, bound: number): void {
+  values(
+    group: string,
+    name: string,
+    actual: ArrayLike<number> | undefined,
+    expected: ArrayLike<number>,
+    bound: number,
+  ): void {
     this.note(group, name, actual ? relativeError(actual, expected) : Number.NaN, bound);
   }
 
@@ -34,13 +40,20 @@ export class Comparison {
    * Every tensor of `expected`. A tensor that is zero in exact arithmetic is held to the same bound relative to the
    * largest gradient of all.
    */
-  async gradients(group: string, actual: Readonly<Record<string, Float32Array>>, expected: Safetensors & TensorSource, bound: number, skip: (name: string) => boolean = () => false): Promise<void> {
+  async gradients(
+    group: string,
+    actual: Readonly<Record<string, Float32Array>>,
+    expected: Safetensors & TensorSource,
+    bound: number,
+    skip: (name: string) => boolean = () => false,
+  ): Promise<void> {
     const names = expected.names().filter((name) => !skip(name));
     const wanted = await Promise.all(names.map((name) => expected.load(name)));
     const scale = Math.max(...wanted.map(largest));
     names.forEach((name, i) => {
       const own = actual[name];
-      if (own && largest(wanted[i]!) <= MEANINGFUL * scale) this.note(group, name, largestDifference(own, wanted[i]!) / scale, bound);
+      if (own && largest(wanted[i]!) <= MEANINGFUL * scale)
+        this.note(group, name, largestDifference(own, wanted[i]!) / scale, bound);
       else this.values(group, name, own, wanted[i]!, bound);
     });
     if (names.length === 0) this.failures.push(`${group}: the dump holds no tensors`);
@@ -50,7 +63,9 @@ export class Comparison {
   finish(): void {
     if (process.env.LONGTAIL_PARITY === "print") {
       for (const [group, { error, bound, name }] of this.worst) {
-        console.log(`parity | ${this.title} | ${group} | ${error.toExponential(2)} | ${bound.toExponential(1)} | ${name}`);
+        console.log(
+          `parity | ${this.title} | ${group} | ${error.toExponential(2)} | ${bound.toExponential(1)} | ${name}`,
+        );
       }
     }
     expect(this.failures, `${this.title}: ${this.failures.length} values differ`).toEqual([]);
@@ -83,7 +98,10 @@ export function norm(values: ArrayLike<number>): number {
 }
 
 /** Norm of `actual` relative to that of `expected`, minus one, and one minus the cosine between them. */
-export function normAndDirection(actual: ArrayLike<number>, expected: ArrayLike<number>): { norm: number; direction: number } {
+export function normAndDirection(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+): { norm: number; direction: number } {
   let [a, b, ab] = [0, 0, 0];
   for (let i = 0; i < expected.length; i++) {
     a += actual[i]! ** 2;

@@ -13,7 +13,7 @@ export interface Dump {
   folder: string;
   config: Record<string, any>;
   /** Opens one of the dump's safetensors files (or sharded sets) by its stem. */
-  open(stem: string): Promise<TensorSource & Safetensors>;
+  open(stem: string): Promise<Safetensors & TensorSource>;
   path(...parts: string[]): string;
 }
 
@@ -29,13 +29,13 @@ export function dump(subject: string): Dump | null {
 }
 
 /** A safetensors file as a source of f32 tensors. */
-export async function openSource(path: string): Promise<TensorSource & Safetensors> {
+export async function openSource(path: string): Promise<Safetensors & TensorSource> {
   const file = await Safetensors.open(new NodeFiles(), path);
   return Object.assign(file, {
     name: path,
     shape: (key: string) => file.info(key).shape,
     load: (key: string) => file.readF32(key),
-  }) as unknown as TensorSource & Safetensors;
+  }) as unknown as Safetensors & TensorSource;
 }
 
 /** The config.json beside a weights file. */

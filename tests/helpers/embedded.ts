@@ -14,7 +14,15 @@ export interface EmbeddedUpdate {
   pos: string[];
   m0: number;
   lr: number;
-  micro_steps: { branch: "denoise" | "inversion"; start: number; end: number; discount: number; loss: number; reward: number[]; grad_norm: number }[];
+  micro_steps: {
+    branch: "denoise" | "inversion";
+    start: number;
+    end: number;
+    discount: number;
+    loss: number;
+    reward: number[];
+    grad_norm: number;
+  }[];
   grad_norm: number;
   weight_change: number;
 }
@@ -54,14 +62,22 @@ const files = new NodeFiles();
 const TOKENIZERS = join(MODELS, "tokenizers");
 export const EMBEDDED = join(MODELS, "embedded");
 
-export const embeddedFixture = JSON.parse(readFileSync(join(OWN_FIXTURES, "embedded/fixture.json"), "utf8")) as EmbeddedFixture;
+export const embeddedFixture = JSON.parse(
+  readFileSync(join(OWN_FIXTURES, "embedded/fixture.json"), "utf8"),
+) as EmbeddedFixture;
 
 export function embeddedTensors() {
   return openSource(join(OWN_FIXTURES, "embedded/fixture.safetensors"));
 }
 
 export function openPipeline(session: Session, options: { encoder?: boolean } = {}): Promise<Pipeline> {
-  return Pipeline.open(files, session, { folder: EMBEDDED, vae: "auto", tokenizers: TOKENIZERS, imageSize: 0, ...options });
+  return Pipeline.open(files, session, {
+    folder: EMBEDDED,
+    vae: "auto",
+    tokenizers: TOKENIZERS,
+    imageSize: 0,
+    ...options,
+  });
 }
 
 /** @param name "reward" or "judge", as its folder is called */

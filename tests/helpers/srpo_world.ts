@@ -64,10 +64,15 @@ function weightsPath(dump: Dump, key: string): string {
 /** Files that the subject needs from other subjects and that are not there. */
 export function missingFiles(dump: Dump): string[] {
   const files = Object.keys(dump.config["weights"]).map((key) => weightsPath(dump, key));
-  return [...files, join(dump.folder, "../lora/config.json")].filter((file) => !existsSync(file) && !existsSync(`${file}.index.json`));
+  return [...files, join(dump.folder, "../lora/config.json")].filter(
+    (file) => !existsSync(file) && !existsSync(`${file}.index.json`),
+  );
 }
 
-export async function openWorld(dump: Dump, options: { trained: "full" | "lora"; decoder: "kl" | "tiny"; threshold: number }): Promise<World> {
+export async function openWorld(
+  dump: Dump,
+  options: { trained: "full" | "lora"; decoder: "kl" | "tiny"; threshold: number },
+): Promise<World> {
   const io = await dump.open("io");
   const [height, width] = dump.config["image"] as [number, number];
   const [rows, columns] = [height / 16, width / 16];
@@ -91,7 +96,8 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
   let decodeLatent: (graph: Graph, latent: Tensor) => Tensor;
   if (options.decoder === "kl") {
     const decoder = new KlDecoder(klParameters.at("decoder"), klJson);
-    decodeLatent = (graph, latent) => decoder.forward(graph, affine(latent, 1 / klJson.scalingFactor, klJson.shiftFactor));
+    decodeLatent = (graph, latent) =>
+      decoder.forward(graph, affine(latent, 1 / klJson.scalingFactor, klJson.shiftFactor));
   } else {
     const tiny = readConfig(weightsPath(dump, "vae of case tae"));
     const decoder = new TinyDecoder(place("tiny vae", "vae of case tae").at("decoder.layers"), {
@@ -102,7 +108,8 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
     });
     decodeLatent = (graph, latent) => decoder.forward(graph, latent);
   }
-  const decode = (graph: Graph, packed: Tensor) => affine(decodeLatent(graph, unpackLatents(packed, rows, columns)), 0.5, 0.5);
+  const decode = (graph: Graph, packed: Tensor) =>
+    affine(decodeLatent(graph, unpackLatents(packed, rows, columns)), 0.5, 0.5);
 
   let adapter: Adapter | null = null;
   const loraPath = weightsPath(dump, "adapter of the LoRA cases");
@@ -111,7 +118,11 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
     // The file says no scale: it is the one of the lora subject.
     const { r, lora_alpha } = readConfig(join(dump.folder, "../lora/config.json"));
     for (const layer of lora.values()) layer.scale = lora_alpha / r;
-    adapter = new Adapter(session, fluxParameters, new Map([...lora].map(([module, { rank, scale }]) => [module, { rank, scale }])));
+    adapter = new Adapter(
+      session,
+      fluxParameters,
+      new Map([...lora].map(([module, { rank, scale }]) => [module, { rank, scale }])),
+    );
   }
   const trained = adapter?.pool ?? fluxParameters.pool;
   const gradients = session.adopt(trained.twin("gradients", "gradients", ".gradient"));
@@ -122,7 +133,8 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
   };
 
   const data: Record<string, Variable> = {};
-  const declare = (name: string, shape: readonly number[], dtype: "f32" | "u32" = "f32") => (data[name] = session.data(name, [...shape], dtype));
+  const declare = (name: string, shape: readonly number[], dtype: "f32" | "u32" = "f32") =>
+    (data[name] = session.data(name, [...shape], dtype));
   const packed = [1, rows * columns, config.inChannels];
   for (const name of ["clean", "noise"]) declare(name, packed);
   declare("states", io.shape("encoder_hidden_states"));
@@ -159,31 +171,53 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
     encode: session.plan("encode", (graph) => {
       const moments = encoder.forward(graph, affine(graph.read(data["picture"]!), 2, -1));
       const sample = samplePosterior(moments, graph.read(data["posterior noise"]!));
-      graph.assign(data["clean"]!, packLatents(affine(sample, klJson.scalingFactor, -klJson.scalingFactor * klJson.shiftFactor)));
+      graph.assign(
+        data["clean"]!,
+        packLatents(affine(sample, klJson.scalingFactor, -klJson.scalingFactor * klJson.shiftFactor)),
+      );
       graph.assign(data["noise"]!, packLatents(graph.read(data["latent noise"]!)));
     }),
     rollout: session.plan("rollout", (graph) => {
-      graph.assign(data["clean"]!, traceEulerStep(graph, flux, graph.read(data["clean"]!), { ...conditioning(graph), step: graph.read(data["step"]!) }));
+      graph.assign(
+        data["clean"]!,
+        traceEulerStep(graph, flux, graph.read(data["clean"]!), {
+          ...conditioning(graph),
+          step: graph.read(data["step"]!),
+        }),
+      );
     }),
     micro: session.plan("micro", (graph) => {
       const read = (name: string) => graph.read(data[name]!);
-      const step = traceMicroStep(graph, flux, {
-        ...conditioning(graph),
-        clean: read("clean"),
-        noise: read("noise"),
-        from: read("from"),
-        keep: read("keep"),
-        move: read("move"),
-        to: read("to"),
-        recover: read("recover"),
-        rewards: [{ model: clip, positive: read("t_pos"), negative: read("t_neg"), positiveFactor: read("positiveFactor"), negativeFactor: read("negativeFactor") }],
-        lossWeight: read("lossWeight"),
-      }, {
-        threshold: options.threshold,
-        decode,
-        constant: (name, values, shape) => session.constant(graph, name, values, shape),
-        wanted: (inner) => DIFFERENTIATED.map((name) => inner[INNER[name]]!),
-      });
+      const step = traceMicroStep(
+        graph,
+        flux,
+        {
+          ...conditioning(graph),
+          clean: read("clean"),
+          noise: read("noise"),
+          from: read("from"),
+          keep: read("keep"),
+          move: read("move"),
+          to: read("to"),
+          recover: read("recover"),
+          rewards: [
+            {
+              model: clip,
+              positive: read("t_pos"),
+              negative: read("t_neg"),
+              positiveFactor: read("positiveFactor"),
+              negativeFactor: read("negativeFactor"),
+            },
+          ],
+          lossWeight: read("lossWeight"),
+        },
+        {
+          threshold: options.threshold,
+          decode,
+          constant: (name, values, shape) => session.constant(graph, name, values, shape),
+          wanted: (inner) => DIFFERENTIATED.map((name) => inner[INNER[name]]!),
+        },
+      );
       const keep = (name: string, tensor: Tensor) => {
         graph.assign(declare(`micro.${name}`, tensor.shape), tensor);
         outputs.push(name);
@@ -203,7 +237,8 @@ export async function openWorld(dump: Dump, options: { trained: "full" | "lora";
         scalars: data["optimizer scalars"]!,
         report: data["optimizer report"]!,
         loss: graph.read(data["micro.loss"]!),
-      })),
+      }),
+    ),
   };
   await session.open(gpu);
   for (const { parameters, path } of places) await loadParameters(session, parameters, await openSource(path));

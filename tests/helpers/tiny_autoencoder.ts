@@ -8,9 +8,17 @@ import type { Dump } from "./dumps.ts";
 import { type ModelRun, runModel } from "./models.ts";
 
 /** @param at subtree of the numbered layers in a half of the file: "" or "layers" */
-export async function runTiny(dump: Dump, size: string, options: { config: TinyConfig; weights: TensorSource; at: string }): Promise<ModelRun> {
+export async function runTiny(
+  dump: Dump,
+  size: string,
+  options: { config: TinyConfig; weights: TensorSource; at: string },
+): Promise<ModelRun> {
   const io = await dump.open("io");
-  const input = async (name: string, gradient = false) => ({ shape: io.shape(`${size}.${name}`), values: await io.load(`${size}.${name}`), gradient });
+  const input = async (name: string, gradient = false) => ({
+    shape: io.shape(`${size}.${name}`),
+    values: await io.load(`${size}.${name}`),
+    gradient,
+  });
   const half = (name: string) => (options.at ? `${name}.${options.at}` : name);
   return runModel({
     build: (parameters) => ({
@@ -26,7 +34,10 @@ export async function runTiny(dump: Dump, size: string, options: { config: TinyC
     },
     trace: ({ encoder, decoder }, t, graph) => {
       const [encoded, decoded] = [encoder.forward(graph, t["image"]!), decoder.forward(graph, t["latent"]!)];
-      return { outputs: { encoded, decoded }, loss: add(sumAll(mul(encoded, t["encodeWeight"]!)), sumAll(mul(decoded, t["decodeWeight"]!))) };
+      return {
+        outputs: { encoded, decoded },
+        loss: add(sumAll(mul(encoded, t["encodeWeight"]!)), sumAll(mul(decoded, t["decodeWeight"]!))),
+      };
     },
   });
 }

@@ -22,7 +22,11 @@ suite("clip_openclip", (dump) => {
   const own = dump.config["_oracle"]["f32_vs_f64"];
   const config = openClipConfig(dump.config, dump.folder);
 
-  async function open(): Promise<{ io: Awaited<ReturnType<typeof dump.open>>; inputs: Record<string, ModelInput>; count: number }> {
+  async function open(): Promise<{
+    io: Awaited<ReturnType<typeof dump.open>>;
+    inputs: Record<string, ModelInput>;
+    count: number;
+  }> {
     const io = await dump.open("io");
     const tokens = await idRows(io, "tokens");
     return {
@@ -43,7 +47,10 @@ suite("clip_openclip", (dump) => {
       weights: await dump.open("weights"),
       inputs: { ...inputs, weight: { shape: io.shape("cosine_weight"), values: await io.load("cosine_weight") } },
       trace: (model, t, graph) => {
-        const [image, text] = [model.vision.forward(graph, t["image"]!), model.text.forward(graph, t["tokens"]!, t["ends"]!)];
+        const [image, text] = [
+          model.vision.forward(graph, t["image"]!),
+          model.text.forward(graph, t["tokens"]!, t["ends"]!),
+        ];
         const [unitImage, unitText] = [l2Normalise(image), l2Normalise(text)];
         const cosine = rowDot(unitImage, unitText);
         return {
@@ -61,10 +68,27 @@ suite("clip_openclip", (dump) => {
     });
     const comparison = new Comparison("clip_openclip");
     for (const [name, values] of Object.entries(run.outputs)) {
-      comparison.values("values", name, values, await io.load(name), tolerance(1e-5, own[name]?.relative_l2 ?? own.cosine.relative_l2));
+      comparison.values(
+        "values",
+        name,
+        values,
+        await io.load(name),
+        tolerance(1e-5, own[name]?.relative_l2 ?? own.cosine.relative_l2),
+      );
     }
-    comparison.values("gradient to pixels", "image", run.gradients["input.image"], await io.load("grad.image"), tolerance(5e-5, own["grad.image"].relative_l2));
-    await comparison.gradients("gradients", run.gradients, await dump.open("grads"), tolerance(5e-5, own.grads.worst_relative_l2));
+    comparison.values(
+      "gradient to pixels",
+      "image",
+      run.gradients["input.image"],
+      await io.load("grad.image"),
+      tolerance(5e-5, own["grad.image"].relative_l2),
+    );
+    await comparison.gradients(
+      "gradients",
+      run.gradients,
+      await dump.open("grads"),
+      tolerance(5e-5, own.grads.worst_relative_l2),
+    );
     comparison.finish();
   });
 
@@ -83,7 +107,11 @@ suite("clip_openclip", (dump) => {
         eye: { shape: [count, count], values: eye },
       },
       trace: (model, t, graph) => {
-        const cosines = matmul(model.imageFeatures(graph, t["image"]!), model.textFeatures(graph, t["tokens"]!, t["ends"]!), { transposeB: true });
+        const cosines = matmul(
+          model.imageFeatures(graph, t["image"]!),
+          model.textFeatures(graph, t["tokens"]!, t["ends"]!),
+          { transposeB: true },
+        );
         const logits = mul(cosines, exp(t["scale"]!));
         const both = add(sumOfLogSums(logits, 0, limit), sumOfLogSums(logits, 1, limit));
         const loss = affine(sub(both, affine(sumAll(mul(logits, t["eye"]!)), 2, 0)), 0.5 / count, 0);
@@ -91,9 +119,20 @@ suite("clip_openclip", (dump) => {
       },
     });
     const comparison = new Comparison("clip_openclip, contrastive");
-    comparison.values("loss", "loss", run.outputs["loss"], await io.load("contrastive_loss"), tolerance(1e-5, own.contrastive_loss.relative_l2));
+    comparison.values(
+      "loss",
+      "loss",
+      run.outputs["loss"],
+      await io.load("contrastive_loss"),
+      tolerance(1e-5, own.contrastive_loss.relative_l2),
+    );
     const bound = tolerance(5e-5, own.contrastive_grads.worst_relative_l2);
-    await comparison.gradients("gradients", { ...run.gradients, logit_scale: run.gradients["input.scale"]! }, await dump.open("grads_contrastive"), bound);
+    await comparison.gradients(
+      "gradients",
+      { ...run.gradients, logit_scale: run.gradients["input.scale"]! },
+      await dump.open("grads_contrastive"),
+      bound,
+    );
     comparison.finish();
   });
 });

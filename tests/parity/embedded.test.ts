@@ -13,7 +13,13 @@ import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { traceEulerStep } from "../../src/training/srpo/steps.ts";
 import { Comparison, item, largestDifference } from "../helpers/compare.ts";
 import { openSource } from "../helpers/dumps.ts";
-import { EMBEDDED, embeddedFixture as fixture, embeddedTensors, openPipeline, openScorer } from "../helpers/embedded.ts";
+import {
+  EMBEDDED,
+  embeddedFixture as fixture,
+  embeddedTensors,
+  openPipeline,
+  openScorer,
+} from "../helpers/embedded.ts";
 import { testGpu } from "../helpers/gpu.ts";
 
 const VALUES = 2e-5;
@@ -32,7 +38,12 @@ describe("parity with the embedded fixture", () => {
       const encoder = new PromptEncoder(session, pipeline, batch);
       const scorers = [await openScorer(session, "reward"), await openScorer(session, "judge")];
       for (const scorer of scorers) scorer.planText(session, batch);
-      const drawing = new Drawing(session, pipeline, [], { batch, steps: fixture.sigmas_12.length - 1, shift: 1.5, guidance: 1 });
+      const drawing = new Drawing(session, pipeline, [], {
+        batch,
+        steps: fixture.sigmas_12.length - 1,
+        shift: 1.5,
+        guidance: 1,
+      });
       const data = (name: string, key: string) => session.data(name, io.shape(key));
       const vars = {
         z: data("z", "z"),
@@ -53,19 +64,34 @@ describe("parity with the embedded fixture", () => {
         ...pipeline.rotary(graph, session),
       });
       const velocity = session.plan("velocity", (graph) => {
-        graph.assign(vars.velocity, pipeline.transformer.forward(graph, { latents: graph.read(vars.z), ...inputs(graph) }).output);
+        graph.assign(
+          vars.velocity,
+          pipeline.transformer.forward(graph, { latents: graph.read(vars.z), ...inputs(graph) }).output,
+        );
       });
       const euler = session.plan("euler step", (graph) => {
-        graph.assign(vars.z, traceEulerStep(graph, pipeline.transformer, graph.read(vars.z), { ...inputs(graph), step: graph.read(vars.step) }));
+        graph.assign(
+          vars.z,
+          traceEulerStep(graph, pipeline.transformer, graph.read(vars.z), {
+            ...inputs(graph),
+            step: graph.read(vars.step),
+          }),
+        );
       });
       const encode = session.plan("encode", (graph) => {
         graph.assign(vars.latents, pipeline.encode(graph, graph.read(vars.picture)));
         scorers.forEach((scorer, i) => {
-          const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) => session.constant(graph, name, values, shape);
-          graph.assign(vars.features[i]!, pictureFeatures(scorer.model, graph, graph.read(vars.picture), constant).features);
+          const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
+            session.constant(graph, name, values, shape);
+          graph.assign(
+            vars.features[i]!,
+            pictureFeatures(scorer.model, graph, graph.read(vars.picture), constant).features,
+          );
         });
       });
-      const decode = session.plan("decode", (graph) => graph.assign(vars.decoded, pipeline.decode(graph, graph.read(vars.latents))));
+      const decode = session.plan("decode", (graph) =>
+        graph.assign(vars.decoded, pipeline.decode(graph, graph.read(vars.latents))),
+      );
       await session.open(gpu);
       await pipeline.loadWeights(session);
       for (const scorer of scorers) await scorer.loadWeights(session);
@@ -89,7 +115,12 @@ describe("parity with the embedded fixture", () => {
       comparison.values("latents", "latents", await session.read(vars.latents), await io.load("latent_tokens"), VALUES);
       session.write(vars.latents, await io.load("latent_tokens"));
       session.run(decode);
-      comparison.note("pictures", "decoded", largestDifference(await session.read(vars.decoded), await io.load("decoded")), PICTURES);
+      comparison.note(
+        "pictures",
+        "decoded",
+        largestDifference(await session.read(vars.decoded), await io.load("decoded")),
+        PICTURES,
+      );
 
       const sigmas = rolloutSigmas(fixture.sigmas_12.length - 1, 1.5);
       expect(largestDifference(sigmas, fixture.sigmas_12)).toBeLessThan(1e-7);
@@ -98,16 +129,37 @@ describe("parity with the embedded fixture", () => {
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
         session.run(euler);
       }
-      comparison.values("sample of 12 steps", "latents", await session.read(vars.z), await io.load("sample_12"), VALUES);
+      comparison.values(
+        "sample of 12 steps",
+        "latents",
+        await session.read(vars.z),
+        await io.load("sample_12"),
+        VALUES,
+      );
       const noise = await io.load("z");
       const drawn = await drawing.draw(embedded.map((prompt, i) => ({ ...prompt, noise: item(noise, i, batch) })));
       const expected = (await io.load("sample_picture")).map((x) => Math.min(1, Math.max(0, x)));
-      drawn.forEach(({ picture }, i) => comparison.note("pictures", `sample ${i}`, largestDifference(picture, item(expected, i, batch)), PICTURES));
+      drawn.forEach(({ picture }, i) =>
+        comparison.note("pictures", `sample ${i}`, largestDifference(picture, item(expected, i, batch)), PICTURES),
+      );
 
       for (const [i, scorer] of scorers.entries()) {
-        comparison.values(`${scorer.name} features`, "pictures", await session.read(vars.features[i]!), await io.load(`${scorer.name}_image`), VALUES);
+        comparison.values(
+          `${scorer.name} features`,
+          "pictures",
+          await session.read(vars.features[i]!),
+          await io.load(`${scorer.name}_image`),
+          VALUES,
+        );
         const texts = await scorer.textFeatures(session, scorer.name === "judge" ? fixture.judge_texts : fixture.texts);
-        for (const [k, text] of texts.entries()) comparison.values(`${scorer.name} features`, `text ${k}`, text, item(await io.load(`${scorer.name}_text`), k, batch), VALUES);
+        for (const [k, text] of texts.entries())
+          comparison.values(
+            `${scorer.name} features`,
+            `text ${k}`,
+            text,
+            item(await io.load(`${scorer.name}_text`), k, batch),
+            VALUES,
+          );
       }
       comparison.finish();
     } finally {
@@ -119,13 +171,23 @@ describe("parity with the embedded fixture", () => {
     const session = new Session(targetOf(await testGpu()));
     const pipeline = await openPipeline(session);
     const tokens = pipeline.tokenize(fixture.texts);
-    const clip = await (await openSource(join(EMBEDDED, "text_encoder/model.safetensors"))).readI32("text_model.embeddings.token_embedding.ids");
+    const clip = await (await openSource(join(EMBEDDED, "text_encoder/model.safetensors"))).readI32(
+      "text_model.embeddings.token_embedding.ids",
+    );
     const t5 = await (await openSource(join(EMBEDDED, "text_encoder_2/model.safetensors"))).readI32("shared.ids");
-    const ids = (rows: Uint32Array, table: Int32Array, i: number, length: number) => [...rows.subarray(i * length, (i + 1) * length)].map((row) => table[row]!);
-    const padded = (list: number[], length: number, padding: number) => [...list, ...new Array<number>(length - list.length).fill(padding)];
+    const ids = (rows: Uint32Array, table: Int32Array, i: number, length: number) =>
+      [...rows.subarray(i * length, (i + 1) * length)].map((row) => table[row]!);
+    const padded = (list: number[], length: number, padding: number) => [
+      ...list,
+      ...new Array<number>(length - list.length).fill(padding),
+    ];
     fixture.texts.forEach((text, i) => {
-      expect(ids(tokens.clip, clip, i, pipeline.clipLength), text).toEqual(padded(fixture.clip_ids[i]!, pipeline.clipLength, 49407));
-      expect(ids(tokens.t5, t5, i, pipeline.textLength), text).toEqual(padded(fixture.t5_ids[i]!, pipeline.textLength, 0));
+      expect(ids(tokens.clip, clip, i, pipeline.clipLength), text).toEqual(
+        padded(fixture.clip_ids[i]!, pipeline.clipLength, 49407),
+      );
+      expect(ids(tokens.t5, t5, i, pipeline.textLength), text).toEqual(
+        padded(fixture.t5_ids[i]!, pipeline.textLength, 0),
+      );
       expect(tokens.ends[i], text).toBe(fixture.clip_ids[i]!.length - 1);
     });
     session.close();

@@ -12,7 +12,14 @@ import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import type { BranchKind } from "../../src/training/srpo/branches.ts";
 import { SrpoTrainer } from "../../src/training/srpo/trainer.ts";
 import { Comparison, item, largestDifference } from "../helpers/compare.ts";
-import { type EmbeddedRecipe, type EmbeddedUpdate, embeddedFixture as fixture, embeddedTensors, openPipeline, openScorer } from "../helpers/embedded.ts";
+import {
+  type EmbeddedRecipe,
+  type EmbeddedUpdate,
+  embeddedFixture as fixture,
+  embeddedTensors,
+  openPipeline,
+  openScorer,
+} from "../helpers/embedded.ts";
 import { testGpu } from "../helpers/gpu.ts";
 
 const VALUES = 2e-5;
@@ -28,13 +35,16 @@ interface Run {
   stacked: boolean;
 }
 
-async function runUpdates(run: Run, check: (world: {
-  session: Session;
-  trainer: SrpoTrainer;
-  trained: Pool;
-  pictures: Variable;
-  update: (index: number) => ReturnType<SrpoTrainer["update"]>;
-}) => Promise<void>): Promise<void> {
+async function runUpdates(
+  run: Run,
+  check: (world: {
+    session: Session;
+    trainer: SrpoTrainer;
+    trained: Pool;
+    pictures: Variable;
+    update: (index: number) => ReturnType<SrpoTrainer["update"]>;
+  }) => Promise<void>,
+): Promise<void> {
   const { recipe, branches, stacked } = run;
   const io = await embeddedTensors();
   const gpu = await testGpu();
@@ -52,7 +62,14 @@ async function runUpdates(run: Run, check: (world: {
         const module = name.slice("lora_A.".length);
         const [rank, inputs] = io.shape(name) as [number, number];
         const linear = pipeline.transformer.parameters.linears.get(module)!;
-        lora.set(module, { rank, inputs, outputs: linear.outputs, scale, down: await io.load(name), up: new Float32Array(linear.outputs * rank) });
+        lora.set(module, {
+          rank,
+          inputs,
+          outputs: linear.outputs,
+          scale,
+          down: await io.load(name),
+          up: new Float32Array(linear.outputs * rank),
+        });
       }
       adapter = new Adapter(session, pipeline.transformer.parameters, lora);
     }
@@ -88,7 +105,13 @@ async function runUpdates(run: Run, check: (world: {
       rolloutGuidance: 1,
       trainGuidance: 3.5,
       seed: 0,
-      optimizer: { beta1: recipe.betas[0], beta2: recipe.betas[1], epsilon: 1e-8, weightDecay: recipe.wd, maxNorm: recipe.clip },
+      optimizer: {
+        beta1: recipe.betas[0],
+        beta2: recipe.betas[1],
+        epsilon: 1e-8,
+        weightDecay: recipe.wd,
+        maxNorm: recipe.clip,
+      },
       schedule: { kind: "constant_with_warmup", rate: recipe.lr, warmup: recipe.warmup, total: 0 },
       checkpointing: false,
     });
@@ -111,7 +134,10 @@ async function runUpdates(run: Run, check: (world: {
         const one = item(noise, index, run.updates.length);
         const shared = new Float32Array(recipe.batch * one.length);
         for (let i = 0; i < recipe.batch; i++) shared.set(one, i * one.length);
-        const prepared = embedded.map((prompt, i) => ({ ...prompt, texts: [{ positive: positive[i]!, negative: negative[i]! }] }));
+        const prepared = embedded.map((prompt, i) => ({
+          ...prompt,
+          texts: [{ positive: positive[i]!, negative: negative[i]! }],
+        }));
         return trainer.update(index + 1, prepared, { m0, noise: shared });
       },
     });
@@ -146,26 +172,53 @@ async function compareRecipe(run: Run): Promise<void> {
       expect(Math.abs(report.rate / want.lr - 1), label).toBeLessThan(1e-12);
       // From the second update on, weights differ by what rounding did to AdamW's sign-like first steps.
       const own = index === 0 ? VALUES : 10 * VALUES;
-      comparison.values(`rollout, ${index === 0 ? "first update" : "later"}`, label, await session.read(variable(session, "srpo.clean")), await io.load(`${run.prefix}_${index}_rollout`), own);
+      comparison.values(
+        `rollout, ${index === 0 ? "first update" : "later"}`,
+        label,
+        await session.read(variable(session, "srpo.clean")),
+        await io.load(`${run.prefix}_${index}_rollout`),
+        own,
+      );
       if (index === 0) {
         const shown = await session.read(pictures);
         const kinds = run.stacked ? run.branches : run.branches.slice(-1);
         for (const [k, kind] of kinds.entries()) {
-          comparison.note("pictures", kind, largestDifference(item(shown, k, kinds.length), await io.load(`${run.prefix}_0_${kind}_picture`)), PICTURES);
+          comparison.note(
+            "pictures",
+            kind,
+            largestDifference(item(shown, k, kinds.length), await io.load(`${run.prefix}_0_${kind}_picture`)),
+            PICTURES,
+          );
         }
       }
       for (const [k, micro] of want.micro_steps.entries()) {
         const mine = report.micro[k]!;
         expect(mine.branch.kind).toBe(micro.branch);
-        comparison.note("rewards", `${label} ${micro.branch}`, largestDifference(mine.reward, micro.reward), index === 0 ? 1e-5 : 1e-3);
+        comparison.note(
+          "rewards",
+          `${label} ${micro.branch}`,
+          largestDifference(mine.reward, micro.reward),
+          index === 0 ? 1e-5 : 1e-3,
+        );
       }
       if (!run.stacked) {
-        for (const [k, micro] of want.micro_steps.entries()) comparison.note("losses", `${label} ${micro.branch}`, Math.abs(report.micro[k]!.loss / micro.loss - 1), index === 0 ? VALUES : NORMS);
+        for (const [k, micro] of want.micro_steps.entries())
+          comparison.note(
+            "losses",
+            `${label} ${micro.branch}`,
+            Math.abs(report.micro[k]!.loss / micro.loss - 1),
+            index === 0 ? VALUES : NORMS,
+          );
       }
       const total = want.micro_steps.reduce((sum, m) => sum + m.loss, 0);
       comparison.note("losses", label, Math.abs(report.loss / total - 1), index === 0 ? VALUES : NORMS);
       comparison.note("gradient norm", label, Math.abs(report.gradientNorm / want.grad_norm - 1), NORMS);
-      comparison.note("change of the weights", label, Math.abs((await changeOf(session, trained, start)) / want.weight_change - 1), NORMS);
+      comparison.note(
+        "change of the weights",
+        label,
+        Math.abs((await changeOf(session, trained, start)) / want.weight_change - 1),
+        NORMS,
+      );
     }
   });
   comparison.finish();
@@ -178,10 +231,22 @@ describe("parity with the first updates of the embedded recipes", () => {
     compareRecipe({ prefix: "srpo", recipe: fixture.recipe, updates: fixture.srpo, branches: BOTH, stacked: false }));
 
   it("agrees on three updates of the LoRA, both branches in one batch", () =>
-    compareRecipe({ prefix: "lora_srpo", recipe: fixture.lora_recipe, updates: fixture.lora_srpo, branches: BOTH, stacked: true }));
+    compareRecipe({
+      prefix: "lora_srpo",
+      recipe: fixture.lora_recipe,
+      updates: fixture.lora_srpo,
+      branches: BOTH,
+      stacked: true,
+    }));
 
   it("gives the inversion branch its own gradient", async () => {
-    const run: Run = { prefix: "srpo", recipe: fixture.recipe, updates: fixture.srpo, branches: ["inversion"], stacked: false };
+    const run: Run = {
+      prefix: "srpo",
+      recipe: fixture.recipe,
+      updates: fixture.srpo,
+      branches: ["inversion"],
+      stacked: false,
+    };
     await runUpdates(run, async ({ update }) => {
       const report = await update(0);
       const want = fixture.srpo[0]!.micro_steps.find((m) => m.branch === "inversion")!;

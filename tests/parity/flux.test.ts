@@ -42,7 +42,7 @@ async function runFlux(dump: Dump, options: { guidance?: boolean; checkpoint?: b
         outputs[`${block.name}.txt`] = block.text;
       }
       const loss = add(meanAll(mul(output, t["weight"]!)), affine(meanAll(square(output)), 0.5, 0));
-      return options.loss === false ? { outputs: { output } } : { outputs: { ...outputs, loss }, loss };
+      return { outputs: { ...outputs, loss }, ...(options.loss === false ? {} : { loss }) };
     },
     fuse: options.fuse,
   });

@@ -38,7 +38,13 @@ suite("scheduler", (dump) => {
       for (const { steps, sigmas, timesteps } of schedules.inference[name]!) {
         const own = rolloutSigmas(steps, config.shift);
         expect(largestDifference(own, sigmas), `${steps} steps`).toBeLessThan(1e-6);
-        expect(largestDifference(own.subarray(0, steps).map((s) => 1000 * s), timesteps), `${steps} steps`).toBeLessThan(1e-3);
+        expect(
+          largestDifference(
+            own.subarray(0, steps).map((s) => 1000 * s),
+            timesteps,
+          ),
+          `${steps} steps`,
+        ).toBeLessThan(1e-3);
       }
     });
   }
@@ -60,11 +66,18 @@ suite("scheduler", (dump) => {
     }
   });
 
-  it.skipIf(!existsSync(weights))(`follows every Euler step of the model in ${weights}`, async () => {
-    const { steps, latent: [h, w], tokens, guidance } = dump.config as { steps: number; latent: [number, number]; tokens: number; guidance: number };
+  it.skipIf(!existsSync(weights))(`follows every Euler step of the model in ${dump.config["weights"]}`, async () => {
+    const {
+      steps,
+      latent: [h, w],
+      tokens,
+      guidance,
+    } = dump.config as { steps: number; latent: [number, number]; tokens: number; guidance: number };
     const io = await dump.open("io");
     const config = fluxConfig(readConfig(weights), weights);
-    const [sigmas, times, latents, velocities] = await Promise.all(["sigmas", "timesteps", "latents", "velocities"].map((name) => io.load(`sample.${name}`))) as [Float32Array, Float32Array, Float32Array, Float32Array];
+    const [sigmas, times, latents, velocities] = (await Promise.all(
+      ["sigmas", "timesteps", "latents", "velocities"].map((name) => io.load(`sample.${name}`)),
+    )) as [Float32Array, Float32Array, Float32Array, Float32Array];
     const textTokens = io.shape("sample.encoder_hidden_states")[1]!;
     const rotary = ropeTables(positionIds(textTokens, h / 2, w / 2), config.ropeAxes, config.ropeTheta);
     const gpu = await testGpu();
@@ -115,7 +128,13 @@ suite("scheduler", (dump) => {
         const velocity = after.map((value, k) => (value - before[k]!) / dt);
         comparison.values("velocities", `step ${i + 1}`, velocity, item(velocities, i, steps), 10 * bound);
       }
-      comparison.values("unpacked", "picture latent", await session.read(unpacked), await io.load("sample.unpacked"), bound);
+      comparison.values(
+        "unpacked",
+        "picture latent",
+        await session.read(unpacked),
+        await io.load("sample.unpacked"),
+        bound,
+      );
       comparison.finish();
     } finally {
       session.close();

@@ -3,7 +3,13 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { modelTime, rolloutSigmas } from "../../src/diffusion/sigmas.ts";
-import { branchesOf, type BranchKind, type BranchOptions, branchSpan, trainingTable } from "../../src/training/srpo/branches.ts";
+import {
+  branchesOf,
+  type BranchKind,
+  type BranchOptions,
+  branchSpan,
+  trainingTable,
+} from "../../src/training/srpo/branches.ts";
 import { suite } from "../helpers/dumps.ts";
 import { srpoBranchOptions, type SrpoDumpOptions } from "../helpers/srpo.ts";
 
@@ -35,9 +41,13 @@ function checkBranches(options: BranchOptions, m0: number, expected: Record<Bran
     const own = branches[kind];
     const label = `m0 ${m0}, ${kind}`;
     expect(branchSpan(options, m0), label).toBe(want.k);
-    expect({ m: own.m, from: own.from, to: own.to, time: own.time, discount: own.discount }, label).toEqual(
-      { m: want.m, from: want.b, to: want.e, time: want.timestep, discount: want.discount },
-    );
+    expect({ m: own.m, from: own.from, to: own.to, time: own.time, discount: own.discount }, label).toEqual({
+      m: want.m,
+      from: want.b,
+      to: want.e,
+      time: want.timestep,
+      discount: want.discount,
+    });
     expect([own.from, own.to], label).toEqual([table[want.b_index], table[want.e_index]]);
     expect(Math.abs(own.gain / want.gain - 1), label).toBeLessThan(1e-6);
   }
@@ -60,7 +70,10 @@ suite("srpo_step", (dump) => {
   it("cuts 1000 sigma as the float32 product falls, for every shift and number of steps", () => {
     for (const [name, cut] of Object.entries(golden["trunc(1000 sigma) of rollouts"])) {
       const [shift, steps] = name.match(/[\d.]+/g)!.map(Number) as [number, number];
-      expect([...rolloutSigmas(steps, shift)].slice(0, -1).map((sigma) => Math.round(1000 * modelTime(sigma))), name).toEqual(cut);
+      expect(
+        [...rolloutSigmas(steps, shift)].slice(0, -1).map((sigma) => Math.round(1000 * modelTime(sigma))),
+        name,
+      ).toEqual(cut);
     }
   });
 

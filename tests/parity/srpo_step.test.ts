@@ -26,7 +26,13 @@ interface Case {
 const VALUES = 5e-5;
 const GRADIENTS = 5e-4;
 
-async function makeClean(world: World, dump: Dump, name: string, recorded: Case, comparison: Comparison): Promise<void> {
+async function makeClean(
+  world: World,
+  dump: Dump,
+  name: string,
+  recorded: Case,
+  comparison: Comparison,
+): Promise<void> {
   const io = await dump.open("io");
   const { session, data, plans } = world;
   const bound = tolerance(VALUES, recorded["f32_vs_f64 relative L2"]["x"]);
@@ -35,7 +41,13 @@ async function makeClean(world: World, dump: Dump, name: string, recorded: Case,
     session.write(data["posterior noise"]!, await io.load("posterior_noise"));
     session.write(data["latent noise"]!, await io.load("fresh_noise"));
     session.run(plans.encode);
-    comparison.values("rollout", "packed noise", await session.read(data["noise"]!), await io.load(`${name}.noise`), bound);
+    comparison.values(
+      "rollout",
+      "packed noise",
+      await session.read(data["noise"]!),
+      await io.load(`${name}.noise`),
+      bound,
+    );
   } else {
     const noise = await io.load(`${name}.noise`);
     session.write(data["noise"]!, noise);
@@ -45,7 +57,8 @@ async function makeClean(world: World, dump: Dump, name: string, recorded: Case,
     const sigmas = rolloutSigmas(sampling_steps, shift);
     for (let i = 0; i < sampling_steps; i++) {
       const state = `${name}.rollout.${i}`;
-      if (io.has(state)) comparison.values("rollout", state, await session.read(data["clean"]!), await io.load(state), bound);
+      if (io.has(state))
+        comparison.values("rollout", state, await session.read(data["clean"]!), await io.load(state), bound);
       session.write(data["time"]!, sinusoids([modelTime(sigmas[i]!)]));
       session.write(data["step"]!, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
       session.run(plans.rollout);
@@ -75,7 +88,9 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
   }
   await makeClean(world, dump, name, recorded, comparison);
 
-  const logitScale = (await (await openSource(`${dump.folder}/${dump.config["weights"]["reward"]}`)).load("logit_scale"))[0]!;
+  const logitScale = (
+    await (await openSource(`${dump.folder}/${dump.config["weights"]["reward"]}`)).load("logit_scale")
+  )[0]!;
   const factor = options.reward === "pickscore" ? Math.exp(logitScale) / SCALED_REWARD_DIVISOR : 1;
   const branches = branchesOf(srpoBranchOptions(options), recorded.m0);
   session.write(data["guidance"]!, sinusoids([options.train_guidance]));
@@ -83,7 +98,8 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
   for (const kind of dump.config["order of micro-steps"] as BranchKind[]) {
     const branch = branches[kind];
     session.write(data["time"]!, sinusoids([branch.time]));
-    for (const [scalar, value] of Object.entries(branchScalars(branch.from, branch.to))) session.write(data[scalar]!, Float32Array.of(value));
+    for (const [scalar, value] of Object.entries(branchScalars(branch.from, branch.to)))
+      session.write(data[scalar]!, Float32Array.of(value));
     const factors = rewardFactors(branch, true);
     session.write(data["positiveFactor"]!, Float32Array.of(factors.positive * factor));
     session.write(data["negativeFactor"]!, Float32Array.of(factors.negative * factor));
@@ -94,20 +110,40 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
       if (!io.has(key)) continue;
       const gradient = output.startsWith("grad.");
       const bound = tolerance(gradient ? GRADIENTS : VALUES, own[`${kind}.${output}`]);
-      comparison.values(gradient ? "inner gradients" : "inner values", `${kind}.${output}`, await session.read(data[`micro.${output}`]!), await io.load(key), bound);
+      comparison.values(
+        gradient ? "inner gradients" : "inner values",
+        `${kind}.${output}`,
+        await session.read(data[`micro.${output}`]!),
+        await io.load(key),
+        bound,
+      );
     }
   }
 
   const bound = tolerance(GRADIENTS, recorded["f32_vs_f64 gradients"].worst_relative_l2);
   const gradients: Record<string, Float32Array> = {};
-  for (const variable of world.trained.variables) gradients[world.publicName(variable)] = await session.read(variable.gradient!);
+  for (const variable of world.trained.variables)
+    gradients[world.publicName(variable)] = await session.read(variable.gradient!);
   await comparison.gradients("gradients", gradients, await dump.open(`${name}_grads`), bound);
 
-  const settings = { rate: options.learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: options.weight_decay, maxNorm: options.max_grad_norm };
+  const settings = {
+    rate: options.learning_rate,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: options.weight_decay,
+    maxNorm: options.max_grad_norm,
+  };
   session.write(data["optimizer scalars"]!, adamwScalars(settings, 1));
   session.run(plans.optimizer);
   const report = await session.read(data["optimizer report"]!);
-  comparison.values("norm", "gradient norm", [report[ADAMW_REPORT.norm]!], await io.load(`${name}.grad_norm`), tolerance(GRADIENTS, own["grad_norm"]));
+  comparison.values(
+    "norm",
+    "gradient norm",
+    [report[ADAMW_REPORT.norm]!],
+    await io.load(`${name}.grad_norm`),
+    tolerance(GRADIENTS, own["grad_norm"]),
+  );
   comparison.note("finite", "flag", report[ADAMW_REPORT.notFinite]!, 0.5);
   const after = await dump.open(`${name}_after`).catch(() => null);
   if (after) await compareWeights(world, after, recorded, comparison);
@@ -115,14 +151,24 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
 }
 
 /** Every weight within 2 lr, as where a gradient's sign is rounding; nearly all within 1e-6. */
-async function compareWeights(world: World, after: Awaited<ReturnType<Dump["open"]>>, recorded: Case, comparison: Comparison): Promise<void> {
+async function compareWeights(
+  world: World,
+  after: Awaited<ReturnType<Dump["open"]>>,
+  recorded: Case,
+  comparison: Comparison,
+): Promise<void> {
   const typical = tolerance(1e-6, recorded["f32_vs_f64 after the step, largest difference"]);
   let [far, all] = [0, 0];
   for (const variable of world.trained.variables) {
     const name = world.publicName(variable);
     if (!after.has(name)) continue;
     const [values, expected] = [await world.session.read(variable), await after.load(name)];
-    comparison.note("weights after the step", name, largestDifference(values, expected), 2 * recorded.options.learning_rate);
+    comparison.note(
+      "weights after the step",
+      name,
+      largestDifference(values, expected),
+      2 * recorded.options.learning_rate,
+    );
     far += values.filter((value, i) => Math.abs(value - expected[i]!) > typical).length;
     all += values.length;
   }
@@ -142,7 +188,11 @@ suite("srpo_step", (dump) => {
   });
   for (const [name, recorded] of Object.entries(dump.config["cases"] as Record<string, Case>)) {
     it(`makes the same update in case ${name}`, async () => {
-      const options = { trained: name === "full" ? "full" : "lora", decoder: name === "tae" ? "tiny" : "kl", threshold: recorded.options.threshold } as const;
+      const options = {
+        trained: name === "full" ? "full" : "lora",
+        decoder: name === "tae" ? "tiny" : "kl",
+        threshold: recorded.options.threshold,
+      } as const;
       const key = Object.values(options).join(" ");
       if (!worlds.has(key)) worlds.set(key, openWorld(dump, options));
       await runCase(await worlds.get(key)!, dump, name, recorded);

@@ -46,9 +46,18 @@ suite("t5", (dump) => {
     const comparison = new Comparison("t5");
     const own = dump.config["_oracle"]["f32_vs_f64"];
     const bound = (name: string) => tolerance(2e-5, own[name]?.relative_l2);
-    for (const name of ["unmasked", "long"]) comparison.values(name, name, run.outputs[name], await io.load(`output.${name}`), bound(name));
+    for (const name of ["unmasked", "long"])
+      comparison.values(name, name, run.outputs[name], await io.load(`output.${name}`), bound(name));
     const masked = await io.load("output.masked");
-    ids.forEach((_, i) => comparison.values("masked", `sequence ${i}`, run.outputs[`masked.${i}`], item(masked, i, ids.length), bound("masked")));
+    ids.forEach((_, i) =>
+      comparison.values(
+        "masked",
+        `sequence ${i}`,
+        run.outputs[`masked.${i}`],
+        item(masked, i, ids.length),
+        bound("masked"),
+      ),
+    );
     comparison.finish();
   });
 });

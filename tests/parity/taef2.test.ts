@@ -15,11 +15,21 @@ suite("taef2", (dump) => {
   for (const size of sizesOf(dump)) {
     it(`agrees on pictures of ${size}`, async () => {
       const io = await dump.open("io");
-      const run = await runTiny(dump, size, { config: TAEF2, weights: await openSource(join(MODELS, "taef2/taef2.safetensors")), at: "" });
+      const run = await runTiny(dump, size, {
+        config: TAEF2,
+        weights: await openSource(join(MODELS, "taef2/taef2.safetensors")),
+        at: "",
+      });
       const own = oracle.f32_vs_f64[size];
       const comparison = new Comparison(`taef2 ${size}`);
       for (const name of ["encoded", "decoded"]) {
-        comparison.values("values", name, run.outputs[name], await io.load(`${size}.${name}`), tolerance(1e-5, own[name].relative_l2));
+        comparison.values(
+          "values",
+          name,
+          run.outputs[name],
+          await io.load(`${size}.${name}`),
+          tolerance(1e-5, own[name].relative_l2),
+        );
       }
       const gradient = (group: string, name: string, actual: Float32Array, expected: Float32Array, bound: number) => {
         comparison.values(group, name, actual, expected, bound);
@@ -30,12 +40,19 @@ suite("taef2", (dump) => {
       };
       const inputBound = tolerance(2e-2, own.input_grads.worst_relative_l2);
       for (const name of ["image", "latent"]) {
-        gradient("gradients of inputs", name, run.gradients[`input.${name}`]!, await io.load(`${size}.grad.${name}`), inputBound);
+        gradient(
+          "gradients of inputs",
+          name,
+          run.gradients[`input.${name}`]!,
+          await io.load(`${size}.grad.${name}`),
+          inputBound,
+        );
       }
       if (oracle["grads.safetensors belongs to"] === size) {
         const grads = await dump.open("grads");
         const bound = tolerance(2e-2, own.grads.worst_relative_l2);
-        for (const name of grads.names()) gradient("gradients", name, run.gradients[name]!, await grads.load(name), bound);
+        for (const name of grads.names())
+          gradient("gradients", name, run.gradients[name]!, await grads.load(name), bound);
       }
       comparison.finish();
     });

@@ -16,9 +16,16 @@ suite("vae_kl", (dump) => {
   for (const size of (oracle.sizes as [number, number][]).map(([h, w]) => `${h}x${w}`)) {
     it(`agrees on pictures of ${size}`, async () => {
       const io = await dump.open("io");
-      const input = async (name: string, gradient = false) => ({ shape: io.shape(`${size}.${name}`), values: await io.load(`${size}.${name}`), gradient });
+      const input = async (name: string, gradient = false) => ({
+        shape: io.shape(`${size}.${name}`),
+        values: await io.load(`${size}.${name}`),
+        gradient,
+      });
       const run = await runModel({
-        build: (parameters) => ({ encoder: new KlEncoder(parameters.at("encoder"), config), decoder: new KlDecoder(parameters.at("decoder"), config) }),
+        build: (parameters) => ({
+          encoder: new KlEncoder(parameters.at("encoder"), config),
+          decoder: new KlDecoder(parameters.at("decoder"), config),
+        }),
         weights: await dump.open("weights"),
         inputs: {
           image: await input("image", true),
@@ -31,7 +38,10 @@ suite("vae_kl", (dump) => {
           const moments = encoder.forward(graph, t["image"]!);
           const sample = samplePosterior(moments, t["noise"]!);
           const decoded = decoder.forward(graph, t["latent"]!);
-          const [encodeLoss, decodeLoss] = [sumAll(mul(moments, t["momentsWeight"]!)), sumAll(mul(decoded, t["decodeWeight"]!))];
+          const [encodeLoss, decodeLoss] = [
+            sumAll(mul(moments, t["momentsWeight"]!)),
+            sumAll(mul(decoded, t["decodeWeight"]!)),
+          ];
           return {
             outputs: {
               moments,
@@ -48,19 +58,44 @@ suite("vae_kl", (dump) => {
       const own = oracle.f32_vs_f64[size];
       const comparison = new Comparison(`vae_kl ${size}`);
       for (const name of ["moments", "sample", "scaled", "decoded"]) {
-        comparison.values("values", name, run.outputs[name], await io.load(`${size}.${name}`), tolerance(1e-5, own[name]?.relative_l2 ?? own.moments.relative_l2));
+        comparison.values(
+          "values",
+          name,
+          run.outputs[name],
+          await io.load(`${size}.${name}`),
+          tolerance(1e-5, own[name]?.relative_l2 ?? own.moments.relative_l2),
+        );
       }
       // A sum over weights of both signs nearly cancels: its error is measured against what was added up.
-      for (const [loss, weight, value] of [["encode_loss", "moments_weight", "moments"], ["decode_loss", "decode_weight", "decoded"]] as const) {
+      for (const [loss, weight, value] of [
+        ["encode_loss", "moments_weight", "moments"],
+        ["decode_loss", "decode_weight", "decoded"],
+      ] as const) {
         const summed = norm(await io.load(`${size}.${weight}`)) * norm(await io.load(`${size}.${value}`));
         const expected = (await io.load(`${size}.${loss}`))[0]!;
-        comparison.note("losses", loss, Math.abs(run.outputs[loss]![0]! - expected) / summed, tolerance(1e-5, own[value].relative_l2));
+        comparison.note(
+          "losses",
+          loss,
+          Math.abs(run.outputs[loss]![0]! - expected) / summed,
+          tolerance(1e-5, own[value].relative_l2),
+        );
       }
       for (const name of ["image", "latent"]) {
-        comparison.values("gradients of inputs", name, run.gradients[`input.${name}`], await io.load(`${size}.grad.${name}`), tolerance(5e-5, own.input_grads.worst_relative_l2));
+        comparison.values(
+          "gradients of inputs",
+          name,
+          run.gradients[`input.${name}`],
+          await io.load(`${size}.grad.${name}`),
+          tolerance(5e-5, own.input_grads.worst_relative_l2),
+        );
       }
       if (oracle["grads.safetensors belongs to"] === size) {
-        await comparison.gradients("gradients", run.gradients, await dump.open("grads"), tolerance(5e-5, own.grads.worst_relative_l2));
+        await comparison.gradients(
+          "gradients",
+          run.gradients,
+          await dump.open("grads"),
+          tolerance(5e-5, own.grads.worst_relative_l2),
+        );
       }
       comparison.finish();
     });

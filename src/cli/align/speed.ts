@@ -5,6 +5,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { conv2d } from "../../ops/conv2d.ts";
 import { linear } from "../../ops/matmul.ts";
 import { layerNorm } from "../../ops/norm.ts";
+import { affine } from "../../ops/pointwise.ts";
 import { attention } from "../../ops/attention.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import { type Plan, Session } from "../../tensor/session.ts";
@@ -145,12 +146,57 @@ async function runCase(gpu: Gpu, test: Case, seedOffset: number): Promise<SelfTe
   }
 }
 
-/** Speed of the adapter in FLOP/s on the two kernels that an alignment spends most of its time in. */
-export async function measureSpeed(gpu: Gpu): Promise<number> {
+/** What a short benchmark says of an adapter. */
+export interface AdapterSpeed {
+  /** FLOP/s of matrix products of the main job's size, and of its convolutions. */
+  matmul: number;
+  convolution: number;
+  /** Bytes/s that a pointwise kernel reads and writes. */
+  bandwidth: number;
+  /** Seconds that a dispatch costs however small it is. */
+  dispatch: number;
+}
+
+/** Measures an adapter in about a second. */
+export async function measureSpeed(gpu: Gpu): Promise<AdapterSpeed> {
   const matmul = await runCase(gpu, CASES[0]!, 0);
   const convolution = await runCase(gpu, CASES[1]!, 0);
-  // Two thirds of the main job's work are convolutions.
-  return 1e9 / ((1 / 3) / matmul.gflops! + (2 / 3) / convolution.gflops!);
+  const session = new Session(targetOf(gpu), { fuse: false });
+  const [large, small, steps] = [1 << 21, 64, 64];
+  try {
+    const chain = (name: string, size: number) => {
+      const [x, y] = [session.data(`${name} x`, [size]), session.data(`${name} y`, [size])];
+      return session.plan(name, (graph) => {
+        let value = graph.read(x);
+        for (let i = 0; i < steps; i++) value = affine(value, 0.5, 1);
+        graph.assign(y, value);
+      });
+    };
+    const plans = [chain("large", large), chain("small", small)] as const;
+    await session.open(gpu);
+    const seconds = await timed(session, plans[0]);
+    const dispatch = (await timed(session, plans[1])) / steps;
+    return {
+      matmul: matmul.gflops! * 1e9,
+      convolution: convolution.gflops! * 1e9,
+      bandwidth: (8 * large) / Math.max(1e-9, seconds / steps - dispatch),
+      dispatch,
+    };
+  } finally {
+    session.close();
+  }
+}
+
+/** Kernels whose time goes by their arithmetic; all others go by the bytes they touch. */
+const ARITHMETIC = /^(matmul|conv|attention)/;
+
+/** Estimated seconds of a plan: every call costs its dispatch, and its arithmetic or its bytes, whichever is slower. */
+export function estimateSeconds(plan: Plan, speed: AdapterSpeed): number {
+  return plan.lowered.calls.reduce((sum, call) => {
+    const rate = call.label.startsWith("conv") ? speed.convolution : speed.matmul;
+    const arithmetic = ARITHMETIC.test(call.label) ? call.flops / rate : 0;
+    return sum + speed.dispatch + Math.max(arithmetic, call.bytes / speed.bandwidth);
+  }, 0);
 }
 
 addSelfTests((gpu) => CASES.map((test, i): SelfTest => ({ name: test.name, run: () => runCase(gpu, test, i) })));

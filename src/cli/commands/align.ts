@@ -1,6 +1,6 @@
 // `longtail align`: SRPO on a pipeline and a list of items, from configuration to report.
 
-import { relative } from "node:path";
+import { join, relative } from "node:path";
 import type { RunEvent } from "../../base/events.ts";
 import { fanOut } from "../../base/events.ts";
 import { changeText, duration, score } from "../../evaluation/format.ts";
@@ -13,7 +13,9 @@ import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
 import { Progress } from "../align/phases.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
-import { buildWorld, openWorld } from "../align/world.ts";
+import { buildTunedWorld } from "../align/tuning.ts";
+import { openWorld } from "../align/world.ts";
+import type { KernelChoices } from "../../tensor/tuner.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
@@ -52,19 +54,23 @@ export async function align(context: CommandContext, source: string, commandName
   const gpu = await openRunDevice(config);
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
   const { items, data } = await loadItems(files, config);
-  const { targetOf } = await import("../../tensor/target.ts");
   const { environmentFacts, residentBytes } = await import("../../platform/environment.ts");
-  const world = await phases.timed("trace", 1, "session", () => buildWorld(files, config, targetOf(gpu), { train: true }));
+  const run = await context.openRun(resolved, { command: commandName });
+  const kernelsFile = join(run.paths.folder, "kernels.json");
+  const fixed = run.resumed && (await files.exists(kernelsFile)) ? (JSON.parse(await files.readText(kernelsFile)) as KernelChoices) : undefined;
+  const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
+    buildTunedWorld(files, config, gpu, { train: true, ...(fixed ? { fixed } : {}) }));
+  emit({ kind: "message", text });
+  await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
   const { total } = world.session.memory();
   checkMemoryCap(config, total);
-  const run = await context.openRun(resolved, { command: commandName });
   const environment = await environmentFacts();
   await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
   const resident = residentBytes();
   await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
     openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)));
   // Only a software adapter keeps its memory in this process, where it can be seen from outside.
-  const store = new RunStore(files, run, config, emit, {});
+  const store = new RunStore(files, run, config, emit, choices);
   const outcome = await runAlignment({
     files,
     config,

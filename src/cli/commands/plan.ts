@@ -5,9 +5,9 @@ import { deviceLine, openRunDevice } from "../align/device.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
 import { loadItems } from "../align/items.ts";
 import { judgedItems } from "../align/protocol.ts";
-import { updateFlops } from "../align/run.ts";
-import { measureSpeed } from "../align/speed.ts";
+import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import { buildWorld } from "../align/world.ts";
+import type { Plan } from "../../tensor/session.ts";
 import type { Command } from "../command.ts";
 import { renderTable } from "../table.ts";
 
@@ -34,17 +34,21 @@ export const command: Command = {
     const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
     const memory = world.session.memory();
     const speed = await measureSpeed(gpu);
-    const perUpdate = updateFlops(world, config);
-    const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, speed, perUpdate).steps : config.align.steps;
-    const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
-    const batches = Math.ceil(pictures / config.eval.batch);
-    const evaluation = 2 * batches * (config.eval.steps * world.drawing.plans.step.flops + world.drawing.plans.finish.flops);
-    const seconds = { update: perUpdate / speed, training: (steps * perUpdate) / speed, evaluation: evaluation / speed };
     const { plans, settings } = world.trainer!;
     const micro = settings.stacked ? 1 : settings.branches.length;
-    const dispatches = settings.accumulation *
-        ((plans.rollout ? config.align.rollout_steps * plans.rollout.lowered.calls.length : plans.encode!.lowered.calls.length) +
-          micro * plans.micro.lowered.calls.length) + plans.optimizer.lowered.calls.length;
+    const cleaning: [Plan, number] = plans.rollout ? [plans.rollout, config.align.rollout_steps] : [plans.encode!, 1];
+    /** Sum over all replays of one update. */
+    const update = (of: (plan: Plan) => number) =>
+      settings.accumulation * (cleaning[1] * of(cleaning[0]) + micro * of(plans.micro)) + of(plans.optimizer);
+    const estimate = (plan: Plan) => estimateSeconds(plan, speed);
+    const updateSeconds = update(estimate);
+    const perUpdate = update((p) => p.flops);
+    const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps : config.align.steps;
+    const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
+    const batches = Math.ceil(pictures / config.eval.batch);
+    const evaluation = 2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
+    const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
+    const dispatches = update((p) => p.lowered.calls.length);
     gpu.close();
 
     const rows: [string, number][] = [
@@ -64,10 +68,10 @@ export const command: Command = {
         context.columns(),
       ),
       "",
-      `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s at ${(speed / 1e9).toFixed(1)} GFLOP/s`,
+      `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
       `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
     ].join("\n");
-    context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, flopsPerSecond: speed, steps, seconds }, text);
+    context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, speed, steps, seconds }, text);
     return 0;
   },
 };

@@ -1,0 +1,75 @@
+// Where the tuner's choices live: one file per adapter and driver in the user's cache folder. A run takes them from its own
+// folder when it is continued, from the cache otherwise, and measures what is missing.
+
+import { join } from "node:path";
+import process from "node:process";
+import { homedir } from "node:os";
+import { sha256 } from "../../base/hash.ts";
+import type { FileStore } from "../../base/files.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { chooseFrom, type KernelChoices, tune } from "../../tensor/tuner.ts";
+import { targetOf } from "../../tensor/target.ts";
+import type { Config } from "../config/schema.ts";
+import { buildWorld, type World } from "./world.ts";
+
+/** Raised when kernels change so that old measurements mean nothing. */
+const TABLE_VERSION = 1;
+/** Wall time of tuning on a first start; a GPU measures faster and has more to gain. */
+const BUDGET_SECONDS = { software: 3, hardware: 8 };
+
+interface Table {
+  version: number;
+  adapter: string;
+  choices: KernelChoices;
+}
+
+async function tablePath(gpu: Gpu): Promise<string> {
+  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  return join(cache, "longtail", "kernels", `${(await sha256(gpu.facts.key)).slice(0, 16)}.json`);
+}
+
+async function readTable(files: FileStore, path: string, adapter: string): Promise<KernelChoices> {
+  try {
+    const table = JSON.parse(await files.readText(path)) as Table;
+    return table.version === TABLE_VERSION && table.adapter === adapter ? table.choices : {};
+  } catch {
+    // No table yet, or one that is damaged: measuring again costs seconds.
+    return {};
+  }
+}
+
+export interface TunedWorld {
+  world: World;
+  choices: KernelChoices;
+  text: string;
+}
+
+/**
+ * Builds the world with tuned kernels. `fixed` are the choices that a continued run was made with; they are taken as they
+ * are, because another variant may round differently.
+ */
+export async function buildTunedWorld(
+  files: FileStore,
+  config: Config,
+  gpu: Gpu,
+  options: { train: boolean; fixed?: KernelChoices },
+): Promise<TunedWorld> {
+  const build = (choices: KernelChoices) => buildWorld(files, config, targetOf(gpu, chooseFrom(choices)), options);
+  if (options.fixed) return { world: await build(options.fixed), choices: options.fixed, text: "kernels as the run began with" };
+  if (config.device.tuner !== "on") return { world: await build({}), choices: {}, text: "kernels: defaults" };
+  const path = await tablePath(gpu);
+  const known = await readTable(files, path, gpu.facts.key);
+  const world = await build(known);
+  const budget = gpu.facts.software ? BUDGET_SECONDS.software : BUDGET_SECONDS.hardware;
+  const report = await tune(gpu, world.session.target, world.session.plans, known, budget);
+  const found = Object.keys(report.measured).length;
+  if (found === 0) return { world, choices: known, text: `kernels: ${Object.keys(known).length} choices remembered for this adapter` };
+  const choices = { ...known, ...report.measured };
+  await files.writeAtomic(path, `${JSON.stringify({ version: TABLE_VERSION, adapter: gpu.facts.key, choices } satisfies Table, null, 1)}\n`);
+  const changed = Object.values(report.measured).filter((name) => name !== "").length;
+  return {
+    world: changed > 0 ? await build(choices) : world,
+    choices,
+    text: `kernels: ${found} shapes measured in ${report.seconds.toFixed(1)} s, ${changed} better than the default; remembered for this adapter`,
+  };
+}

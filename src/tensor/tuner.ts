@@ -1,0 +1,138 @@
+// Chooses kernel variants by measuring them on the adapter at hand, for the shapes of the plans at hand, the costliest
+// first, within a time budget. Choices are plain data: the command line keeps them on disk per adapter and driver and
+// writes them into run folder and checkpoint, because another variant may round differently.
+
+import copySource from "../../shaders/copy.wgsl" with { type: "text" };
+import type { Gpu } from "../gpu/device.ts";
+import { PipelineCache } from "../gpu/pipelines.ts";
+import { Executable } from "./executable.ts";
+import { type ChoiceAsked, Lowering, type Slot, type Target } from "./lower.ts";
+import type { Plan } from "./session.ts";
+
+/** Variant by "family|key". */
+export type KernelChoices = Record<string, string>;
+
+/** Variants worth measuring beside the default, by family; those that an adapter cannot run are left out. */
+const CANDIDATES: Readonly<Record<"software" | "hardware", Readonly<Record<string, readonly string[]>>>> = {
+  // Compiling costs a CPU adapter more than running: only what was seen to win for some shapes.
+  software: {
+    matmul: ["direct_32x4x8_broadcast", "tiled_64x64x16"],
+    conv2d: ["direct_32x4x8_broadcast"],
+    conv2d_grad_weight: [],
+  },
+  hardware: {
+    matmul: ["tiled_128x64x16", "tiled_64x64x16", "tiled_32x32x16", "direct_8x2x64", "direct_4x2x64"],
+    conv2d: ["direct_8x4x64", "direct_16x2x64", "direct_4x2x64", "direct_8x1x64"],
+    conv2d_grad_weight: ["weight_8x8", "weight_4x32"],
+  },
+};
+
+/** A variant must win by this factor: a smaller gain may be noise, and every change costs a pipeline. */
+const WORTHWHILE = 1.08;
+/** Device time of one measurement. */
+const MEASURE_SECONDS = 0.012;
+
+export const choiceKey = (family: string, key: string): string => `${family}|${key}`;
+
+/** A `choose` function that answers from `choices`, and the default (null) for everything else. */
+export function chooseFrom(choices: Readonly<KernelChoices>): Target["choose"] {
+  return (family, key, variants) => {
+    const name = choices[choiceKey(family, key)];
+    return name !== undefined && variants.includes(name) ? name : null;
+  };
+}
+
+export interface TuningReport {
+  /** Choices measured now, the default included where it won ("" then). */
+  measured: KernelChoices;
+  /** Keys that the budget did not reach. */
+  left: number;
+  seconds: number;
+}
+
+/**
+ * Measures the variants of the plans' costliest choices that `known` does not answer.
+ * @param budgetSeconds wall time after which no further choice is measured
+ */
+export async function tune(gpu: Gpu, target: Target, plans: readonly Plan[], known: Readonly<KernelChoices>, budgetSeconds: number): Promise<TuningReport> {
+  const started = performance.now();
+  const elapsed = () => (performance.now() - started) / 1000;
+  const cache = new PipelineCache(gpu);
+  const asked = costliest(plans).filter((c) => !(choiceKey(c.family, c.key) in known));
+  const measured: KernelChoices = {};
+  let left = 0;
+  for (const choice of asked) {
+    if (elapsed() > budgetSeconds) {
+      left++;
+      continue;
+    }
+    const own = CANDIDATES[target.software ? "software" : "hardware"][choice.family] ?? [];
+    const candidates = own.filter((name) => choice.variants.includes(name));
+    if (candidates.length === 0) continue;
+    const base = await measure(gpu, cache, target, choice, null);
+    let best: { name: string; seconds: number } = { name: "", seconds: base / WORTHWHILE };
+    for (const name of candidates) {
+      const seconds = await measure(gpu, cache, target, choice, name);
+      if (seconds < best.seconds) best = { name, seconds };
+    }
+    // A neighbour on the machine can slow one measurement: a winner has to win twice.
+    if (best.name !== "" && (await measure(gpu, cache, target, choice, null)) / WORTHWHILE < best.seconds) best.name = "";
+    measured[choiceKey(choice.family, choice.key)] = best.name;
+  }
+  return { measured, left, seconds: elapsed() };
+}
+
+/** One entry a key, by the FLOP that all plans spend under it. */
+function costliest(plans: readonly Plan[]): ChoiceAsked[] {
+  const cost = new Map<string, { choice: ChoiceAsked; flops: number }>();
+  for (const plan of plans) {
+    for (const choice of plan.lowered.choices) {
+      const key = choiceKey(choice.family, choice.key);
+      const entry = cost.get(key) ?? { choice, flops: 0 };
+      entry.flops += flopsOf(choice);
+      cost.set(key, entry);
+    }
+  }
+  return [...cost.values()].sort((a, b) => b.flops - a.flops).map((entry) => entry.choice);
+}
+
+function flopsOf(choice: ChoiceAsked): number {
+  const size = (i: number) => choice.node.inputs[i]?.size ?? 1;
+  // Good enough to rank: products of operand sizes grow with the work.
+  return Math.sqrt(size(0) * size(1) * (choice.node.outputs[0]?.size ?? 1));
+}
+
+/** Seconds of the node's calls with a variant, the least of a few runs. */
+async function measure(gpu: Gpu, cache: PipelineCache, target: Target, choice: ChoiceAsked, name: string | null): Promise<number> {
+  const forced: Target = {
+    ...target,
+    choose: (family, key, variants) => (name !== null && family === choice.family && key === choice.key ? name : target.choose(family, key, variants)),
+  };
+  const lowering = new Lowering(forced, copySource);
+  lowering.one(choice.node);
+  const buffers = new Map<Slot, GPUBuffer>();
+  const where = (slot: Slot) => {
+    let buffer = buffers.get(slot);
+    if (!buffer) {
+      buffer = gpu.device.createBuffer({ size: Math.max(256, slot.bytes), usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST });
+      buffers.set(slot, buffer);
+    }
+    return { buffer, offset: 0 };
+  };
+  try {
+    const executable = await Executable.build(gpu, cache, lowering.calls, where);
+    const run = async (times: number) => {
+      const started = performance.now();
+      for (let i = 0; i < times; i++) executable.replay();
+      await gpu.wait(gpu.device.queue.onSubmittedWorkDone());
+      return (performance.now() - started) / 1000 / times;
+    };
+    const once = await run(1);
+    const times = Math.max(1, Math.min(50, Math.round(MEASURE_SECONDS / Math.max(once, 1e-5))));
+    const best = Math.min(await run(times), await run(times), await run(times));
+    executable.destroy();
+    return best;
+  } finally {
+    for (const buffer of buffers.values()) buffer.destroy();
+  }
+}
