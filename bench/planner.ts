@@ -1,5 +1,6 @@
-// How close the memory planner comes to the least possible: arena bytes over the largest sum of live tensors, for all plans
-// of the main job and for larger FLUX-like traces. Pure host work, no adapter needed.
+// How close the memory planner comes to the least possible, the largest sum of live tensors, for every plan of the main job.
+//
+// Larger FLUX-like traces are planned too. Pure host work, no adapter needed.
 //
 // Every placement is also checked: no two tensors that live together overlap. Options: --json.
 

@@ -1,6 +1,6 @@
 // A chain of pointwise steps: v = a[index]; v = step(v, ...); out[index] = v, index < p.count.
 // The steps and their operands (any broadcast that src/tensor/shape.ts can collapse) are put in by src/tensor/epilogue.ts.
-// Bindings: 1 a, 2 out, operands from 3. Grid: ceil(count / 256) workgroups of 64, folded into y with p.fold a row.
+// Bindings: 1 a, 2 out, operands from 3. Grid: ceil(count / (64 * PER_LANE)) workgroups of 64, PER_LANE values a lane, folded into y with p.fold a row.
 //#if ACCUMULATE
 // This variant adds to what out holds.
 //#endif
@@ -13,8 +13,8 @@ struct Params { count : u32, fold : u32 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * 256u + lane;
-  for (var j = 0u; j < 4u; j++) {
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  for (var j = 0u; j < {{PER_LANE}}u; j++) {
     let index = base + j * 64u;
     if (index < p.count) {
       var v = f32(a[index]);

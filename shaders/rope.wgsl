@@ -1,7 +1,7 @@
 // Rotary position embedding with interleaved pairs: (a, b) -> (a cos - b sin, a sin + b cos) for the pair (2i, 2i+1) of
 // every head; p.sign = -1 rotates back, which is also the gradient. Source: RoFormer; FLUX's pairing (models: section RoPE).
-// x [batch, tokens, heads, 2 * half], cosine and sine [tokens, half]. One thread turns two pairs.
-// Bindings: 1 x, 2 cosine, 3 sine, 4 out. Grid: ceil(pairs / 128) workgroups of 64, folded into y with p.fold a row.
+// x [batch, tokens, heads, 2 * half], cosine and sine [tokens, half]. One lane turns PER_LANE pairs.
+// Bindings: 1 x, 2 cosine, 3 sine, 4 out. Grid: ceil(pairs / (64 * PER_LANE)) workgroups of 64, folded into y with p.fold a row.
 
 struct Params { pairs : u32, tokens : u32, heads : u32, half : u32, fold : u32, sign : f32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -12,8 +12,8 @@ struct Params { pairs : u32, tokens : u32, heads : u32, half : u32, fold : u32, 
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * 128u + lane;
-  for (var j = 0u; j < 2u; j++) {
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  for (var j = 0u; j < {{PER_LANE}}u; j++) {
     let i = base + j * 64u;
     if (i < p.pairs) {
       let pair = i % p.half;

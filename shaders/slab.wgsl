@@ -1,6 +1,7 @@
 // Strided copy of runs: to[o * to_stride + to_offset + r] = from[o * from_stride + from_offset + r], o < outer, r < run.
+// T is an element, or a vector of four where all sizes divide (everything then counts vectors).
 // Slices, concatenations and paddings along any one dimension are calls of this kernel.
-// Bindings: 1 from, 2 to. Grid: ceil(outer * run / 256) workgroups of 64, folded into y with p.fold a row.
+// Bindings: 1 from, 2 to. Grid: ceil(outer * run / (64 * PER_LANE)) workgroups of 64, PER_LANE values a lane, folded into y with p.fold a row.
 
 struct Params { outer : u32, run : u32, from_stride : u32, from_offset : u32, to_stride : u32, to_offset : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -9,9 +10,9 @@ struct Params { outer : u32, run : u32, from_stride : u32, from_offset : u32, to
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * 256u + lane;
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
   let count = p.outer * p.run;
-  for (var j = 0u; j < 4u; j++) {
+  for (var j = 0u; j < {{PER_LANE}}u; j++) {
     let i = base + j * 64u;
     if (i < count) {
       let o = i / p.run;

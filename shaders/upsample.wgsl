@@ -4,7 +4,7 @@
 //#else
 // out[n, y, x] = a[n, y / 2, x / 2]; p.width is the width of out, heights are even so that planes need no count.
 //#endif
-// Bindings: 1 a, 2 out; operands of the epilogue from 3. A thread makes one value; grid: ceil(size / 64) workgroups of
+// Bindings: 1 a, 2 out; operands of the epilogue from 3. A lane makes PER_LANE values; grid: ceil(size / (64 * PER_LANE)) workgroups of
 // 64, folded into y with p.fold a row. Limit: fewer than 2^32 values.
 
 struct Params { size : u32, width : u32, fold : u32 }
@@ -15,7 +15,9 @@ struct Params { size : u32, width : u32, fold : u32 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let index = (group.x + group.y * p.fold) * 64u + lane;
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  for (var j = 0u; j < {{PER_LANE}}u; j++) {
+  let index = base + j * 64u;
   if (index >= p.size) { return; }
   let x = index % p.width;
   let row = index / p.width;
@@ -28,4 +30,5 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
 //#endif
   {{EPILOGUE}}
   out[index] = {{OUT}}(v);
+  }
 }

@@ -104,8 +104,10 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     first ??= deviceError(kind, event.error.message);
   };
   let closed = false;
+  let gone = false;
   const lost = new Promise<LongtailError>((resolve) => {
     device.lost.then((info) => {
+      gone = true;
       if (closed) return;
       const error = new LongtailError("E-MEM-002", {
         what: "the GPU device was lost",
@@ -125,7 +127,14 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     check() {
       if (first) throw first;
     },
-    wait: (promise) => (facts.software && options.rest ? resting(promise, options.rest) : promise),
+    async wait(promise) {
+      try {
+        return await (facts.software && options.rest ? resting(promise, options.rest, () => gone) : promise);
+      } catch (error) {
+        // A lost device fails every promise; what the user needs to read is the loss, which can be told a moment later.
+        throw (await Promise.race([lost, new Promise<null>((resolve) => setTimeout(() => resolve(null), LOSS_DELAY_MS))])) ?? error;
+      }
+    },
     close() {
       closed = true;
       device.destroy();
@@ -133,7 +142,10 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
   };
 }
 
-async function resting<T>(promise: Promise<T>, rest: () => Promise<void>): Promise<T> {
+/** Longest time between a promise that fails because the device is lost and the news of the loss. */
+const LOSS_DELAY_MS = 500;
+
+async function resting<T>(promise: Promise<T>, rest: () => Promise<void>, isLost: () => boolean): Promise<T> {
   let done = false;
   const settle = () => {
     done = true;
@@ -141,7 +153,9 @@ async function resting<T>(promise: Promise<T>, rest: () => Promise<void>): Promi
   promise.then(settle, settle);
   // One turn without sleep first: a promise that is settled already must not cost a rest.
   await Promise.resolve();
-  while (!done) await rest();
+  while (!done && !isLost()) await rest();
+  // A promise of a lost device may never settle.
+  if (!done) throw new Error("the device was lost");
   return promise;
 }
 

@@ -2,7 +2,7 @@
 
 import source from "../../shaders/permute.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { grid1d } from "../tensor/lower.ts";
+import { laneGrid } from "../tensor/lower.ts";
 
 const permuteOperation: Operation = {
   name: "permute",
@@ -19,11 +19,11 @@ const permuteOperation: Operation = {
     const strides = x.shape.map((_, d) => x.shape.slice(d + 1).reduce((a, b) => a * b, 1));
     const sizes = [1, 1, 1, 1, 1, 1, ...order.map((d) => x.shape[d]!)].slice(-6);
     const steps = [0, 0, 0, 0, 0, 0, ...order.map((d) => strides[d]!)].slice(-6);
-    const grid = grid1d(x.size, 256, lowering.target);
+    const { grid, PER_LANE } = laneGrid(x.size, lowering.target);
     lowering.call({
       label: "permute",
       source,
-      constants: { T: x.dtype },
+      constants: { T: x.dtype, PER_LANE },
       inputs: [lowering.slot(x)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [x.size, grid[0], ...sizes.slice(1), ...steps],

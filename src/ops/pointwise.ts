@@ -6,7 +6,7 @@ import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import pointwiseSource from "../../shaders/pointwise.wgsl" with { type: "text" };
 import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Graph, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, grid1d } from "../tensor/lower.ts";
+import { f32Bits, laneGrid } from "../tensor/lower.ts";
 import { broadcastShapes, type DType, elements, sameShape, type Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { sumTo } from "./reduce.ts";
@@ -53,11 +53,11 @@ const pointwiseOperation: Operation = {
   lower(lowering, node) {
     const out = node.outputs[0]!;
     const a = lowering.slot(node.inputs[0]!);
-    const grid = grid1d(out.size, 256, lowering.target);
+    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
     lowering.call({
       label: `pointwise ${(node.attributes["epilogue"] as PointwiseStep[]).map((s) => s.name).join(" ") || "cast"}`,
       source: pointwiseSource,
-      constants: { A: node.inputs[0]!.dtype, OUT: out.dtype, ACCUMULATE: false },
+      constants: { A: node.inputs[0]!.dtype, OUT: out.dtype, ACCUMULATE: false, PER_LANE },
       inputs: [a],
       outputs: [lowering.slot(out)],
       params: [out.size, grid[0]],
@@ -133,11 +133,11 @@ const fillOperation: Operation = {
   infer: (_inputs, attributes) => [{ shape: attributes["shape"] as Shape, dtype: "f32" }],
   lower(lowering, node) {
     const out = node.outputs[0]!;
-    const grid = grid1d(out.size, 256, lowering.target);
+    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
     lowering.call({
       label: "fill",
       source: fillSource,
-      constants: { OUT: out.dtype },
+      constants: { OUT: out.dtype, PER_LANE },
       inputs: [],
       outputs: [lowering.slot(out)],
       params: [out.size, grid[0], f32Bits(node.attributes["value"] as number)],
@@ -165,11 +165,11 @@ const accumulateOperation: Operation = {
   infer: () => [],
   lower(lowering, node) {
     const x = node.inputs[0]!;
-    const grid = grid1d(x.size, 256, lowering.target);
+    const { grid, PER_LANE } = laneGrid(x.size, lowering.target);
     lowering.call({
       label: "accumulate",
       source: pointwiseSource,
-      constants: { A: x.dtype, OUT: "f32", ACCUMULATE: true },
+      constants: { A: x.dtype, OUT: "f32", ACCUMULATE: true, PER_LANE },
       inputs: [lowering.slot(x)],
       outputs: [],
       inPlace: [lowering.variable(node.attributes["target"] as Variable)],

@@ -3,7 +3,7 @@
 
 import source from "../../shaders/rope.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, grid1d } from "../tensor/lower.ts";
+import { f32Bits, laneGrid } from "../tensor/lower.ts";
 
 const ropeOperation: Operation = {
   name: "rope",
@@ -19,11 +19,11 @@ const ropeOperation: Operation = {
     const [x, cosine, sine] = node.inputs as [Tensor, Tensor, Tensor];
     const heads = node.attributes["heads"] as number;
     const pairs = x.size / 2;
-    const grid = grid1d(pairs, 128, lowering.target);
+    const { grid, PER_LANE } = laneGrid(pairs, lowering.target);
     lowering.call({
       label: "rope",
       source,
-      constants: { T: x.dtype },
+      constants: { T: x.dtype, PER_LANE },
       inputs: [lowering.slot(x), lowering.slot(cosine), lowering.slot(sine)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [pairs, x.dim(1), heads, cosine.dim(1), grid[0], f32Bits(node.attributes["back"] ? -1 : 1)],

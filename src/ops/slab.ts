@@ -4,7 +4,7 @@
 import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import slabSource from "../../shaders/slab.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, grid1d, type Lowering, type Slot } from "../tensor/lower.ts";
+import { f32Bits, laneGrid, type Lowering, type Slot } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import { full } from "./pointwise.ts";
 
@@ -17,12 +17,23 @@ interface Runs {
   toOffset: number;
 }
 
-function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, r: Runs): void {
-  const grid = grid1d(r.outer * r.run, 256, lowering.target);
+function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, runs: Runs): void {
+  // Four values at a time where everything divides; stride 0 and offset 0 do.
+  const vector = Object.entries(runs).every(([key, n]) => key === "outer" || n % 4 === 0);
+  const scale = (n: number) => (vector ? n / 4 : n);
+  const r: Runs = {
+    outer: runs.outer,
+    run: scale(runs.run),
+    fromStride: scale(runs.fromStride),
+    fromOffset: scale(runs.fromOffset),
+    toStride: scale(runs.toStride),
+    toOffset: scale(runs.toOffset),
+  };
+  const { grid, PER_LANE } = laneGrid(r.outer * r.run, lowering.target);
   lowering.call({
     label: "slab",
     source: slabSource,
-    constants: { T: dtype },
+    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE },
     inputs: [from],
     outputs: [to],
     params: [r.outer, r.run, r.fromStride, r.fromOffset, r.toStride, r.toOffset, grid[0]],
@@ -124,11 +135,11 @@ const padOperation: Operation = {
     const { dimension, start, size } = node.attributes as { dimension: number; start: number; size: number };
     const x = node.inputs[0]!;
     const out = node.outputs[0]!;
-    const grid = grid1d(out.size, 256, lowering.target);
+    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
     lowering.call({
       label: "fill",
       source: fillSource,
-      constants: { OUT: out.dtype },
+      constants: { OUT: out.dtype, PER_LANE },
       inputs: [],
       outputs: [lowering.slot(out)],
       params: [out.size, grid[0], f32Bits(0)],

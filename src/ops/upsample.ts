@@ -3,7 +3,7 @@
 
 import upsampleSource from "../../shaders/upsample.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { foldGrid } from "../tensor/lower.ts";
+import { laneGrid } from "../tensor/lower.ts";
 
 function make(backward: boolean): Operation {
   return {
@@ -19,11 +19,11 @@ function make(backward: boolean): Operation {
     lower(lowering, node) {
       const x = node.inputs[0]!;
       const out = node.outputs[0]!;
-      const grid = foldGrid(Math.ceil(out.size / 64), lowering.target.maxWorkgroups);
+      const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
       lowering.call({
         label: node.operation.name,
         source: upsampleSource,
-        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward },
+        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward, PER_LANE },
         inputs: [lowering.slot(x)],
         outputs: [lowering.slot(out)],
         params: [out.size, out.dim(-1), grid[0]],

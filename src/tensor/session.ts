@@ -256,22 +256,36 @@ export class Session {
     gpu.check();
   }
 
-  /** Runs a plan call by call and names the first call whose output is not finite, or null. */
+  /**
+   * Runs a plan call by call and names the first call that writes a value which is not finite, or null. Values that
+   * were there before the call are not its fault: several calls may fill one tensor part by part.
+   */
   async firstNotFinite(plan: Plan): Promise<{ label: string; scope: string; at: number } | null> {
+    const { device } = this.requireGpu();
+    const encoder = device.createCommandEncoder();
+    // An earlier run of the plan left its own values there, perhaps the very same ones.
+    encoder.clearBuffer(this.arena!);
+    device.queue.submit([encoder.finish()]);
     const calls = plan.lowered.calls;
     for (let at = 0; at < calls.length; at++) {
-      plan.executable!.replay({ from: at, to: at + 1 });
       const call = calls[at]!;
-      for (let i = 0; i < call.bindings.length; i++) {
-        if (!call.writes[i]) continue;
-        const slot = call.bindings[i]!;
-        if (slot.dtype === "u32") continue;
-        const place = this.place(plan, slot);
-        const data = await this.readback!.read(place.buffer, place.offset, slot.bytes);
-        if (!allFinite(data, slot.dtype)) return { label: call.label, scope: call.scope, at };
-      }
+      const written = call.bindings.filter((slot, i) => call.writes[i] && slot.dtype !== "u32");
+      const before = await this.readSlots(plan, written);
+      plan.executable!.replay({ from: at, to: at + 1 });
+      const after = await this.readSlots(plan, written);
+      if (written.some((slot, i) => becameNotFinite(before[i]!, after[i]!, slot.dtype))) return { label: call.label, scope: call.scope, at };
     }
     return null;
+  }
+
+  private async readSlots(plan: Plan, slots: readonly Slot[]): Promise<ArrayBuffer[]> {
+    const all: ArrayBuffer[] = [];
+    for (const slot of slots) {
+      const { buffer, offset } = this.place(plan, slot);
+      // Copies count in words, and an odd number of f16 values ends in the middle of one.
+      all.push(await this.readback!.read(buffer, offset, alignUp(slot.bytes, 4)));
+    }
+    return all;
   }
 
   /** Fills the arena with a NaN pattern, so that a value that no kernel wrote shows; for tests. */
@@ -307,7 +321,10 @@ export class Session {
   }
 }
 
-function allFinite(data: ArrayBuffer, dtype: DType): boolean {
-  if (dtype === "f16") return new Uint16Array(data).every((bits) => (bits & 0x7c00) !== 0x7c00);
-  return new Float32Array(data).every(Number.isFinite);
+/** True where a value of `after` has all exponent bits set and is not what was there before. */
+function becameNotFinite(before: ArrayBuffer, after: ArrayBuffer, dtype: DType): boolean {
+  const [View, exponent] = dtype === "f16" ? [Uint16Array, 0x7c00] : [Uint32Array, 0x7f800000];
+  const [old, now] = [new View(before), new View(after)];
+  for (let i = 0; i < now.length; i++) if ((now[i]! & exponent) === exponent && now[i] !== old[i]) return true;
+  return false;
 }

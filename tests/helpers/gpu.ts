@@ -1,16 +1,21 @@
-// One device for a test file, and helpers that run a traced function on it: outputs are poisoned before, padding is
-// checked behind. LONGTAIL_TEST_GPU=deno runs the same tests on Deno's own implementation of WebGPU.
+// One device for a test file, and helpers that run traced functions on it: outputs are poisoned before, padding is
+// checked behind. LONGTAIL_TEST_GPU=deno runs the same tests on Deno's own implementation of WebGPU, LONGTAIL_ROBUST=1
+// with Dawn's bounds checks.
 
 import process from "node:process";
+import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { backward } from "../../src/ops/backward.ts";
+import type { Constant } from "../../src/ops/resample.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
-import { Session } from "../../src/tensor/session.ts";
+import type { Target } from "../../src/tensor/lower.ts";
+import { type Plan, Session } from "../../src/tensor/session.ts";
 import type { DType, Shape } from "../../src/tensor/shape.ts";
+import type { GpuBackend } from "../../src/platform/adapters.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { rest } from "../../src/platform/rest.ts";
 import { targetOf } from "../../src/tensor/target.ts";
-import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
+import { alignUp, type Variable } from "../../src/tensor/variable.ts";
 
 export type Numbers = Float32Array | Float64Array | number[];
 
@@ -20,23 +25,55 @@ export interface InputSpec {
   dtype?: DType;
 }
 
-let opened: Promise<Gpu> | null = null;
+const opened = new Map<GpuBackend, Promise<Gpu>>();
 
-export function testGpu(): Promise<Gpu> {
-  opened ??= openTestGpu();
-  return opened;
+/** The device of this test file; LONGTAIL_TEST_GPU chooses the implementation unless the test does. */
+export function testGpu(backend: GpuBackend = process.env.LONGTAIL_TEST_GPU === "deno" ? "deno" : "dawn"): Promise<Gpu> {
+  let gpu = opened.get(backend);
+  if (!gpu) {
+    gpu = openTestGpu(backend);
+    opened.set(backend, gpu);
+  }
+  return gpu;
 }
 
-async function openTestGpu(): Promise<Gpu> {
-  const backend = process.env.LONGTAIL_TEST_GPU === "deno" ? "deno" : "dawn";
+async function openTestGpu(backend: GpuBackend): Promise<Gpu> {
   return openDevice(await openGpu({ backend, robust: process.env.LONGTAIL_ROBUST === "1" }), { rest });
 }
 
 export interface RunResult {
   outputs: Float32Array[];
-  /** Gradients of the inputs, where `gradientOf` asked for them. */
+  /** Gradients of the inputs, where `seeds` asked for them. */
   gradients: (Float32Array | null)[];
+  /** Labels of the calls, and their kernels' texts and grids. */
   calls: string[];
+  kernels: { source: string; grid: readonly [number, number, number] }[];
+}
+
+/** One traced function with its inputs. */
+export interface Job {
+  inputs: InputSpec[];
+  body(tensors: Tensor[], graph: Graph, constant: Constant): Tensor[];
+  /** Gradients of the outputs; asks for the gradients of all f32 and f16 inputs. */
+  seeds?: Numbers[];
+  /** Runs a second time and wants the same bits, gradients included. */
+  repeat?: boolean;
+  /** Another view of the adapter than its own: smaller limits, a kernel choice. */
+  target?(own: Target): Partial<Target>;
+}
+
+export interface DeviceOptions {
+  fuse?: boolean;
+  gpu?: Gpu;
+}
+
+interface Prepared {
+  job: Job;
+  plan: Plan;
+  variables: Variable[];
+  seeds: Variable[];
+  outputs: Variable[];
+  gradients: (Variable | null)[];
 }
 
 /**
@@ -45,69 +82,112 @@ export interface RunResult {
  */
 export async function runOps(
   inputs: InputSpec[],
-  body: (tensors: Tensor[], graph: Graph) => Tensor[],
-  options: { seeds?: Numbers[]; fuse?: boolean; repeat?: boolean } = {},
+  body: Job["body"],
+  options: Pick<Job, "seeds" | "repeat" | "target"> & DeviceOptions = {},
 ): Promise<RunResult> {
-  const gpu = await testGpu();
-  const session = new Session(targetOf(gpu), { fuse: options.fuse });
+  const { fuse, gpu, ...job } = options;
+  return (await runMany([{ inputs, body, ...job }], { fuse, gpu }))[0]!;
+}
+
+/** Runs many functions in one session, so that they share pipelines: compiling costs more than running here. */
+export async function runMany(jobs: readonly Job[], options: DeviceOptions = {}): Promise<RunResult[]> {
+  const gpu = options.gpu ?? (await testGpu());
+  const own = targetOf(gpu);
+  // A plan is lowered for what the target says at that moment.
+  const target = { ...own };
+  const session = new Session(target, { fuse: options.fuse });
   try {
-    const variables = inputs.map((spec, i) => session.data(`in${i}`, spec.shape, spec.dtype ?? "f32"));
-    const outputs: ReturnType<Session["data"]>[] = [];
-    const gradients: (ReturnType<Session["data"]> | null)[] = [];
-    const seeds: ReturnType<Session["data"]>[] = [];
-    const plan = session.plan("test", (graph) => {
-      const leaves = variables.map((v, i) => graph.read(v, options.seeds !== undefined && inputs[i]!.dtype !== "u32"));
-      const results = body(leaves, graph);
-      results.forEach((t, i) => {
-        const out = session.data(`out${i}`, t.shape, t.dtype);
-        outputs.push(out);
-        graph.assign(out, t);
-      });
-      if (options.seeds) {
-        const pairs = results.map((t, i): [Tensor, Tensor] => {
-          const seed = session.data(`seed${i}`, t.shape);
-          seeds.push(seed);
-          return [t, graph.read(seed)];
-        });
-        backward(graph, pairs, leaves).forEach((g, i) => {
-          if (!g) return gradients.push(null);
-          const out = session.data(`grad${i}`, g.shape, g.dtype);
-          gradients.push(out);
-          graph.assign(out, g);
-        });
-      }
+    const prepared = jobs.map((job, k) => {
+      Object.assign(target, own, job.target?.(own));
+      return prepare(session, job, k);
     });
     await session.open(gpu);
-    inputs.forEach((spec, i) => {
-      const dtype = spec.dtype ?? "f32";
-      if (dtype === "f16") session.write(variables[i]!, f32ToF16(Float32Array.from(spec.values)));
-      else if (dtype === "u32") session.write(variables[i]!, Uint32Array.from(spec.values));
-      else session.write(variables[i]!, Float32Array.from(spec.values));
-    });
-    seeds.forEach((v, i) => session.write(v, Float32Array.from(options.seeds![i]!)));
-    for (const v of [...outputs, ...gradients]) if (v && v.dtype === "f32") session.write(v, new Float32Array(v.size).fill(Number.NaN));
-    session.poison();
-    session.run(plan);
-    await session.finish();
-    const broken = await session.brokenCanary(plan);
-    if (broken) throw new Error(`bytes behind ${broken} were overwritten`);
-    const read = async (v: ReturnType<Session["data"]>) =>
-      v.dtype === "f16" ? f16ToF32(new Uint16Array(await session.readBits(v))) : session.read(v);
-    const result: RunResult = { outputs: [], gradients: [], calls: plan.lowered.calls.map((c) => c.label) };
-    for (const v of outputs) result.outputs.push(await read(v));
-    for (const v of gradients) result.gradients.push(v ? await read(v) : null);
-    if (options.repeat) {
-      session.poison();
-      session.run(plan);
-      for (const [i, v] of outputs.entries()) {
-        const again = await read(v);
-        if (!again.every((x, k) => Object.is(x, result.outputs[i]![k]))) throw new Error("a second run gave other bits");
-      }
-    }
-    return result;
+    const results: RunResult[] = [];
+    for (const item of prepared) results.push(await execute(session, item));
+    return results;
   } finally {
     session.close();
   }
+}
+
+function prepare(session: Session, job: Job, k: number): Prepared {
+  const variables = job.inputs.map((spec, i) => session.data(`${k}.in${i}`, spec.shape, spec.dtype ?? "f32"));
+  const item: Omit<Prepared, "plan"> = { job, variables, seeds: [], outputs: [], gradients: [] };
+  const plan = session.plan(`test ${k}`, (graph) => {
+    const wantsGradient = (i: number) => job.seeds !== undefined && job.inputs[i]!.dtype !== "u32";
+    const leaves = variables.map((v, i) => graph.read(v, wantsGradient(i)));
+    const results = job.body(leaves, graph, (name, values, shape) => session.constant(graph, name, values, shape));
+    results.forEach((t, i) => {
+      const out = session.data(`${k}.out${i}`, t.shape, t.dtype);
+      item.outputs.push(out);
+      graph.assign(out, t);
+    });
+    if (!job.seeds) return;
+    const pairs = results.map((t, i): [Tensor, Tensor] => {
+      const seed = session.data(`${k}.seed${i}`, t.shape);
+      item.seeds.push(seed);
+      return [t, graph.read(seed)];
+    });
+    backward(graph, pairs, leaves).forEach((g, i) => {
+      if (!g) return item.gradients.push(null);
+      const out = session.data(`${k}.grad${i}`, g.shape, g.dtype);
+      item.gradients.push(out);
+      graph.assign(out, g);
+    });
+  });
+  return { ...item, plan };
+}
+
+async function execute(session: Session, { job, plan, ...v }: Prepared): Promise<RunResult> {
+  job.inputs.forEach((spec, i) => writeVariable(session, v.variables[i]!, spec.values));
+  v.seeds.forEach((seed, i) => writeVariable(session, seed, job.seeds![i]!));
+  const results = [...v.outputs, ...v.gradients].filter((x) => x !== null);
+  const runOnce = async () => {
+    for (const variable of results) poisonVariable(session, variable);
+    session.poison();
+    session.run(plan);
+    await session.finish();
+    const values: Float32Array[] = [];
+    for (const variable of results) values.push(await readVariable(session, variable));
+    return values;
+  };
+  const values = await runOnce();
+  const broken = await session.brokenCanary(plan);
+  if (broken) throw new Error(`bytes behind ${broken} were overwritten`);
+  if (job.repeat) {
+    const again = await runOnce();
+    if (!again.every((a, i) => a.every((x, k) => Object.is(x, values[i]![k])))) throw new Error("a second run gave other bits");
+  }
+  const gradients = values.slice(v.outputs.length);
+  return {
+    outputs: values.slice(0, v.outputs.length),
+    gradients: v.gradients.map((g) => (g ? gradients.shift()! : null)),
+    calls: plan.lowered.calls.map((c) => c.label),
+    kernels: plan.lowered.calls.map(({ source, grid }) => ({ source, grid })),
+  };
+}
+
+function writeVariable(session: Session, variable: Variable, values: Numbers): void {
+  if (variable.dtype === "f16") session.write(variable, f32ToF16(Float32Array.from(values)));
+  else if (variable.dtype === "u32") session.write(variable, Uint32Array.from(values));
+  else session.write(variable, Float32Array.from(values));
+}
+
+function poisonVariable(session: Session, variable: Variable): void {
+  if (variable.dtype === "f32") session.write(variable, new Float32Array(variable.size).fill(Number.NaN));
+  else if (variable.dtype === "f16") session.write(variable, new Uint16Array(variable.size).fill(0x7e00));
+  else session.write(variable, new Uint32Array(variable.size).fill(0x7fc0dead));
+}
+
+/** The values of a variable; what a kernel wrote behind it, where fresh memory holds zeros, is an error. */
+async function readVariable(session: Session, variable: Variable): Promise<Float32Array> {
+  const itemBytes = variable.bytes / variable.size;
+  const padded = await session.readBits(variable, 0, alignUp(variable.bytes) / itemBytes);
+  // A value of an odd number of halves owns the whole of its last word.
+  const behind = new Uint8Array(padded, alignUp(variable.bytes, 4));
+  if (behind.some((byte) => byte !== 0)) throw new Error(`bytes behind ${variable.name} were overwritten`);
+  const bits = padded.slice(0, variable.bytes);
+  return variable.dtype === "f16" ? f16ToF32(new Uint16Array(bits)) : new Float32Array(bits);
 }
 
 /** Deterministic test values in [-1, 1), reproducible on every machine. */

@@ -4,7 +4,7 @@ import { add, geluTanh, mul } from "../../src/ops/pointwise.ts";
 import { noise, relativeError, runOps } from "../helpers/gpu.ts";
 
 /** C = op(A) op(B) in float64. */
-export function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number, ta = false, tb = false): Float64Array {
+function product(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number, ta = false, tb = false): Float64Array {
   const c = new Float64Array(M * N);
   for (let m = 0; m < M; m++) {
     for (let n = 0; n < N; n++) {

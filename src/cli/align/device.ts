@@ -11,6 +11,16 @@ export async function openRunDevice(config: Config): Promise<Gpu> {
   return openDevice(gpu, { rest });
 }
 
+/** Opens the run's device for `work` and closes it whatever happens. */
+export async function withRunDevice<T>(config: Config, work: (gpu: Gpu) => Promise<T>): Promise<T> {
+  const gpu = await openRunDevice(config);
+  try {
+    return await work(gpu);
+  } finally {
+    gpu.close();
+  }
+}
+
 /** One line about the adapter, a software one named as such. */
 export function deviceLine(gpu: Gpu): string {
   const { facts } = gpu;

@@ -17,7 +17,7 @@ import type { Config } from "../config/schema.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
 import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
 import { Progress } from "./phases.ts";
-import { type RunState, RunStore } from "./store.ts";
+import { leftRange, type RunState, RunStore } from "./store.ts";
 import type { World } from "./world.ts";
 
 export interface AlignInputs {
@@ -68,7 +68,8 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
     phases.timed(name, pictures, "pictures", async (tick) => {
       const drawn = await drawJudged(config, world, judged, (done) => {
         tick(done);
-        if (signal.aborted && name === "evaluate before") throw signal.reason;
+        // Either nothing is trained yet, or the checkpoint is written: no work is lost.
+        if (signal.aborted) throw signal.reason;
       });
       return { pictures: drawn, scores: judged.map((j, i) => scoreItem(world, bank, j, drawn[i]!)) };
     });
@@ -78,7 +79,8 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   const flopsPerSecond = drawingFlops(world, pictures, config) / phases.seconds("evaluate before");
   await store.saveSamples(0, judged, before.pictures);
   const state = (await store.restore(world)) ?? emptyState();
-  if (state.step === 0) record(state, inputs, guarded, judged, before, bank, 0);
+  // A run that was stopped before its first update has it recorded already.
+  if (state.evaluations.length === 0) record(state, inputs, guarded, judged, before, bank, 0);
   const perUpdate = updateFlops(world, config);
   const steps = state.steps || (config.align.steps === "ladder" ? await inputs.chooseSteps(flopsPerSecond, perUpdate) : config.align.steps);
   state.steps = config.align.steps === "ladder" ? steps : config.align.steps;
@@ -88,6 +90,11 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   await phases.timed("align", state.steps, "updates", async (tick) => {
     tick(state.step);
     while (state.step < state.steps) {
+      // A continued run may have been stopped by its alarm before.
+      if (shouldStop(state.guard, state.step, stopAfterAlarm(config))) {
+        stopped = "alarm";
+        break;
+      }
       if (signal.aborted) {
         await store.save(world, state);
         throw signal.reason;
@@ -97,6 +104,7 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
       const prompts = await preparePrompts(inputs, order, step);
       const report = await trainer.update(step, prompts);
       if (!report.finite) await failNotFinite(inputs, state, prompts, report);
+      if (!Number.isFinite(report.updateRatio)) throw leftRange(step, world.trained.name);
       state.step = step;
       state.updates.push(updatePoint(report, (performance.now() - started) / 1000));
       if (step % config.log.every === 0 || step === state.steps) emit({ kind: "metric", step, values: metrics(report) });
@@ -106,11 +114,6 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
         const drawn = await drawJudged(config, world, guarded, () => {});
         const scores = guarded.map((j, i) => scoreItem(world, bank, j, drawn[i]!));
         record(state, inputs, guarded, guarded, { pictures: drawn, scores }, bank, step);
-        if (shouldStop(state.guard, step, stopAfterAlarm(config))) {
-          stopped = "alarm";
-          await store.save(world, state);
-          break;
-        }
       }
       if (config.save.every > 0 && step % config.save.every === 0 && !last) await store.save(world, state);
     }
@@ -153,7 +156,8 @@ export function updateFlops(world: World, config: Config): number {
   return settings.accumulation * (clean + micro) + plans.optimizer.flops;
 }
 
-function promptOrder(config: Config, items: readonly PromptItem[]): PromptOrder<PromptItem> {
+/** The order in which items are trained on. */
+export function promptOrder(config: Config, items: readonly PromptItem[]): PromptOrder<PromptItem> {
   const head = items.filter((item) => !item.tail);
   return new PromptOrder(focusItems(items, config.align.focus), head, {
     seed: config.train.seed,
@@ -178,7 +182,11 @@ function promptOf(config: Config, item: PromptItem, style: string | null): strin
 }
 
 /** Embeddings and text features of one update's prompts. */
-async function preparePrompts(inputs: AlignInputs, order: PromptOrder<PromptItem>, step: number): Promise<PreparedPrompt[]> {
+export async function preparePrompts(
+  inputs: Pick<AlignInputs, "config" | "world" | "data">,
+  order: PromptOrder<PromptItem>,
+  step: number,
+): Promise<PreparedPrompt[]> {
   const { config, world, data } = inputs;
   const count = world.trainer!.promptsPerUpdate;
   const drawn = order.slice((step - 1) * count, count);
@@ -296,14 +304,14 @@ function metrics(report: UpdateReport): Record<string, number> {
   };
 }
 
-/** The optimizer changed nothing: save what is good, find the first bad kernel, stop. */
+/** The optimizer changed nothing: make sure that the good weights are saved, find the first bad kernel, stop. */
 async function failNotFinite(inputs: AlignInputs, state: RunState, prompts: PreparedPrompt[], report: UpdateReport): Promise<never> {
-  await inputs.store.save(inputs.world, state);
+  const kept = await inputs.store.keepLastGood(inputs.world, state);
   const place = await inputs.world.trainer!.locateNotFinite(report.step, prompts);
   throw new LongtailError("E-NUM-001", {
     what: `update ${report.step} has a loss or gradient that is not finite, first in ${place}`,
     where: `m0 ${report.m0}, gradient norm ${report.gradientNorm}`,
-    why: "the weights of the update before are unchanged and were saved",
-    fix: "lower optim.lr, or train at less noise with a lower align.sigma_high; --run.resume=auto goes on from the saved update",
+    why: `the update was not made; ${kept ? `the last good weights are in ${kept}` : "no good weights were saved before"}`,
+    fix: "start again under another run.name with a lower optim.lr, or train at less noise with a lower align.sigma_high",
   });
 }

@@ -1,12 +1,13 @@
 // What a run keeps on disk while it goes on: checkpoints with exact resume, and the sample pictures.
 
 import { join } from "node:path";
+import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { GuardState } from "../../evaluation/guards.ts";
 import type { EvaluationPoint, UpdatePoint } from "../../evaluation/report_data.ts";
-import type { Pool } from "../../tensor/variable.ts";
+import type { Pool, Variable } from "../../tensor/variable.ts";
 import type { Drawn } from "../../training/drawing.ts";
 import {
   bestCheckpoint,
@@ -64,12 +65,20 @@ export class RunStore {
     return { trained: world.trained, first_moment: first, second_moment: second };
   }
 
-  /** Saves weights, moments and state; nothing half-written can be picked up later. */
+  /**
+   * Saves weights, moments and state; nothing half-written can be picked up later.
+   * @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from
+   */
   async save(world: World, state: RunState): Promise<void> {
+    const load = async (v: Variable): Promise<Float32Array> => {
+      const values = await world.session.read(v);
+      if (!values.every(Number.isFinite)) throw leftRange(state.step, v.name);
+      return values;
+    };
     const groups = Object.fromEntries(
       Object.entries(this.pools(world)).map(([name, pool]) => [
         name,
-        pool.variables.map((v) => ({ name: v.name, shape: v.shape, load: () => world.session.read(v) })),
+        pool.variables.map((v) => ({ name: v.name, shape: v.shape, load: () => load(v) })),
       ]),
     );
     const folder = this.run.paths.checkpoints;
@@ -81,6 +90,23 @@ export class RunStore {
     await rotateCheckpoints(this.files, folder, this.config.save.keep);
     const bytes = Object.values(this.pools(world)).reduce((n, pool) => n + pool.bytes, 0);
     this.emit({ kind: "checkpoint", step: state.step, path, bytes });
+  }
+
+  /**
+   * After an update that was refused: makes sure that the weights before it are on the disk, without touching a checkpoint
+   * that is there already. Returns the path of the newest whole checkpoint, or null where no good weights are left.
+   */
+  async keepLastGood(world: World, state: RunState): Promise<string | null> {
+    const folder = this.run.paths.checkpoints;
+    const { newest } = await newestCheckpoint(this.files, folder);
+    if (newest?.step === state.step) return newest.path;
+    try {
+      await this.save(world, state);
+      return this.run.paths.checkpoint(state.step);
+    } catch (error) {
+      if (!(error instanceof LongtailError && error.code === "E-NUM-002")) throw error;
+      return newest?.path ?? null;
+    }
   }
 
   /** Restores the newest whole checkpoint (or the one that the user named) where this run is continued. */
@@ -122,4 +148,14 @@ export class RunStore {
       }
     }
   }
+}
+
+/** The error of weights or moments that are no numbers any more. */
+export function leftRange(step: number, where: string): LongtailError {
+  return new LongtailError("E-NUM-002", {
+    what: `after update ${step} not all weights are finite numbers`,
+    where,
+    why: "the learning rate was too high for 32-bit floats; such weights are not saved, and earlier checkpoints are unchanged",
+    fix: "start again with a lower optim.lr",
+  });
 }

@@ -1,23 +1,26 @@
 // `longtail align`: SRPO on a pipeline and a list of items, from configuration to report.
 
 import { join, relative } from "node:path";
+import type { FileStore } from "../../base/files.ts";
 import type { RunEvent } from "../../base/events.ts";
 import { fanOut } from "../../base/events.ts";
 import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
-import { checkMemoryCap, deviceLine, openRunDevice } from "../align/device.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
 import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
 import { Progress } from "../align/phases.ts";
+import { judgedItems, realPictures } from "../align/protocol.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
 import { buildTunedWorld } from "../align/tuning.ts";
 import { openWorld } from "../align/world.ts";
 import type { KernelChoices } from "../../tensor/tuner.ts";
 import type { Command, CommandContext } from "../command.ts";
-import { withValue } from "../config/load.ts";
+import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { renderTable } from "../table.ts";
 
@@ -41,8 +44,19 @@ export const command: Command = {
 
 /** The whole run; `demo` is this with the embedded preset. */
 export async function align(context: CommandContext, source: string, commandName = "align"): Promise<number> {
+  const resolved = await context.loadConfig({ source });
+  return await withRunDevice(resolved.config, (gpu) => alignOn(gpu, context, resolved, source, commandName));
+}
+
+async function alignOn(
+  gpu: Gpu,
+  context: CommandContext,
+  loaded: ResolvedConfig,
+  source: string,
+  commandName: string,
+): Promise<number> {
   const { files, signal } = context;
-  let resolved = await context.loadConfig({ source });
+  let resolved = loaded;
   const { config } = resolved;
   const started = performance.now();
   const events: { step?: number; code: string; text: string }[] = [];
@@ -51,13 +65,14 @@ export async function align(context: CommandContext, source: string, commandName
   });
   const phases = new Progress(emit);
 
-  const gpu = await openRunDevice(config);
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
   const { items, data } = await loadItems(files, config);
+  // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
+  for (const judged of judgedItems(config, items)) await realPictures(data, judged);
   const { environmentFacts, residentBytes } = await import("../../platform/environment.ts");
   const run = await context.openRun(resolved, { command: commandName });
   const kernelsFile = join(run.paths.folder, "kernels.json");
-  const fixed = run.resumed && (await files.exists(kernelsFile)) ? (JSON.parse(await files.readText(kernelsFile)) as KernelChoices) : undefined;
+  const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
   const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
     buildTunedWorld(files, config, gpu, { train: true, ...(fixed ? { fixed } : {}) }));
   emit({ kind: "message", text });
@@ -110,10 +125,19 @@ export async function align(context: CommandContext, source: string, commandName
   await writeReport(files, run, report);
   await run.finish("finished", { step: outcome.done });
   world.session.close();
-  gpu.close();
   const summary = closing(report, relative(".", run.paths.report) || run.paths.report, context.columns(), (performance.now() - started) / 1000);
   context.result({ run: run.paths.folder, report: run.paths.report, status: report.status, evaluation: report.evaluation?.summary }, summary);
   return 0;
+}
+
+/** The kernel choices that a run began with; a file that cannot be read is measured anew. */
+async function readKernels(files: FileStore, path: string): Promise<KernelChoices | undefined> {
+  if (!(await files.exists(path))) return undefined;
+  try {
+    return JSON.parse(await files.readText(path)) as KernelChoices;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The short table at the end, what it says in words, and where the report lies. */

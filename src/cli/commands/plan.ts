@@ -1,14 +1,16 @@
 // `longtail plan`: what a run would allocate and how long it would take, before anything is allocated.
 
 import { bytes, duration, grouped } from "../../evaluation/format.ts";
-import { deviceLine, openRunDevice } from "../align/device.ts";
+import { deviceLine, withRunDevice } from "../align/device.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
 import { loadItems } from "../align/items.ts";
 import { judgedItems } from "../align/protocol.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import { buildWorld } from "../align/world.ts";
 import type { Plan } from "../../tensor/session.ts";
-import type { Command } from "../command.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { Command, CommandContext } from "../command.ts";
+import type { Config } from "../config/schema.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
@@ -28,50 +30,52 @@ export const command: Command = {
   ],
   async run(context) {
     const { config } = await context.loadConfig({ source: context.arguments.positionals[0] ?? "embedded" });
-    const gpu = await openRunDevice(config);
-    const { targetOf } = await import("../../tensor/target.ts");
-    const { items } = await loadItems(context.files, config);
-    const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
-    const memory = world.session.memory();
-    const speed = await measureSpeed(gpu);
-    const { plans, settings } = world.trainer!;
-    const micro = settings.stacked ? 1 : settings.branches.length;
-    const cleaning: [Plan, number] = plans.rollout ? [plans.rollout, config.align.rollout_steps] : [plans.encode!, 1];
-    /** Sum over all replays of one update. */
-    const update = (of: (plan: Plan) => number) =>
-      settings.accumulation * (cleaning[1] * of(cleaning[0]) + micro * of(plans.micro)) + of(plans.optimizer);
-    const estimate = (plan: Plan) => estimateSeconds(plan, speed);
-    const updateSeconds = update(estimate);
-    const perUpdate = update((p) => p.flops);
-    const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps : config.align.steps;
-    const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
-    const batches = Math.ceil(pictures / config.eval.batch);
-    const evaluation = 2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
-    const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
-    const dispatches = update((p) => p.lowered.calls.length);
-    gpu.close();
-
-    const rows: [string, number][] = [
-      ...Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][],
-      [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
-      ["uniforms", memory.uniforms],
-      ["total", memory.total],
-    ];
-    const text = [
-      `device: ${deviceLine(gpu)}`,
-      "",
-      renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()),
-      "",
-      renderTable(
-        [{ title: "plan" }, { title: "dispatches", align: "right" }, { title: "GFLOP", align: "right" }, { title: "activations", align: "right" }],
-        memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
-        context.columns(),
-      ),
-      "",
-      `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
-      `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
-    ].join("\n");
-    context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, speed, steps, seconds }, text);
-    return 0;
+    return await withRunDevice(config, (gpu) => plan(gpu, context, config));
   },
 };
+
+async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+  const { targetOf } = await import("../../tensor/target.ts");
+  const { items } = await loadItems(context.files, config);
+  const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
+  const memory = world.session.memory();
+  const speed = await measureSpeed(gpu);
+  const { plans, settings } = world.trainer!;
+  const micro = settings.stacked ? 1 : settings.branches.length;
+  const cleaning: [Plan, number] = plans.rollout ? [plans.rollout, config.align.rollout_steps] : [plans.encode!, 1];
+  /** Sum over all replays of one update. */
+  const update = (of: (plan: Plan) => number) =>
+    settings.accumulation * (cleaning[1] * of(cleaning[0]) + micro * of(plans.micro)) + of(plans.optimizer);
+  const estimate = (plan: Plan) => estimateSeconds(plan, speed);
+  const updateSeconds = update(estimate);
+  const perUpdate = update((p) => p.flops);
+  const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps : config.align.steps;
+  const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
+  const batches = Math.ceil(pictures / config.eval.batch);
+  const evaluation = 2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
+  const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
+  const dispatches = update((p) => p.lowered.calls.length);
+
+  const rows: [string, number][] = [
+    ...Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][],
+    [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
+    ["uniforms", memory.uniforms],
+    ["total", memory.total],
+  ];
+  const text = [
+    `device: ${deviceLine(gpu)}`,
+    "",
+    renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()),
+    "",
+    renderTable(
+      [{ title: "plan" }, { title: "dispatches", align: "right" }, { title: "GFLOP", align: "right" }, { title: "activations", align: "right" }],
+      memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
+      context.columns(),
+    ),
+    "",
+    `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
+    `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
+  ].join("\n");
+  context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, speed, steps, seconds }, text);
+  return 0;
+}

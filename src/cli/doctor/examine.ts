@@ -6,6 +6,7 @@ import type { FileStore } from "../../base/files.ts";
 import { type AdapterFacts, adapterFacts, type Gpu, openDevice } from "../../gpu/device.ts";
 import { type GpuBackend, openGpu } from "../../platform/adapters.ts";
 import { type EnvironmentFacts, environmentFacts } from "../../platform/environment.ts";
+import { rest } from "../../platform/rest.ts";
 import type { CommandContext } from "../command.ts";
 // Adds the kernels to the self-tests.
 import "../align/speed.ts";
@@ -69,7 +70,7 @@ export interface Machine {
 
 const THIS_MACHINE: Machine = {
   openGpu,
-  openDevice,
+  openDevice: (gpu) => openDevice(gpu, { rest }),
   environment: environmentFacts,
   selfTests,
   now: () => performance.now() / 1000,

@@ -301,6 +301,8 @@ export class SrpoTrainer {
     const { settings, session } = this;
     const all = branchesOf(settings.branch, this.timestep(step));
     const branches = settings.branches.map((kind) => all[kind]);
+    // What the failed update left in them would be found in the first call that adds to it.
+    session.clear(this.gradients);
     const told = (plan: string, found: { label: string; scope: string }) => `${found.label} in ${found.scope || plan} (${plan})`;
     for (let part = 0; part < settings.accumulation; part++) {
       const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);

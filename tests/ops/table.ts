@@ -1,0 +1,20 @@
+// The table of all operations: sample inputs, float64 references and tolerances of every file in src/ops. Tests of
+// values, gradients, folding and repetition, and docs/operations.md, are made from it (the idea of one table is
+// PyTorch's OpInfo).
+
+import { MOVES } from "./table/moves.ts";
+import { POINTWISE } from "./table/pointwise.ts";
+import { PRODUCTS } from "./table/products.ts";
+import { ROWWISE } from "./table/rows.ts";
+import type { Entry } from "./table/types.ts";
+
+export const OPERATIONS: readonly Entry[] = [...POINTWISE, ...PRODUCTS, ...ROWWISE, ...MOVES];
+
+/** Files of src/ops that hold no operation of their own. */
+export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "matmul_choice.ts"];
+
+/** Kernels that no operation calls: the session's copy, and those of src/optim, which have their own tests. */
+export const OTHER_KERNELS = ["adamw.wgsl", "clip_scale.wgsl", "copy.wgsl", "finite_flag.wgsl", "optimizer_report.wgsl", "sum_of_squares.wgsl"];
+
+/** Functions of shaders/lib/functions.wgsl that only other functions call. */
+export const INNER_FUNCTIONS: string[] = [];
