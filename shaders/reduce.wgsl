@@ -6,7 +6,7 @@
 //#else
 // Variant for inner > 1: a thread adds one (o, c, i). Grid: ceil(outer * chunks * inner / 64) workgroups.
 //#endif
-// Bindings: 1 x, 2 out. Grids are folded into y with p.fold workgroups a row.
+// ACCUMULATE adds to what out holds, which is how bias gradients are collected. Bindings: 1 x, 2 out. Grids are folded into y with p.fold workgroups a row.
 
 struct Params { outer : u32, length : u32, inner : u32, chunks : u32, per_chunk : u32, fold : u32, scale : f32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -39,6 +39,9 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     let index = g;
     var v = partial[0] * p.scale;
     {{EPILOGUE}}
+//#if ACCUMULATE
+    v += out[index];
+//#endif
     out[index] = v;
   }
 //#else
@@ -53,6 +56,9 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   for (var l = c * p.per_chunk; l < last; l++) { sum += f32(x[(o * p.length + l) * p.inner + i]); }
   var v = sum * p.scale;
   {{EPILOGUE}}
+//#if ACCUMULATE
+  v += out[index];
+//#endif
   out[index] = v;
 //#endif
 }

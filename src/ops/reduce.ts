@@ -5,6 +5,7 @@ import reduceSource from "../../shaders/reduce.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, type Lowering, type Slot } from "../tensor/lower.ts";
 import { collapseBroadcast, sameShape, type Shape } from "../tensor/shape.ts";
+import type { Variable } from "../tensor/variable.ts";
 import { affine, expand } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
 
@@ -24,10 +25,11 @@ const sumMiddleOperation: Operation = {
   lower(lowering, node) {
     const [outer, length, inner] = node.inputs[0]!.shape as [number, number, number];
     const rows = inner === 1;
-    const perChunk = rows ? ROW_CHUNK : chunkLength(outer * inner, length);
+    const perChunk = rows ? ROW_CHUNK : chunkLength(outer * inner, length, lowering.target.software);
     const chunks = Math.ceil(length / perChunk);
     const x = lowering.slot(node.inputs[0]!);
-    const out = lowering.slot(node.outputs[0]!);
+    const into = node.attributes["accumulateInto"] as Variable | undefined;
+    const out = into ? lowering.variable(into) : lowering.slot(node.outputs[0]!);
     if (chunks === 1) {
       pass(lowering, node, x, out, { outer, length, inner, chunks, perChunk, dtype: node.inputs[0]!.dtype, last: true });
       return;
@@ -40,12 +42,19 @@ const sumMiddleOperation: Operation = {
     const [outer, , inner] = node.inputs[0]!.shape as [number, number, number];
     return [expand(reshape(dy!, [outer, 1, inner]), node.inputs[0]!.shape)];
   },
+  addInto(node, target) {
+    if (node.attributes["epilogue"] !== undefined || target.dtype !== "f32") return null;
+    return { ...node, operation: accumulatingSum, attributes: { ...node.attributes, accumulateInto: target } };
+  },
 };
 
-function chunkLength(columns: number, length: number): number {
-  // Few columns and many terms: cut so that at least about 4096 threads have work.
-  if (length <= CHUNK || columns >= 4096) return length;
-  return Math.max(64, Math.ceil(length / Math.ceil(4096 / columns)));
+const accumulatingSum: Operation = { ...sumMiddleOperation, name: "sum_accumulate", sideEffect: true, takesEpilogue: false };
+
+function chunkLength(columns: number, length: number, software: boolean): number {
+  // Few columns and many terms: cut so that enough threads have work, on a CPU adapter a vector for each of a few cores.
+  const threads = software ? 128 : 4096;
+  if (length <= CHUNK || columns >= threads) return length;
+  return Math.max(64, Math.ceil(length / Math.ceil(threads / columns)));
 }
 
 function pass(
@@ -58,12 +67,14 @@ function pass(
   const rows = s.inner === 1;
   const groups = rows ? s.outer * s.chunks : Math.ceil(s.outer * s.chunks * s.inner / 64);
   const grid = foldGrid(groups, lowering.target.maxWorkgroups);
+  const accumulate = s.last && node.attributes["accumulateInto"] !== undefined;
   lowering.call({
     label: rows ? "reduce rows" : "reduce columns",
     source: reduceSource,
-    constants: { X: s.dtype, ROWS: rows },
+    constants: { X: s.dtype, ROWS: rows, ACCUMULATE: accumulate },
     inputs: [x],
-    outputs: [out],
+    outputs: accumulate ? [] : [out],
+    inPlace: accumulate ? [out] : [],
     params: [s.outer, s.length, s.inner, s.chunks, s.perChunk, grid[0], f32Bits(1)],
     grid,
     flops: s.outer * s.length * s.inner,

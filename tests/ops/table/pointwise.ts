@@ -5,8 +5,8 @@ import { cast, clamp, expand, full, step } from "../../../src/ops/pointwise.ts";
 import { type DType, elements, type Shape } from "../../../src/tensor/shape.ts";
 import { broadcastIndex, type Case, type Draw, type Entry, gathered, input, type Values } from "./types.ts";
 
-/** Counts around a thread's four values and a workgroup's 256, primes, and enough for several workgroups. */
-const COUNTS = [1, 3, 63, 64, 65, 255, 256, 257, 1009];
+/** Counts around a lane, a workgroup of 64 with 4 and with 16 values a lane, primes, and several workgroups. */
+const COUNTS = [1, 3, 63, 64, 65, 255, 257, 1009, 1023, 1024, 1025, 4099];
 
 /** Error function by its series, and by 1 - erfc's continued fraction where that converges slowly. */
 export function erf(x: number): number {
@@ -125,6 +125,7 @@ const PAIRS: [Shape, Shape][] = [
   [[3, 1, 4], [1, 5, 1]],
   [[7], [3, 11, 7]],
   [[13, 79], [13, 79]],
+  [[3, 41, 37], [37]],
 ];
 
 function broadcastShape(a: Shape, b: Shape): number[] {
@@ -193,7 +194,8 @@ function castCase(count: number, from: DType, to: DType): Case {
     body: ([x]) => [cast(x!, to)],
     reference: ([x]) => [x!],
     terms: 1,
-    stored: to === "f16" ? "f16" : undefined,
+    // The gradient comes back in the type of x.
+    stored: to === "f16" || from === "f16" ? "f16" : undefined,
   };
 }
 
@@ -227,7 +229,7 @@ export const POINTWISE: Entry[] = [
     formula: "out[i] = value",
     types: "f32 out",
     gradient: "",
-    cases: [1, 255, 256, 257, 1009].map((n) => ({
+    cases: [1, 255, 256, 257, 1009, 4099].map((n) => ({
       label: `[${n}]`,
       inputs: [],
       body: (_, graph) => [full(graph, [n], -1.5)],

@@ -181,7 +181,7 @@ export const ROWWISE: Entry[] = [
     shapes: "x [..., D], gain and bias [D]",
     gradient: "rstd (dn - mean(dn) - n mean(dn n)); gain and bias by sums",
     slack: NORM_SLACK,
-    cases: [...ROWS.map((r) => layerNormCase(r, false)), layerNormCase([33, 20], true), layerNormCase([9, 65], true, "f16")],
+    cases: [...ROWS.map((r) => layerNormCase(r, false)), layerNormCase([131, 8], false), layerNormCase([33, 20], true), layerNormCase([9, 65], true, "f16")],
     draw: (r) => layerNormCase([r.int(1, 70), r.int(3, 140)], r.int(0, 1) === 1),
   },
   {
@@ -314,7 +314,7 @@ export const ROWWISE: Entry[] = [
     shapes: "x [B, L, H hd], tables [L, hd/2] from the host",
     types: "f32, f16 (the type of x)",
     gradient: "the rotation back",
-    cases: [ropeCase([1, 1, 1, 2]), ropeCase([2, 7, 3, 8]), ropeCase([1, 129, 1, 2]), ropeCase([2, 33, 2, 16]), ropeCase([1, 9, 2, 8], "f16")],
+    cases: [ropeCase([1, 1, 1, 2]), ropeCase([2, 7, 3, 8]), ropeCase([1, 129, 1, 2]), ropeCase([2, 33, 2, 16]), ropeCase([2, 67, 4, 16]), ropeCase([1, 9, 2, 8], "f16")],
     draw: (r) => ropeCase([r.int(1, 3), r.int(1, 40), r.int(1, 3), 2 * r.int(1, 9)]),
   },
 ];

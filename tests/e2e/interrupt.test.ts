@@ -1,0 +1,84 @@
+// A run as a real process that is stopped with Ctrl-C and killed in the middle: it goes on from its newest whole checkpoint
+// and ends with the same file, bit for bit, as a run that nobody disturbed. LONGTAIL_LONG=1 kills it many times.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { DiskFiles } from "../../src/platform/files.ts";
+import { newestCheckpoint } from "../../src/training/checkpoint.ts";
+import { type Ended, longtail, SMALL_RUN } from "../helpers/processes.ts";
+
+const STEPS = 8;
+const KILLS = process.env.LONGTAIL_LONG === "1" ? 12 : 1;
+
+let runs: string;
+beforeAll(() => {
+  runs = mkdtempSync(join(tmpdir(), "longtail-interrupt-"));
+});
+afterAll(() => rmSync(runs, { recursive: true, force: true }));
+
+const words = (name: string) => [
+  "demo",
+  `--name=${name}`,
+  `--run.folder=${runs}`,
+  `--align.steps=${STEPS}`,
+  "--save.every=1",
+  ...SMALL_RUN,
+];
+const record = (name: string) => JSON.parse(readFileSync(join(runs, name, "run.json"), "utf8")) as { state: string };
+const weights = (name: string) => readFileSync(join(runs, name, `${name}.transformer.safetensors`));
+const stepsOf = (ended: Ended) => ended.events.filter((e) => e.kind === "metric").map((e) => e.step);
+const newest = async (name: string) => (await newestCheckpoint(new DiskFiles(), join(runs, name, "ckpt"))).newest?.step ?? 0;
+
+it("ends with the same weights after Ctrl-C and after being killed as in one go", async () => {
+  const calm = await longtail(words("calm"));
+  expect(calm.errors).toBe("");
+  expect(calm.code).toBe(0);
+  expect(stepsOf(calm)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(record("calm").state).toBe("finished");
+
+  const stopped = await longtail(words("rough"), (event, child) => {
+    if (event.kind === "metric" && event.step === 2) child.kill("SIGINT");
+  });
+  expect(stopped.code).toBe(7);
+  expect(stopped.errors.trimEnd().split("\n")).toHaveLength(1);
+  expect(stopped.errors).toMatch(/^E-RUN-001 .*Fix: continue it with --run\.resume=/);
+  expect(record("rough").state).toBe("stopped");
+  const done = stepsOf(stopped).at(-1)!;
+  expect(done).toBeGreaterThanOrEqual(2);
+  expect(done).toBeLessThan(STEPS);
+  expect(await newest("rough")).toBe(done);
+
+  let last = done;
+  for (let kill = 0; kill < KILLS && last < STEPS; kill++) {
+    let asked = false;
+    const killed = await longtail(words("rough"), (event, child) => {
+      // At a random moment of an update, its checkpoint or the update after it.
+      if (event.kind !== "metric" || asked) return;
+      asked = true;
+      setTimeout(() => child.kill("SIGKILL"), 800 * Math.random());
+    });
+    expect(killed.signal).toBe("SIGKILL");
+    expect(stepsOf(killed)[0]).toBe(last + 1);
+    expect(record("rough").state).toBe("running");
+    const whole = await newest("rough");
+    expect(whole).toBeGreaterThanOrEqual(last);
+    expect(whole).toBeLessThanOrEqual(stepsOf(killed).at(-1)! + 1);
+    last = whole;
+  }
+
+  const finished = await longtail(words("rough"));
+  expect(finished.errors).toBe("");
+  expect(finished.code).toBe(0);
+  expect(stepsOf(finished)[0] ?? STEPS + 1).toBe(last + 1);
+  expect(record("rough").state).toBe("finished");
+  expect(weights("rough").equals(weights("calm"))).toBe(true);
+  expect(readdirSync(join(runs, "rough", "ckpt")).filter((name) => !/^step-\d+$|^best\.json$/.test(name))).toEqual([]);
+  for (const line of readFileSync(join(runs, "rough", "log.jsonl"), "utf8").trimEnd().split("\n")) JSON.parse(line);
+  // A finished run is not overwritten.
+  const again = await longtail(words("rough"));
+  expect(again.code).toBe(2);
+  expect(again.errors).toMatch(/^E-CFG-021 .*Fix: /);
+}, 600_000);
