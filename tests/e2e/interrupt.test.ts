@@ -39,10 +39,10 @@ it("ends with the same weights after Ctrl-C and after being killed as in one go"
   expect(stepsOf(calm)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect(record("calm").state).toBe("finished");
 
-  const stopped = await longtail(words("rough"), (event, child) => {
-    if (event.kind === "metric" && event.step === 2) child.kill("SIGINT");
+  const stopped = await longtail(words("rough"), (event, send) => {
+    if (event.kind === "metric" && event.step === 2) send("SIGINT");
   });
-  expect(stopped.code).toBe(7);
+  expect([stopped.code, stopped.signal, stopped.errors.slice(0, 10)]).toEqual([7, null, "E-RUN-001 "]);
   expect(stopped.errors.trimEnd().split("\n")).toHaveLength(1);
   expect(stopped.errors).toMatch(/^E-RUN-001 .*Fix: continue it with --run\.resume=/);
   expect(record("rough").state).toBe("stopped");
@@ -54,11 +54,11 @@ it("ends with the same weights after Ctrl-C and after being killed as in one go"
   let last = done;
   for (let kill = 0; kill < KILLS && last < STEPS; kill++) {
     let asked = false;
-    const killed = await longtail(words("rough"), (event, child) => {
+    const killed = await longtail(words("rough"), (event, send) => {
       // At a random moment of an update, its checkpoint or the update after it.
       if (event.kind !== "metric" || asked) return;
       asked = true;
-      setTimeout(() => child.kill("SIGKILL"), 800 * Math.random());
+      setTimeout(() => send("SIGKILL"), 800 * Math.random());
     });
     expect(killed.signal).toBe("SIGKILL");
     expect(stepsOf(killed)[0]).toBe(last + 1);

@@ -1,6 +1,6 @@
 // Starts the command line as a process of its own, as a user does, and follows its events (--json).
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
 import type { RunEvent } from "../../src/base/events.ts";
@@ -16,7 +16,7 @@ export interface Ended {
 /** Runs `longtail ...words --json`; `onEvent` may send signals to the process. */
 export function longtail(
   words: readonly string[],
-  onEvent: (event: RunEvent, child: ChildProcess) => void = () => {},
+  onEvent: (event: RunEvent, send: (signal: NodeJS.Signals) => void) => void = () => {},
 ): Promise<Ended> {
   const main = join(ROOT, "src/cli/main.ts");
   const program = ["run", "-A", "--no-check", "--config", join(ROOT, "deno.json"), main];
@@ -29,7 +29,8 @@ export function longtail(
     for (const line of lines) {
       const event = JSON.parse(line) as RunEvent;
       ended.events.push(event);
-      onEvent(event, child);
+      // Not child.kill: Deno then reports that signal as the end of a process that handled it.
+      onEvent(event, (signal) => process.kill(child.pid!, signal));
     }
   });
   child.stderr!.setEncoding("utf8").on("data", (text: string) => (ended.errors += text));

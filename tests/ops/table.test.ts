@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { FUNCTIONS } from "../../src/tensor/epilogue.ts";
 import { testGpu } from "../helpers/gpu.ts";
 import { casesOf, runEntry } from "../helpers/table.ts";
-import { INNER_FUNCTIONS, NOT_OPERATIONS, OPERATIONS, OTHER_KERNELS } from "./table.ts";
+import { NOT_OPERATIONS, OPERATIONS, OTHER_KERNELS } from "./table.ts";
+import { operationsMarkdown } from "./operations_doc.ts";
 
 const root = join(import.meta.dirname, "../..");
 const shaders = readdirSync(join(root, "shaders")).filter((f) => f.endsWith(".wgsl"));
@@ -23,7 +24,12 @@ describe("the table of operations", () => {
     const kernels = new Set(OPERATIONS.flatMap((e) => [...e.kernels, ...(e.adapterKernels ?? [])]));
     expect([...kernels, ...OTHER_KERNELS.filter((k) => !kernels.has(k))].sort()).toEqual([...shaders].sort());
     const functions = new Set(OPERATIONS.flatMap((e) => e.functions ?? []));
-    expect([...FUNCTIONS].filter((f) => !functions.has(f) && !INNER_FUNCTIONS.includes(f))).toEqual([]);
+    expect([...FUNCTIONS].filter((f) => !functions.has(f))).toEqual([]);
+  });
+
+  it("is what docs/operations.md says", () => {
+    const written = readFileSync(join(root, "docs/operations.md"), "utf8");
+    expect(written === operationsMarkdown(), "stale: run deno run -A --no-check scripts/generate_operations.ts").toBe(true);
   });
 });
 

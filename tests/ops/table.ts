@@ -15,6 +15,3 @@ export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "matmul_choice.t
 
 /** Kernels that no operation calls: the session's copy, and those of src/optim, which have their own tests. */
 export const OTHER_KERNELS = ["adamw.wgsl", "clip_scale.wgsl", "copy.wgsl", "finite_flag.wgsl", "optimizer_report.wgsl", "sum_of_squares.wgsl"];
-
-/** Functions of shaders/lib/functions.wgsl that only other functions call. */
-export const INNER_FUNCTIONS: string[] = [];

@@ -18,7 +18,7 @@ import { findRun } from "./report.ts";
 
 export const command: Command = {
   name: "sample",
-  summary: "draw pictures from prompts or items, with or without a run's weights",
+  summary: "draw pictures from prompts or items, also with a run's weights",
   usage: '["prompt" ...] [--items=FILE|embedded] [--weights=RUN|FILE] [--strength=1]',
   options: [
     { name: "items", value: "FILE", summary: 'items instead of prompts: a file, or "embedded" for those that come along' },

@@ -235,6 +235,7 @@ export const PRODUCTS: Entry[] = [
     cases: [
       attentionCase({ ...heads, rows: 9, keys: 17 }),
       attentionCase({ ...heads, rows: 33, keys: 33, causal: true }),
+      attentionCase({ ...heads, rows: 67, keys: 5 }),
       attentionCase({ ...heads, rows: 9, keys: 17 }, "f16"),
       attentionCase({ ...heads, rows: 37, keys: 13 }, "f32", "staged"),
     ],
