@@ -1,5 +1,5 @@
 // Rotary position embedding with interleaved pairs: (a, b) -> (a cos - b sin, a sin + b cos) for the pair (2i, 2i+1) of
-// every head; p.sign = -1 rotates back, which is also the gradient. Source: RoFormer; FLUX's pairing (models: section RoPE).
+// every head; p.sign = -1 rotates back, which is also the gradient. Source: RoFormer (Su et al. 2021); FLUX pairs neighbours.
 // x [batch, tokens, heads, 2 * half], cosine and sine [tokens, half]. One lane turns PER_LANE pairs.
 // Bindings: 1 x, 2 cosine, 3 sine, 4 out. Grid: ceil(pairs / (64 * PER_LANE)) workgroups of 64, folded into y with p.fold a row.
 

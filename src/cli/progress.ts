@@ -5,7 +5,7 @@ import pc from "picocolors";
 import type { RunEvent } from "../base/events.ts";
 import { bytes } from "../evaluation/format.ts";
 import { clock, endText, metricTexts, PhaseProgress } from "./progress_state.ts";
-import { cutTo, displayWidth, type Terminal } from "./terminal.ts";
+import { cutTo, displayWidth, type Terminal, wrapWords } from "./terminal.ts";
 
 export interface ProgressOptions {
   /** Warnings and errors alone. */
@@ -22,6 +22,8 @@ const REDRAW = 0.1;
 /** Shortest time between two plain lines of one phase, as a share of the heartbeat. */
 const PLAIN_SHARE = 0.5;
 const LONGEST_BAR = 24;
+/** Longer lines of prose are hard to read. */
+const WIDEST_TEXT = 110;
 
 function timer(seconds: number, call: () => void): () => void {
   const id = setInterval(call, seconds * 1000) as unknown as { unref?: () => void } | number;
@@ -73,7 +75,7 @@ export class Progress {
         this.note(event.text);
         break;
       case "warning":
-        this.above(`${this.colors.yellow("warning")} ${event.code} ${event.text}`);
+        this.above(this.wrapped(`${this.colors.yellow("warning")} ${event.code} ${event.text}`));
         break;
       case "error": {
         const text = event.text.startsWith(event.code) ? event.text : `${event.code} ${event.text}`;
@@ -102,7 +104,12 @@ export class Progress {
   }
 
   private note(text: string): void {
-    if (!this.quiet) this.above(text);
+    if (!this.quiet) this.above(this.wrapped(text));
+  }
+
+  /** Sentences break between words on a terminal; in files and pipes a line stays whole, for those who search it. */
+  private wrapped(text: string): string {
+    return this.terminal.interactive ? wrapWords(text, Math.min(this.terminal.columns() - 1, WIDEST_TEXT)) : text;
   }
 
   private onPhase(event: Extract<RunEvent, { kind: "phase" }>): void {

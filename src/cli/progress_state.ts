@@ -71,6 +71,7 @@ export class PhaseProgress {
   amount(): string {
     if (this.unit === "bytes") return this.total > 0 ? `${bytes(this.done)} of ${bytes(this.total)}` : bytes(this.done);
     const unit = this.unit ? ` ${this.unit}` : "";
+    if (this.total === 1) return "";
     if (this.total > 0) return `${grouped(this.done)}/${grouped(this.total)}${unit}`;
     return this.done > 0 ? `${grouped(this.done)}${unit}` : "";
   }
@@ -117,10 +118,12 @@ export function metricTexts(values: Readonly<Record<string, number>>): string[] 
 export function endText(phase: PhaseProgress, now: number): string {
   const seconds = phase.elapsed(now);
   if (!phase.finished && phase.total > 0) return `${phase.name}  left at ${phase.amount()} after ${duration(seconds)}`;
+  // «1 session in 0.9 s» says no more than the time.
+  const single = phase.total === 1;
   const amount =
     phase.unit === "bytes"
       ? bytes(phase.done)
-      : phase.done > 0 && phase.unit
+      : phase.done > 0 && phase.unit && !single
         ? `${grouped(phase.done)} ${phase.unit}`
         : "";
   const note = phase.note ? `  ${phase.note}` : "";

@@ -47,6 +47,22 @@ export function cutTo(text: string, width: number): string {
   return `${kept}…`;
 }
 
+/** Breaks one line of text between words; what follows the first line is set in by two. A word is never cut. */
+export function wrapWords(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text;
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (line.trim() === "" || displayWidth(longer) <= width) line = longer;
+    else {
+      lines.push(line);
+      line = `  ${word}`;
+    }
+  }
+  return [...lines, line].join("\n");
+}
+
 /** Whether colours are wanted: NO_COLOR and --no-color say no, FORCE_COLOR says yes, else what the stream is. */
 export function wantsColor(
   environment: Readonly<Record<string, string | undefined>>,

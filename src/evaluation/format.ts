@@ -65,6 +65,15 @@ export function bytes(value: number | null | undefined): string {
   return `${unit === 0 ? size : size.toFixed(size < 10 ? 2 : size < 100 ? 1 : 0)} ${units[unit]}`;
 }
 
+/**
+ * How an adapter is called for people. Dawn gives some names as slugs or bare device numbers
+ * («llvmpipe-llvm-21-1-8-256-bits-», «0x2330»): the driver's text is better there.
+ */
+export function adapterLabel(device: { name: string; driver?: string | undefined }): string {
+  const slug = /^(0x[0-9a-f]+|\d*|[a-z0-9]+(-[a-z0-9]*)+)$/.test(device.name);
+  return slug && device.driver ? device.driver : device.name;
+}
+
 /** A duration: 0.4 s, 42 s, 3 min 5 s, 1 h 12 min. */
 export function duration(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";

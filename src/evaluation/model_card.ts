@@ -2,7 +2,7 @@
 // from the same data as the report, so that no number in it differs from the page. It says what the weights are, how
 // they came to be, what was measured, how to load them with diffusers, and what they are not good for.
 
-import { capitalised, changeText, compact, counted, grouped, score, signed } from "./format.ts";
+import { adapterLabel, capitalised, changeText, compact, counted, grouped, score, signed } from "./format.ts";
 import { GENERAL_LIMITS } from "./notes.ts";
 import { PAIR_COSINE_WARNING, type ReportData } from "./report_data.ts";
 import { MEASURES, type Measure } from "./summary.ts";
@@ -156,7 +156,7 @@ function training(data: ReportData): string {
     ["Held-out judge", model.judge],
     ["Autoencoder", model.autoencoder],
     ["Seed", method.seed === undefined ? undefined : String(method.seed)],
-    ["Device", device ? `${device.name}${device.software ? " (software adapter)" : ""}` : undefined],
+    ["Device", device ? `${adapterLabel(device)}${device.software ? ", a software adapter" : ""}` : undefined],
   ];
   const list = facts.filter((f) => f[1] !== undefined).map(([name, value]) => `- ${name}: ${value}`);
   const first = curves?.evaluations?.[0]?.reward;

@@ -139,15 +139,22 @@ function marker(style: SeriesStyle, x: number, y: number): string {
   return `<circle class="dot ${style}" cx="${place(x)}" cy="${place(y)}" r="3.6"/>`;
 }
 
-/** Centred running mean over about a sixth of the series, at least five points. */
+/** Points that a running mean averages: about a sixth of the series, an odd number, at least five. */
+export function meanWindow(length: number): number {
+  return 2 * Math.max(2, Math.round(length / 12)) + 1;
+}
+
+/**
+ * Centred running mean. It starts and ends where a whole window fits: a shorter window would let the line end on a
+ * single noisy update, which looks like a trend.
+ */
 export function runningMean(points: Series["points"]): [number, number][] {
-  const half = Math.max(2, Math.round(points.length / 12));
-  return points.map(([x], i) => {
-    // The window shrinks evenly at both ends, so that the ends lean to no side.
-    const reach = Math.min(half, i, points.length - 1 - i);
+  const window = meanWindow(points.length);
+  const half = (window - 1) / 2;
+  return points.slice(half, points.length - half).map(([x], i) => {
     let sum = 0;
-    for (let k = i - reach; k <= i + reach; k++) sum += points[k]![1];
-    return [x, sum / (2 * reach + 1)];
+    for (let k = i; k < i + window; k++) sum += points[k]![1];
+    return [x, sum / window];
   });
 }
 

@@ -1,10 +1,10 @@
 // The report's sections, one function each: every one takes the run's data and returns HTML, or an empty text where
 // the run has nothing for it. Order and frame are in report.ts.
 
-import { capitalised, compact, counted, duration, escapeHtml, grouped, interval, score, signed } from "./format.ts";
+import { adapterLabel, capitalised, compact, counted, duration, escapeHtml, grouped, interval, score, signed } from "./format.ts";
 import { BAND_RULES, GUARD_SIGNALS, type GuardSignal } from "./guards.ts";
 import { GENERAL_LIMITS } from "./notes.ts";
-import { lineChart, type Series } from "./report_charts.ts";
+import { lineChart, meanWindow, type Series } from "./report_charts.ts";
 import { PAIR_COSINE_WARNING, type ReportData, type UpdatePoint } from "./report_data.ts";
 import { strips } from "./report_strips.ts";
 import {
@@ -33,7 +33,7 @@ export function headlineSection(data: ReportData): string {
   const training =
     data.method.training === "full" ? "full fine-tuning" : `LoRA${data.method.rank ? ` rank ${data.method.rank}` : ""}`;
   const device = data.device
-    ? `<span>${escapeHtml(data.device.name)}${data.device.software ? ", software" : ""}</span>`
+    ? `<span>${escapeHtml(adapterLabel(data.device))}${data.device.software ? ", software" : ""}</span>`
     : "";
   const total = data.timing?.reduce((sum, t) => sum + t.seconds, 0);
   let html =
@@ -51,11 +51,16 @@ export function headlineSection(data: ReportData): string {
       `${groupForest(data.evaluation.summary)}</div>`;
     const sentences = verdict.sentences.map(
       (s) =>
-        `<li class="${s.tone}"><span class="sign" aria-hidden="true">${SIGNS[s.tone]}</span>${escapeHtml(s.text)}</li>`,
+        `<li class="${s.tone}"><span class="sign" aria-hidden="true">${SIGNS[s.tone]}</span>${wholeIntervals(escapeHtml(s.text))}</li>`,
     );
     html += `<ul class="findings">${sentences.join("")}</ul>`;
   }
   return html;
+}
+
+/** Keeps a number and its interval on one line. */
+function wholeIntervals(text: string): string {
+  return text.replace(/(\S) \[([^\], ]+), ([^\]]+)\]/g, "$1\u00a0[$2,\u00a0$3]");
 }
 
 function headlineWithout(data: ReportData): string {
@@ -143,6 +148,7 @@ export function curveSection(data: ReportData): string {
   const series = (key: keyof UpdatePoint): Series["points"] =>
     updates.flatMap((u) => (u[key] === undefined ? [] : [[u.step, u[key]!] as const]));
   const groups = GROUPS.filter((group) => evaluations.some((e) => e.judge?.[group]));
+  const judges = groups.map((group) => judgeSeries(group, evaluations));
   const charts = [
     lineChart({
       title: "Reward, both parts",
@@ -160,8 +166,8 @@ export function curveSection(data: ReportData): string {
     lineChart({ title: "Relative reward", series: [{ name: "reward", points: series("reward"), smooth: true }] }),
     lineChart({
       title: "Held-out judge",
-      note: "Mean over the evaluated items; whiskers are 95 % intervals of the mean.",
-      series: groups.map((group) => judgeSeries(group, evaluations)),
+      note: `Mean over the evaluated items${judges.some((s) => s.whiskers?.length) ? "; whiskers are 95 % intervals of the mean" : ""}.`,
+      series: judges,
     }),
     lineChart({ title: "Loss", series: [{ name: "loss", points: series("loss"), smooth: true }] }),
     lineChart({
@@ -184,7 +190,7 @@ export function curveSection(data: ReportData): string {
   if (charts.length === 0) return "";
   const lead =
     updates.length > 7
-      ? "Thin: each update, with the prompts that came up in it. Thick: running mean. Prompts differ between updates, so only the trend means something."
+      ? `Thin: each update, with the prompts that came up in it. Thick: mean of ${meanWindow(updates.length)} updates. Prompts differ between updates, so only the trend means something.`
       : "Too few updates for a trend.";
   return `<p class="lead">${lead}</p><div class="charts">${charts.join("")}</div>`;
 }
@@ -333,8 +339,8 @@ function factsOf(data: ReportData): [string, string][] {
       "Energy kept by the LoRA file",
       method.energyKept === undefined ? undefined : `${(100 * method.energyKept).toFixed(1)} % of ‖Δ‖²`,
     ],
-    ["Adapter", device ? `${device.name}${device.software ? ", a software adapter" : ""}` : undefined],
-    ["Driver", device?.driver],
+    ["Adapter", device ? `${adapterLabel(device)}${device.software ? ", a software adapter" : ""}` : undefined],
+    ["Driver", device && device.driver !== adapterLabel(device) ? device.driver : undefined],
     ["WebGPU", device ? [device.implementation, device.backend].filter(Boolean).join(" on ") || undefined : undefined],
     ["Measured speed", device?.gflops === undefined ? undefined : `${compact(device.gflops)} GFLOP/s`],
     ["Features", device?.features?.join(", ") || undefined],

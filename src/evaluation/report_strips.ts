@@ -20,8 +20,7 @@ export interface Choice {
 
 /**
  * Sorts rows into the `count` biggest gains, the `count` smallest changes (the losses, largest first), the `count`
- * nearest to
- * the median, and the rest in order of change. No row is in two lists; a short list is shared out evenly.
+ * nearest to the median, and the rest in order of change. No row is in two lists; a short list is shared out evenly.
  */
 export function chooseItems(rows: readonly ItemRow[], count: number): Choice {
   const sorted = [...rows].sort((a, b) => itemChange(b) - itemChange(a) || (a.item < b.item ? -1 : 1));
@@ -66,12 +65,10 @@ export function strips(
 
 function scoredGroup(group: Group, rows: readonly ItemRow[], card: (row: ItemRow) => string): string {
   const choice = chooseItems(rows, 4);
-  const rises = choice.gains.some((row) => itemChange(row) > 0);
-  const falls = choice.losses.some((row) => itemChange(row) < 0);
   const buckets: [string, string, ItemRow[]][] = [
-    [rises ? "Biggest gains" : "Smallest losses", "by change of the judge", choice.gains],
+    [endTitle(choice.gains, 1), "by change of the judge", choice.gains],
     ["Typical", `nearest to the median change of ${signed(typicalChange(rows))}`, choice.typical],
-    [falls ? "Biggest losses" : "Smallest gains", "the other end of the same list", choice.losses],
+    [endTitle(choice.losses, -1), "the other end of the same list", choice.losses],
   ];
   let html = `<h3>${escapeHtml(capitalised(GROUP_LABELS[group]))}</h3>`;
   for (const [title, note, list] of buckets) {
@@ -79,6 +76,14 @@ function scoredGroup(group: Group, rows: readonly ItemRow[], card: (row: ItemRow
   }
   const others = `The other ${choice.rest.length} ${GROUP_LABELS[group]}, in order of change`;
   return html + more(others, choice.rest.map(card));
+}
+
+/** What the items at one end of the list have in common: a list of losses may hold gains where few items lost. */
+function endTitle(rows: readonly ItemRow[], direction: 1 | -1): string {
+  const [proper, others] = direction > 0 ? ["gains", "losses"] : ["losses", "gains"];
+  const moved = rows.filter((row) => direction * itemChange(row) > 0).length;
+  if (moved === 0) return `Smallest ${others}`;
+  return moved === rows.length ? `Biggest ${proper}` : `${capitalised(proper)} and smallest ${others}`;
 }
 
 /** Cards behind a line that unfolds; nothing for no cards. */

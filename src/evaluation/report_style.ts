@@ -82,9 +82,9 @@ svg.dumbbell{display:block;width:100%;height:auto;margin-top:8px}svg .track{stro
 table{border-collapse:collapse;width:100%;font-size:.9rem}caption{text-align:left;font-weight:600;padding:12px 16px 8px}
 th,td{padding:7px 16px;text-align:left;vertical-align:middle;border-top:1px solid var(--line)}thead th{color:var(--soft);font-weight:500;font-size:.8125rem;border-top:0;white-space:nowrap}
 tbody th{font-weight:500}.numeric td{white-space:nowrap}.numbers-table td,.numbers-table thead th{text-align:right}.numbers-table thead th:first-child,.numbers-table .left,.numbers-table thead th.left{text-align:left}.groups thead th:first-child{width:44%}.groups thead th:last-child{width:19%}.slices thead th:first-child{width:24%}.pairs td:nth-child(2),.pairs td:nth-child(3),.pairs tbody th,.files td:nth-child(2){white-space:nowrap}
-.measure{white-space:nowrap}.explain{display:block;font-weight:400;font-size:.8125rem;color:var(--soft)}
+.shares td:last-child{white-space:nowrap}.shares th,.shares td{padding-left:14px;padding-right:14px}.measure{white-space:nowrap}.explain{display:block;font-weight:400;font-size:.8125rem;color:var(--soft)}
 .flag{font-weight:600;white-space:nowrap}.flag.better{color:var(--better)}.flag.worse{color:var(--worse)}
-.share{display:inline-block;vertical-align:middle;width:110px;height:8px;border-radius:4px;background:var(--faint);margin-right:8px;overflow:hidden}.share i{display:block;height:100%;background:var(--better)}
+.share{display:inline-block;vertical-align:middle;width:72px;height:8px;border-radius:4px;background:var(--faint);margin-right:8px;overflow:hidden}.share i{display:block;height:100%;background:var(--better)}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,230px),1fr));gap:12px 28px;margin:14px 0;padding:0}
 .facts div{border-top:1px solid var(--line);padding-top:7px}.facts dt{font-size:.8125rem;color:var(--soft)}.facts dd{margin:0;overflow-wrap:anywhere}
 pre{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;overflow-x:auto;font:.8125rem/1.55 var(--mono);margin:12px 0}code{font:.875em var(--mono);overflow-wrap:anywhere}

@@ -18,8 +18,7 @@ import { GROUP_LABELS, GROUP_ROLES } from "./verdict.ts";
 
 /**
  * A table with a caption in a box that scrolls by itself. `head` and `rows` hold HTML; the first cell of a row is its
- * header;
- * `leftColumns` are set left in tables whose kind sets numbers right.
+ * header; `leftColumns` are set left in tables whose kind sets numbers right.
  */
 export function table(
   caption: string,
@@ -115,48 +114,48 @@ export function pairTable(pairs: readonly PairCosine[]): string {
   return table(caption, ["Item", "Cosine", "", "Positive", "Negative"], rows, "pairs");
 }
 
+/** Planned bytes by category. A row named «total» is the sum that the run itself gave, and is shown as such. */
 export function memoryTable(memory: readonly MemoryCategory[]): string {
-  const planned = memory.reduce((sum, m) => sum + m.plannedBytes, 0);
-  const allocated = memory.reduce((sum, m) => sum + (m.allocatedBytes ?? 0), 0);
-  const measured = memory.some((m) => m.allocatedBytes !== undefined);
-  const bars = planned > 0 ? memory.map((m) => memoryBar(m.plannedBytes, planned)) : memory.map(() => "");
-  const rows = memory.map((m, i) => [
+  const parts = memory.filter((m) => m.category !== "total");
+  const given = memory.find((m) => m.category === "total");
+  const planned = given?.plannedBytes ?? parts.reduce((sum, m) => sum + m.plannedBytes, 0);
+  const rows = parts.map((m) => [
     escapeHtml(m.category),
     bytes(m.plannedBytes),
-    ...(measured ? [bytes(m.allocatedBytes)] : []),
-    bars[i]!,
+    planned > 0 ? shareBar(m.plannedBytes, planned) : "",
   ]);
-  const off =
-    planned > 0 && measured ? ` <small>(${signed((100 * (allocated - planned)) / planned, 1)} %)</small>` : "";
-  rows.push([
-    "<b>Total</b>",
-    `<b>${bytes(planned)}</b>`,
-    ...(measured ? [`<b>${bytes(allocated)}</b>${off}`] : []),
-    "",
-  ]);
-  const head = measured ? ["Category", "Planned", "Allocated", "Share"] : ["Category", "Planned", "Share"];
-  return table("Device memory", head, rows, "numeric");
+  rows.push(["<b>Total</b>", `<b>${bytes(planned)}</b>`, ""]);
+  const measured = given?.allocatedBytes;
+  if (measured !== undefined) {
+    const off = planned > 0 ? ` <small>(${signed((100 * (measured - planned)) / planned, 1)} %)</small>` : "";
+    rows.push([MEASURED_MEMORY, `${bytes(measured)}${off}`, ""]);
+  }
+  return table("Device memory", ["Category", "Planned", "Share"], rows, "numeric shares");
 }
+
+/** Of a software adapter the operating system sees how much memory its device holds. */
+const MEASURED_MEMORY = `Measured <span class="explain">what the operating system counts for the device</span>`;
 
 export function timingTable(timing: readonly PhaseTime[]): string {
   const total = timing.reduce((sum, t) => sum + t.seconds, 0);
   const rows = timing.map((t) => [
     escapeHtml(t.phase),
     duration(t.seconds),
-    t.count ? `${grouped(t.count)} ${escapeHtml(t.unit ?? "")}` : "",
-    memoryBar(t.seconds, total),
+    t.count && t.count > 1 ? `${grouped(t.count)} ${escapeHtml(t.unit ?? "")}` : "",
+    shareBar(t.seconds, total),
   ]);
   rows.push(["<b>Total</b>", `<b>${duration(total)}</b>`, "", ""]);
-  return table("Wall time by phase", ["Phase", "Time", "Work", "Share"], rows, "numeric");
+  return table("Wall time by phase", ["Phase", "Time", "Work", "Share"], rows, "numeric shares");
 }
 
 export function fileTable(files: readonly RunFile[]): string {
+  const sized = files.some((f) => f.bytes !== undefined);
   const rows = files.map((f) => [
     `<code>${escapeHtml(f.path)}</code>`,
-    f.bytes === undefined ? "–" : bytes(f.bytes),
+    ...(sized ? [bytes(f.bytes)] : []),
     escapeHtml(f.what),
   ]);
-  return table("Files of the run", ["File", "Size", "What it is"], rows, "files");
+  return table("Files of the run", sized ? ["File", "Size", "What it is"] : ["File", "What it is"], rows, "files");
 }
 
 export function attributionTable(attributions: readonly Attribution[]): string {
@@ -170,7 +169,7 @@ export function attributionTable(attributions: readonly Attribution[]): string {
   return table("Credits and licences", ["What", "Licence", "Credit"], rows, "files");
 }
 
-function memoryBar(part: number, whole: number): string {
+function shareBar(part: number, whole: number): string {
   const percent = whole > 0 && Number.isFinite(part) ? Math.round((1000 * part) / whole) / 10 : 0;
   return `<span class="share"><i style="width:${percent}%"></i></span><small>${percent.toFixed(0)} %</small>`;
 }

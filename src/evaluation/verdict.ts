@@ -91,7 +91,8 @@ function headlineOf(first: GroupSummary, head: GroupSummary | undefined): string
       ? `${opening}, nor did head items`
       : `${opening}; head items did not change significantly`;
   }
-  return headTone === "worse" && tone !== "worse"
+  if (headTone === tone) return `${opening}, and so did head items`;
+  return headTone === "worse"
     ? `${opening}, but head items got worse`
     : `${opening}; head items got ${headTone}`;
 }
@@ -118,7 +119,7 @@ function groupSentence({ group, items, changes }: GroupSummary): VerdictSentence
 /** Significant changes that the judge does not see, and a reward that runs ahead of the judge. */
 function sideEffects(summary: EvaluationSummary): VerdictSentence[] {
   const sentences: VerdictSentence[] = [];
-  const effects: Measure[] = ["diversity", "saturation"];
+  const effects: Measure[] = ["diversity", "saturation", "contrast", "sharpness"];
   for (const measure of effects) {
     const parts: string[] = [];
     let harm = false;

@@ -7,7 +7,7 @@ import { LongtailError } from "../base/errors.ts";
 import { CLIP_END, CLIP_PADDING, ClipTokenizer } from "../data/tokenizers/clip.ts";
 import { T5Tokenizer } from "../data/tokenizers/t5.ts";
 import { Safetensors } from "../formats/safetensors.ts";
-import { loadParameters, Parameters } from "../nn/parameters.ts";
+import { checkParameters, loadParameters, Parameters } from "../nn/parameters.ts";
 import { affine } from "../ops/pointwise.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Session } from "../tensor/session.ts";
@@ -147,7 +147,8 @@ export class Pipeline {
     const t5File = await Safetensors.open(files, `${folder}/text_encoder_2/model.safetensors`);
     const t5Rows = await TokenRows.of(t5File, "shared");
     const t5Parameters = new Parameters(textPool, { dtype: precision });
-    const t5 = new T5Encoder(t5Parameters, t5Config(await readJson(files, `${folder}/text_encoder_2/config.json`), t5Rows.count));
+    const t5Json = t5Config(await readJson(files, `${folder}/text_encoder_2/config.json`), t5Rows.count);
+    const t5 = new T5Encoder(t5Parameters, t5Json);
 
     const vaePath = options.vae === "auto" ? `${folder}/${json.vae.file}` : options.vae;
     const vaeFile = await Safetensors.open(files, vaePath);
@@ -164,6 +165,26 @@ export class Pipeline {
     };
     // transformers 5 saves a lone text model without the prefix that a whole CLIP model has.
     const bare = (name: string) => (clipFile.has(name) ? name : name.replace(/^text_model\./, ""));
+    const parts = [
+      { parameters: transformerParameters, file: transformerFile },
+      { parameters: clipParameters, file: clipFile, rename: bare },
+      { parameters: t5Parameters, file: t5File },
+      { parameters: vaeParameters, file: vaeFile },
+    ];
+    const widths = [
+      ["text_encoder", "pooled_projection_dim", number("hidden_size"), config.pooledWidth],
+      ["text_encoder_2", "joint_attention_dim", t5Json.width, config.jointWidth],
+    ] as const;
+    for (const part of parts) checkParameters(part.parameters, tensorSource(part.file), part.rename);
+    for (const [encoder, key, given, taken] of widths) {
+      if (given === taken) continue;
+      throw new LongtailError("E-FILE-032", {
+        what: `${encoder} gives vectors of ${given} numbers, and the transformer takes ${taken} (${key})`,
+        where: folder,
+        why: "the parts of the pipeline come from different models",
+        fix: "use the text encoders that belong to the transformer",
+      });
+    }
     return new Pipeline({
       config,
       json,
@@ -174,12 +195,7 @@ export class Pipeline {
       t5,
       decoder,
       encoder,
-      files: [
-        { parameters: transformerParameters, file: transformerFile },
-        { parameters: clipParameters, file: clipFile, rename: bare },
-        { parameters: t5Parameters, file: t5File },
-        { parameters: vaeParameters, file: vaeFile },
-      ],
+      files: parts,
       tokens,
     });
   }

@@ -60,16 +60,16 @@ export class Parameters {
 }
 
 /**
- * Loads every declared tensor from `source` into the open session.
+ * Compares names and shapes of all declared tensors with those of `source`; nothing is read but the header, so it can be
+ * done before anything is traced.
  * @param rename public name in the file of a declared name (identity by default)
  * @throws LongtailError E-FILE-030 where tensors are missing, E-FILE-031 where a shape differs
  */
-export async function loadParameters(
-  session: Session,
+export function checkParameters(
   parameters: Parameters,
   source: TensorSource,
   rename: (name: string) => string = (name) => name,
-): Promise<void> {
+): void {
   const missing = [...parameters.variables.keys()].filter((name) => !source.has(rename(name)));
   if (missing.length > 0) {
     throw new LongtailError("E-FILE-030", {
@@ -89,6 +89,18 @@ export async function loadParameters(
         fix: "use the config.json that came with these weights",
       });
     }
+  }
+}
+
+/** Loads every declared tensor from `source` into the open session; checks and errors as `checkParameters`. */
+export async function loadParameters(
+  session: Session,
+  parameters: Parameters,
+  source: TensorSource,
+  rename: (name: string) => string = (name) => name,
+): Promise<void> {
+  checkParameters(parameters, source, rename);
+  for (const [name, variable] of parameters.variables) {
     const values = await source.load(rename(name));
     session.write(variable, variable.dtype === "f16" ? f32ToF16(values) : values);
   }

@@ -33,7 +33,7 @@ export interface ConvOptions {
   Y?: MatmulElement;
   /** Add the old value of the output before the epilogue. */
   accumulate?: boolean;
-  /** WGSL statements on `var v: f32` with `n`, `oc`, `oy`, `ox` and `index` (flat in the output) in scope. */
+  /** WGSL statements on `var v: f32` with `index` (flat in the output) in scope. */
   epilogue?: string;
   /** WGSL declarations of the epilogue's operands, `@group(0) @binding(4)` onwards. */
   epilogueBindings?: string;
@@ -59,19 +59,11 @@ function variant(channels: number, pixels: number, lanes: number, broadcast: boo
   };
 }
 
-/**
- * Variants that a driver is known to compile wrongly. Mesa 26.1's lavapipe stores two of four neighbouring pixels in the
- * wrong place in this one, and in no other (tests/ops/conv2d.test.ts checks every variant's default shapes).
- */
-const MISCOMPILED = new Set(["direct_8x4x8_broadcast"]);
-
-const ALL_VARIANTS: readonly ConvVariant[] = [
+export const CONV_VARIANTS: readonly ConvVariant[] = [
   ...[1, 2, 4, 8, 16, 32].flatMap((channels) => [1, 2, 4, 8].map((pixels) => variant(channels, pixels, 8, true))),
   ...[1, 2, 4, 8, 16].flatMap((channels) => [1, 2, 4].map((pixels) => variant(channels, pixels, 8, false))),
   ...[1, 2, 4, 8, 16].flatMap((channels) => [1, 2, 4].map((pixels) => variant(channels, pixels, 64, false))),
 ];
-
-export const CONV_VARIANTS: readonly ConvVariant[] = ALL_VARIANTS.filter((entry) => !MISCOMPILED.has(entry.name));
 
 const byName = new Map(CONV_VARIANTS.map((entry) => [entry.name, entry]));
 
@@ -85,8 +77,7 @@ export function defaultConvVariant(shape: ConvShape, limits: KernelLimits, isSof
   const channels = powerOfTwoAtMost(shape.OC, 16);
   const pixels = powerOfTwoAtMost(shape.OW, 4);
   if (isSoftwareAdapter) {
-    const chosen = variant(channels, pixels, 8, hasSubgroupsOf8(limits)).name;
-    return MISCOMPILED.has(chosen) ? variant(channels, pixels / 2, 8, hasSubgroupsOf8(limits)).name : chosen;
+    return variant(channels, pixels, 8, hasSubgroupsOf8(limits)).name;
   }
   return variant(Math.min(channels, 8), Math.min(pixels, 2), 64, false).name;
 }
@@ -103,7 +94,6 @@ export function chooseConv(
 
 /**
  * The input gradient dX [N, IC, H, W] of the forward convolution `shape`: binding 1 is dY, 2 the forward weights, 3 dX.
- * In the epilogue `oc` is the forward input channel and `oy`, `ox` are pixels of dX.
  */
 export function chooseConvGradInput(
   shape: ConvShape,

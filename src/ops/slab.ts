@@ -57,6 +57,7 @@ const concatOperation: Operation = {
       if (input.shape.length !== shape.length || input.shape.some((n, i) => i !== d && n !== inputs[0]!.shape[i])) {
         throw new Error(`parts [${inputs[0]!.shape}] and [${input.shape}] differ outside dimension ${d}`);
       }
+      if (input.dtype !== inputs[0]!.dtype) throw new Error(`parts are ${inputs[0]!.dtype} and ${input.dtype}; cast one of them`);
       shape[d]! += input.shape[d]!;
     }
     return [{ shape, dtype: inputs[0]!.dtype }];

@@ -10,7 +10,7 @@ export interface Schedule {
   rate: number;
   /** Steps of rising rate; "constant" has none. */
   warmup: number;
-  /** Steps of the whole run; "linear" and "cosine" reach 0 behind the last. */
+  /** Steps of the whole run; "linear" and "cosine" reach 0 with the last. */
   total: number;
   /** The rate rises as (t - 1) / warmup instead of t / (warmup + 1). */
   warmupFromZero?: boolean;
@@ -22,6 +22,7 @@ export function learningRate(schedule: Schedule, t: number): number {
   if (kind === "constant") return rate;
   if (t <= warmup) return rate * (schedule.warmupFromZero ? (t - 1) / warmup : t / (warmup + 1));
   if (kind === "constant_with_warmup") return rate;
-  const progress = Math.min(1, (t - 1 - warmup) / Math.max(1, total - warmup));
-  return rate * (kind === "linear" ? 1 - progress : 0.5 * (1 + Math.cos(Math.PI * progress)));
+  // Behind the last step "linear" stays at 0; the reference's cosine goes on, and so does ours.
+  const progress = (t - 1 - warmup) / Math.max(1, total - warmup);
+  return rate * (kind === "linear" ? Math.max(0, 1 - progress) : 0.5 * (1 + Math.cos(Math.PI * progress)));
 }

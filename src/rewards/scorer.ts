@@ -7,7 +7,7 @@ import { Safetensors } from "../formats/safetensors.ts";
 import { OpenClip, openClipConfig } from "../models/clip/open_clip.ts";
 import { TokenRows } from "../models/token_rows.ts";
 import { readJson, tensorSource } from "../models/weights_file.ts";
-import { loadParameters, Parameters } from "../nn/parameters.ts";
+import { checkParameters, loadParameters, Parameters } from "../nn/parameters.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { DType } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
@@ -49,6 +49,7 @@ export class ClipScorer {
     const tokens = await TokenRows.of(file, "token_embedding");
     const parameters = new Parameters(session.pool(options.name, "weights"), { dtype: options.precision ?? "f32" });
     const model = new OpenClip(parameters, openClipConfig(json, configPath, tokens.count));
+    checkParameters(parameters, tensorSource(file));
     const logitScale = file.has("logit_scale") ? (await file.readF32("logit_scale"))[0]! : Math.log(100);
     return new ClipScorer(options.name, model, file, tokens, options.tokenizer, logitScale);
   }

@@ -214,7 +214,14 @@ export class Lowering {
   run(graph: Graph): Lowered {
     for (const node of graph.nodes) this.one(node);
     this.scope = "assign";
-    for (const { target, value } of graph.assignments) this.assign(target, this.slot(value));
+    // Assignments are parallel: where one hands on the old value of a variable that another one overwrites, that value is
+    // saved first.
+    const targets = new Set(graph.assignments.map((a) => a.target));
+    const values = graph.assignments.map(({ target, value }) => {
+      const slot = this.slot(value);
+      return slot.variable && slot.variable !== target && targets.has(slot.variable) ? this.copyOf(slot) : slot;
+    });
+    graph.assignments.forEach(({ target }, i) => this.assign(target, values[i]!));
     return { calls: this.calls, slots: this.slots, choices: this.choices };
   }
 

@@ -18,6 +18,12 @@ import { alignUp, type Category, Pool, type Variable } from "./variable.ts";
 /** A quiet NaN that no kernel produces by itself. */
 const POISON = 0x7fc0dead;
 
+/** A call's table of buffers: a page of its own on Mesa's CPU adapter, a few dozen bytes a buffer on hardware. */
+const SOFTWARE_TABLE_BYTES = 4096;
+const TABLE_BYTES = 512;
+/** Dawn's ring of staging memory for uploads. Values come back through one buffer of the largest variable's size. */
+const UPLOAD_RING_BYTES = 4 << 20;
+
 /** One step function, traced and placed. */
 export interface Plan {
   readonly name: string;
@@ -36,6 +42,10 @@ export interface MemoryTable {
   largestPlan: string;
   /** Uniform words of all plans. */
   uniforms: number;
+  /** Tables of buffers that the driver keeps, one for each call. */
+  bindings: number;
+  /** Host-visible buffers through which values go in and out. */
+  staging: number;
   total: number;
   plans: { name: string; arena: number; calls: number; flops: number }[];
 }
@@ -135,14 +145,18 @@ export class Session {
       }
     }
     const uniforms = this.plans.reduce((n, p) => n + Executable.uniformBytes(p.lowered.calls), 0);
-    const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms;
+    const calls = this.plans.reduce((n, p) => n + p.lowered.calls.length, 0);
+    const bindings = calls * (this.target.software ? SOFTWARE_TABLE_BYTES : TABLE_BYTES);
+    const largest = this.pools.reduce((n, pool) => pool.variables.reduce((m, v) => Math.max(m, v.bytes), n), 0);
+    const staging = largest > 0 ? UPLOAD_RING_BYTES + largest : 0;
+    const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms + bindings + staging;
     const plans = this.plans.map((p) => ({
       name: p.name,
       arena: p.placement.arenaBytes,
       calls: p.lowered.calls.length,
       flops: p.flops,
     }));
-    return { variables, arena, largestPlan, uniforms, total, plans };
+    return { variables, arena, largestPlan, uniforms, bindings, staging, total, plans };
   }
 
   /** Allocates all memory and compiles all pipelines in parallel. */

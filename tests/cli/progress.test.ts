@@ -65,6 +65,27 @@ describe("on a terminal", () => {
     expect(terminal.errors).toBe("E-NUM-001 NaN\n");
   });
 
+  it("breaks long warnings between words, and only on a terminal", () => {
+    const text = "the warm-up of 10 updates is not over within 3 updates; the learning rate ends at 27 % of its peak";
+    const shown = start(true, { width: 60 });
+    shown.progress.sink({ kind: "warning", code: "E-CFG-030", text });
+    const lines = shown.terminal.lines;
+    expect(lines).toHaveLength(3);
+    for (const line of lines) expect(displayWidth(line)).toBeLessThan(60);
+    expect(lines.map((line) => line.trim()).join(" ")).toBe(`warning E-CFG-030 ${text}`);
+    const piped = start(false, { width: 60 });
+    piped.progress.sink({ kind: "warning", code: "E-CFG-030", text });
+    expect(piped.terminal.lines).toHaveLength(1);
+  });
+
+  it("counts no units where a phase has one", () => {
+    const { terminal, time, progress } = start(true);
+    progress.sink(phase(0, 1, "save", "checkpoint"));
+    time.advance(2);
+    progress.sink(phase(1, 1, "save", "checkpoint"));
+    expect(terminal.screen[0]).toBe("✓ save  2.0 s");
+  });
+
   it("never writes into the last column, however narrow or resized", () => {
     const { terminal, time, progress } = start(true);
     progress.sink({ kind: "metric", step: 1, values: { reward: 0.1 } });

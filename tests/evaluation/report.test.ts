@@ -2,10 +2,10 @@
 // nothing loaded from anywhere, no leaked program words, and every text from outside escaped.
 
 import { describe, expect, it } from "vitest";
-import { compact, duration, score, signed } from "../../src/evaluation/format.ts";
+import { adapterLabel, compact, duration, score, signed } from "../../src/evaluation/format.ts";
 import { renderModelCard } from "../../src/evaluation/model_card.ts";
 import { renderReport } from "../../src/evaluation/report.ts";
-import { lineChart, niceTicks } from "../../src/evaluation/report_charts.ts";
+import { lineChart, meanWindow, niceTicks, runningMean } from "../../src/evaluation/report_charts.ts";
 import type { ReportData } from "../../src/evaluation/report_data.ts";
 import { fakeReport, sparseReports } from "./fake_report.ts";
 
@@ -97,6 +97,40 @@ describe("report", () => {
     expect(html).toMatch(/<details class="more"><summary>The other 20 aligned tail items/);
     const shown = new Set([...html.matchAll(/<div class="title"><b>([^<]*)<\/b>/g)].map(([, name]) => name));
     expect(shown.size).toBe(full.pictures!.length);
+  });
+
+  it("does not call a gain a loss where few items lost", () => {
+    const data = fakeReport();
+    for (const [i, row] of data.evaluation!.rows.filter((r) => r.group === "aligned").entries())
+      row.after.judge = row.before.judge + (i === 0 ? -0.1 : 0.01 * (i + 1));
+    expect(renderReport(data)).toContain("Losses and smallest gains");
+  });
+
+  it("counts a given total of device memory once", () => {
+    const data = fakeReport();
+    data.memory = [
+      { category: "weights", plannedBytes: 3 * 2 ** 20 },
+      { category: "total", plannedBytes: 4 * 2 ** 20, allocatedBytes: 5 * 2 ** 20 },
+    ];
+    const page = renderReport(data);
+    expect(page).toContain("<b>4.00 MiB</b>");
+    expect(page).toContain("5.00 MiB <small>(+25.0 %)</small>");
+  });
+
+  it("ends a running mean where its window ends", () => {
+    const points = Array.from({ length: 40 }, (_, i) => [i + 1, i === 39 ? 100 : 1] as const);
+    const mean = runningMean(points);
+    expect(meanWindow(40)).toBe(7);
+    expect(mean[0]).toEqual([4, 1]);
+    expect(mean.at(-1)![0]).toBe(37);
+    expect(mean.at(-1)![1]).toBeCloseTo(106 / 7);
+  });
+
+  it("names an adapter for people", () => {
+    const driver = "llvmpipe: Mesa 26.1.6-1 (LLVM 21.1.8)";
+    expect(adapterLabel({ name: "llvmpipe-llvm-21-1-8-256-bits-", driver })).toBe(driver);
+    expect(adapterLabel({ name: "NVIDIA H100 80GB HBM3", driver: "NVIDIA: 580.1" })).toBe("NVIDIA H100 80GB HBM3");
+    expect(adapterLabel({ name: "0x2330" })).toBe("0x2330");
   });
 
   it("credits the real pictures on their cards and in the table", () => {

@@ -7,13 +7,13 @@ import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { backward } from "../../src/ops/backward.ts";
 import type { Constant } from "../../src/ops/resample.ts";
+import type { GpuBackend } from "../../src/platform/adapters.ts";
+import { openGpu } from "../../src/platform/adapters.ts";
+import { restFor } from "../../src/platform/rest.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import type { Target } from "../../src/tensor/lower.ts";
 import { type Plan, Session } from "../../src/tensor/session.ts";
 import type { DType, Shape } from "../../src/tensor/shape.ts";
-import type { GpuBackend } from "../../src/platform/adapters.ts";
-import { openGpu } from "../../src/platform/adapters.ts";
-import { rest } from "../../src/platform/rest.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { alignUp, type Variable } from "../../src/tensor/variable.ts";
 
@@ -28,7 +28,9 @@ export interface InputSpec {
 const opened = new Map<GpuBackend, Promise<Gpu>>();
 
 /** The device of this test file; LONGTAIL_TEST_GPU chooses the implementation unless the test does. */
-export function testGpu(backend: GpuBackend = process.env.LONGTAIL_TEST_GPU === "deno" ? "deno" : "dawn"): Promise<Gpu> {
+export function testGpu(
+  backend: GpuBackend = process.env.LONGTAIL_TEST_GPU === "deno" ? "deno" : "dawn",
+): Promise<Gpu> {
   let gpu = opened.get(backend);
   if (!gpu) {
     gpu = openTestGpu(backend);
@@ -39,8 +41,7 @@ export function testGpu(backend: GpuBackend = process.env.LONGTAIL_TEST_GPU === 
 
 async function openTestGpu(backend: GpuBackend): Promise<Gpu> {
   const gpu = await openGpu({ backend, robust: process.env.LONGTAIL_ROBUST === "1" });
-  // Deno's own implementation polls by a timer of its own, which resting slows down tenfold.
-  return openDevice(gpu, { rest: backend === "dawn" ? rest : undefined });
+  return openDevice(gpu, { rest: restFor(backend) });
 }
 
 export interface RunResult {
@@ -158,7 +159,8 @@ async function execute(session: Session, { job, plan, ...v }: Prepared): Promise
   if (broken) throw new Error(`bytes behind ${broken} were overwritten`);
   if (job.repeat) {
     const again = await runOnce();
-    if (!again.every((a, i) => a.every((x, k) => Object.is(x, values[i]![k])))) throw new Error("a second run gave other bits");
+    if (!again.every((a, i) => a.every((x, k) => Object.is(x, values[i]![k]))))
+      throw new Error("a second run gave other bits");
   }
   const gradients = values.slice(v.outputs.length);
   return {

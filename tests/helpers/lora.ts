@@ -3,7 +3,8 @@
 
 import type { LoraLayer } from "../../src/formats/lora.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
-import { ropeTables, sinusoids } from "../../src/models/flux/embeddings.ts";
+import { ropeTables,  } from "../../src/models/flux/embeddings.ts";
+import { dumpSinusoids } from "./sinusoids.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { Adapter, adaptersOf } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
@@ -46,11 +47,11 @@ export async function runLora(
     states: await io.load("encoder_hidden_states"),
     pooled: await io.load("pooled_projections"),
     weight: await io.load("loss_weight"),
-    time: sinusoids([...(await io.load("timestep"))]),
+    time: await dumpSinusoids([...(await io.load("timestep"))]),
     cosine,
     sine,
   };
-  if (config.guidance) values["guidance"] = sinusoids([...(await io.load("guidance"))]);
+  if (config.guidance) values["guidance"] = await dumpSinusoids([...(await io.load("guidance"))]);
   const batch = io.shape("hidden_states")[0]!;
   const tables = [ids.length, config.headSize / 2];
   const shapes: Record<string, readonly number[]> = {

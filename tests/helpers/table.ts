@@ -1,8 +1,8 @@
 // Runs rows of the table of operations on a device and measures them against float64: values directly, gradients by
 // central differences of the float64 reference.
 
-import { Draw, type Case, type Entry, tolerance } from "../ops/table/types.ts";
-import { type DeviceOptions, type Job, noise, relativeError, runMany, type RunResult } from "./gpu.ts";
+import { type Case, Draw, type Entry, tolerance } from "../ops/table/types.ts";
+import { type DeviceOptions, type Job, noise, type RunResult, relativeError, runMany } from "./gpu.ts";
 
 /** Step of the differences; in float64 truncation and cancellation both stay near 1e-10. */
 const STEP = 1e-5;
@@ -34,7 +34,8 @@ export function casesOf(entry: Entry, extra: number, seed: number): Case[] {
   return [...entry.cases, ...(entry.draw ? Array.from({ length: extra }, () => entry.draw!(draw)) : [])];
 }
 
-function jobOf(entry: Entry, c: Case, repeat: boolean, small: boolean): Job {
+/** A case as a job; `small` gives it tiny dispatch limits. */
+export function jobOf(entry: Entry, c: Case, repeat: boolean, small: boolean): Job {
   const values = c.inputs.map((spec) => Float64Array.from(spec.values));
   return {
     inputs: c.inputs,
@@ -42,7 +43,10 @@ function jobOf(entry: Entry, c: Case, repeat: boolean, small: boolean): Job {
     repeat,
     seeds: entry.gradient === "" ? undefined : c.reference(values).map((y, i) => noise(y.length, 50 + i)),
     target: small
-      ? (own) => ({ maxWorkgroups: SMALL_GRID, kernels: { ...own.kernels, maxComputeWorkgroupsPerDimension: SMALL_GRID } })
+      ? (own) => ({
+          maxWorkgroups: SMALL_GRID,
+          kernels: { ...own.kernels, maxComputeWorkgroupsPerDimension: SMALL_GRID },
+        })
       : undefined,
   };
 }
@@ -51,7 +55,11 @@ function jobOf(entry: Entry, c: Case, repeat: boolean, small: boolean): Job {
  * Runs the cases, each a second time for the same bits, and each with tiny dispatch limits, which must give the same
  * bits as well.
  */
-export async function runEntry(entry: Entry, cases: readonly Case[], options: DeviceOptions & { fold?: boolean } = {}): Promise<EntryResult> {
+export async function runEntry(
+  entry: Entry,
+  cases: readonly Case[],
+  options: DeviceOptions & { fold?: boolean } = {},
+): Promise<EntryResult> {
   const { fold = true, ...device } = options;
   const jobs = cases.map((c) => jobOf(entry, c, true, false));
   const small = fold ? cases.map((c) => jobOf(entry, c, false, true)) : [];
@@ -62,7 +70,8 @@ export async function runEntry(entry: Entry, cases: readonly Case[], options: De
     const plain = results[i]!;
     const all = (r: RunResult) => [...r.outputs, ...r.gradients].flatMap((x) => (x ? [...x] : []));
     const [a, b] = [all(result), all(plain)];
-    if (!a.every((x, k) => Object.is(x, b[k]))) throw new Error(`${entry.name} ${cases[i]!.label}: a folded grid gave other bits`);
+    if (!a.every((x, k) => Object.is(x, b[k])))
+      throw new Error(`${entry.name} ${cases[i]!.label}: a folded grid gave other bits`);
     for (const k of result.kernels) if (k.grid[1] > 1) folded.add(k.source);
   });
   const measured = cases.map((c, i) => {
@@ -79,9 +88,12 @@ export function measure(entry: Entry, c: Case, result: RunResult, seeds: Float64
   const out: Measured = { label: c.label, worst: -1, error: 0, tolerance: bound, what: "" };
   const note = (error: number, what: string) => {
     // NaN is never below anything: it has to win by itself.
-    if (Number.isNaN(error) || error / bound > out.worst) Object.assign(out, { worst: Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / bound, error, what });
+    if (Number.isNaN(error) || error / bound > out.worst)
+      Object.assign(out, { worst: Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / bound, error, what });
   };
-  c.reference(values).forEach((y, i) => note(relativeError(result.outputs[i]!, y), `output ${i}`));
+  c.reference(values).forEach((y, i) =>
+    note(relativeError(result.outputs[i]!, y) * Math.min(1, norm(y) / (c.floor ?? 0) || 1), `output ${i}`),
+  );
   if (!seeds) return out;
   const loss = (inputs: Float64Array[]) => c.reference(inputs).reduce((total, y, i) => total + dot(y, seeds[i]!), 0);
   c.inputs.forEach((spec, which) => {
@@ -91,23 +103,30 @@ export function measure(entry: Entry, c: Case, result: RunResult, seeds: Float64
     if (!gradient.every(Number.isFinite)) return note(Number.NaN, `gradient ${which} is not finite`);
     const x = values[which]!;
     const slope = (direction: (i: number) => number) => {
-      const moved = (h: number) => loss(values.map((v, k) => (k === which ? v.map((e, i) => e + h * direction(i)) : v)));
+      const moved = (h: number) =>
+        loss(values.map((v, k) => (k === which ? v.map((e, i) => e + h * direction(i)) : v)));
       return (moved(STEP) - moved(-STEP)) / (2 * STEP);
     };
     const count = x.length;
-    const norm = Math.sqrt(dot(gradient, gradient));
-    const places = count <= SAMPLES ? [...x.keys()] : [...new Set([0, count - 1, ...noise(SAMPLES - 2, count).map((v) => Math.floor(((v + 1) / 2) * count))])];
+    const size = norm(gradient);
+    const places =
+      count <= SAMPLES
+        ? [...x.keys()]
+        : [...new Set([0, count - 1, ...noise(SAMPLES - 2, count).map((v) => Math.floor(((v + 1) / 2) * count))])];
     const slopes = places.map((at) => slope((i) => (i === at ? 1 : 0)));
     const difference = Math.hypot(...places.map((at, i) => gradient[at]! - slopes[i]!));
-    const floor = c.gradientFloor ?? 0;
+    const floor = Math.max(c.gradientFloor ?? 0, c.floor ?? 0);
     // A sample of a gradient that is mostly zero is measured against the whole gradient's size.
-    const scale = Math.max(Math.hypot(...slopes), norm * Math.sqrt(places.length / count), floor, 1e-30);
+    const scale = Math.max(Math.hypot(...slopes), size * Math.sqrt(places.length / count), floor, 1e-30);
     note(difference / scale, `gradient ${which}`);
     for (const seed of [1, 2]) {
       const direction = noise(count, 90 + seed).map((v) => (v < 0 ? -1 : 1));
       const expected = slope((i) => direction[i]!);
       // Errors of the elements add up like a random walk: four times the norm is far in its tail.
-      note(Math.abs(dot(gradient, direction) - expected) / (4 * Math.max(norm, floor, 1e-30)), `gradient ${which} along a direction`);
+      note(
+        Math.abs(dot(gradient, direction) - expected) / (4 * Math.max(size, floor, 1e-30)),
+        `gradient ${which} along a direction`,
+      );
     }
   });
   return out;
@@ -117,4 +136,8 @@ function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let total = 0;
   for (let i = 0; i < a.length; i++) total += a[i]! * b[i]!;
   return total;
+}
+
+function norm(a: ArrayLike<number>): number {
+  return Math.sqrt(dot(a, a));
 }

@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 import { attention, attentionVariant } from "../../src/ops/attention.ts";
 import { add, affine, cast } from "../../src/ops/pointwise.ts";
-import { attentionBackward, attentionForward, type AttentionProblem } from "../helpers/reference_attention.ts";
 import { noise, relativeError, runOps, testGpu } from "../helpers/gpu.ts";
+import { type AttentionProblem, attentionBackward, attentionForward } from "../helpers/reference_attention.ts";
 
 /** Stands for a masked place in a bias of whole numbers. */
 const MASK_LEVEL = 1000;
@@ -17,8 +17,19 @@ function biasOf(heads: number, rows: number, keys: number, every = 0): Float64Ar
 }
 
 /** Shape [batch, Lq, Lk, heads, head size]. */
-function problem([batch, rows, keys, heads, headSize]: number[], extra: Partial<AttentionProblem> = {}): AttentionProblem {
-  return { batch: batch!, rows: rows!, keys: keys!, heads: heads!, headSize: headSize!, scale: 1 / Math.sqrt(headSize!), ...extra };
+function problem(
+  [batch, rows, keys, heads, headSize]: number[],
+  extra: Partial<AttentionProblem> = {},
+): AttentionProblem {
+  return {
+    batch: batch!,
+    rows: rows!,
+    keys: keys!,
+    heads: heads!,
+    headSize: headSize!,
+    scale: 1 / Math.sqrt(headSize!),
+    ...extra,
+  };
 }
 
 function inputsOf(p: AttentionProblem, size = 1) {
@@ -56,12 +67,21 @@ async function check(p: AttentionProblem, options: Options = {}): Promise<void> 
   const levels = p.bias ? Array.from(p.bias, (x) => (x < -1 ? MASK_LEVEL : Math.round((x + 1) * 64))) : [];
   const masks = levels.map((x) => (x === MASK_LEVEL ? 1 : 0));
   const biasInputs = p.bias
-    ? [{ shape: biasShape, values: levels, dtype: "u32" as const }, { shape: biasShape, values: masks, dtype: "u32" as const }]
+    ? [
+        { shape: biasShape, values: levels, dtype: "u32" as const },
+        { shape: biasShape, values: masks, dtype: "u32" as const },
+      ]
     : [];
-  const { outputs, gradients } = await runOps([...inputs, ...biasInputs], ([a, b, c, level, mask]) => {
-    const bias = level && add(affine(cast(level, "f32"), 1 / 64, -1), affine(cast(mask!, "f32"), -3e38, 0));
-    return [attention(a!, b!, c!, { heads: p.heads, scale: p.scale, causal: p.causal, bias, variant: options.variant })];
-  }, { seeds: [dout], repeat: true });
+  const { outputs, gradients } = await runOps(
+    [...inputs, ...biasInputs],
+    ([a, b, c, level, mask]) => {
+      const bias = level && add(affine(cast(level, "f32"), 1 / 64, -1), affine(cast(mask!, "f32"), -3e38, 0));
+      return [
+        attention(a!, b!, c!, { heads: p.heads, scale: p.scale, causal: p.causal, bias, variant: options.variant }),
+      ];
+    },
+    { seeds: [dout], repeat: true },
+  );
   const name = JSON.stringify({ ...p, bias: p.bias !== undefined });
   expect(relativeError(outputs[0]!, attentionForward(p, q, k, v)), `out ${name}`).toBeLessThan(tolerance);
   const expected = attentionBackward(p, q, k, v, dout);
@@ -83,7 +103,8 @@ describe("the float64 rule", () => {
     const step = 1e-5;
     attentionBackward(p, q, k, v, dout).forEach((gradient, which) => {
       const slopes = gradient.map((_, i) => {
-        const moved = (by: number) => [q, k, v].map((x, n) => (n === which ? x.map((y, m) => (m === i ? y + by : y)) : x));
+        const moved = (by: number) =>
+          [q, k, v].map((x, n) => (n === which ? x.map((y, m) => (m === i ? y + by : y)) : x));
         return (loss(moved(step)) - loss(moved(-step))) / (2 * step);
       });
       expect(relativeError(gradient, slopes)).toBeLessThan(1e-8);
@@ -94,10 +115,17 @@ describe("the float64 rule", () => {
 for (const variant of ["in_place", "staged"] as const) {
   describe(`attention with keys ${variant}`, () => {
     it("agrees with float64 for lengths around the workgroup and the key block", async () => {
-      for (const length of [1, 2, 7, 8, 9, 31, 36, 64, 65]) await check(problem([2, length, length, 2, 8]), { variant });
+      for (const length of [1, 2, 7, 8, 9, 31, 36, 64, 65])
+        await check(problem([2, length, length, 2, 8]), { variant });
     });
     it("agrees with float64 where queries and keys differ in number", async () => {
-      for (const [rows, keys] of [[1, 37], [37, 1], [5, 64], [67, 13]]) await check(problem([1, rows!, keys!, 2, 8]), { variant });
+      for (const [rows, keys] of [
+        [1, 37],
+        [37, 1],
+        [5, 64],
+        [67, 13],
+      ])
+        await check(problem([1, rows!, keys!, 2, 8]), { variant });
     });
     it("agrees with float64 for head sizes from 4 to 512", async () => {
       // Every size is a kernel text of its own, and compiling costs more than running here.
@@ -105,7 +133,14 @@ for (const variant of ["in_place", "staged"] as const) {
       await check(problem([1, 10, 10, 1, 512]), { variant });
     });
     it("shows a row no key behind it under a causal mask", async () => {
-      for (const [rows, keys] of [[1, 1], [9, 9], [41, 41], [70, 70], [20, 30], [30, 20]]) {
+      for (const [rows, keys] of [
+        [1, 1],
+        [9, 9],
+        [41, 41],
+        [70, 70],
+        [20, 30],
+        [30, 20],
+      ]) {
         await check(problem([2, rows!, keys!, 2, 8], { causal: true }), { variant });
       }
     });
@@ -131,9 +166,11 @@ describe("attention", () => {
     const x = noise(3 * 8, 1);
     const level = { shape: [1, 3, 3], values: [0, 0, 0, 1, 1, 1, 0, 0, 0], dtype: "u32" as const };
     const inputs = [2, 3, 4].map((seed) => ({ shape: [1, 3, 8], values: noise(3 * 8, seed) }));
-    const { outputs, gradients } = await runOps([...inputs, level], ([q, k, v, mask]) => [
-      attention(q!, k!, v!, { heads: 1, bias: affine(cast(mask!, "f32"), -3e38, 0) }),
-    ], { seeds: [x] });
+    const { outputs, gradients } = await runOps(
+      [...inputs, level],
+      ([q, k, v, mask]) => [attention(q!, k!, v!, { heads: 1, bias: affine(cast(mask!, "f32"), -3e38, 0) })],
+      { seeds: [x] },
+    );
     expect(Array.from(outputs[0]!.slice(8, 16))).toEqual(new Array(8).fill(0));
     expect(Math.max(...gradients[0]!.slice(8, 16).map(Math.abs))).toBe(0);
     expect(gradients.slice(0, 3).every((g) => g!.every(Number.isFinite))).toBe(true);
@@ -142,19 +179,36 @@ describe("attention", () => {
   it("takes one tensor as queries, keys and values and adds the three gradients", async () => {
     const p = problem([2, 11, 11, 2, 8]);
     const { q, dout } = inputsOf(p);
-    const { outputs, gradients } = await runOps([{ shape: [2, 11, 16], values: q }], ([x]) => [attention(x!, x!, x!, { heads: 2 })], { seeds: [dout] });
+    const { outputs, gradients } = await runOps(
+      [{ shape: [2, 11, 16], values: q }],
+      ([x]) => [attention(x!, x!, x!, { heads: 2 })],
+      { seeds: [dout] },
+    );
     expect(relativeError(outputs[0]!, attentionForward(p, q, q, q))).toBeLessThan(1e-5);
     const [dq, dk, dv] = attentionBackward(p, q, q, q, dout);
-    expect(relativeError(gradients[0]!, dq!.map((x, i) => x + dk![i]! + dv![i]!))).toBeLessThan(1e-5);
+    expect(
+      relativeError(
+        gradients[0]!,
+        dq!.map((x, i) => x + dk![i]! + dv![i]!),
+      ),
+    ).toBeLessThan(1e-5);
   });
 
   it("computes only the gradients that somebody reads", async () => {
     const u32 = { shape: [1, 4, 8], values: new Array(32).fill(1), dtype: "u32" as const };
-    const { calls } = await runOps([{ shape: [1, 4, 8], values: noise(32) }, u32], ([q, k]) => {
-      const keys = cast(k!, "f32");
-      return [attention(q!, keys, keys, { heads: 1 })];
-    }, { seeds: [noise(32, 2)] });
-    expect(calls.filter((c) => c.startsWith("attention"))).toEqual(["attention forward", "attention delta", "attention query gradient"]);
+    const { calls } = await runOps(
+      [{ shape: [1, 4, 8], values: noise(32) }, u32],
+      ([q, k]) => {
+        const keys = cast(k!, "f32");
+        return [attention(q!, keys, keys, { heads: 1 })];
+      },
+      { seeds: [noise(32, 2)] },
+    );
+    expect(calls.filter((c) => c.startsWith("attention"))).toEqual([
+      "attention forward",
+      "attention delta",
+      "attention query gradient",
+    ]);
   });
 
   it("refuses shapes that do not fit and a bias that needs a gradient, by name", async () => {
@@ -163,9 +217,15 @@ describe("attention", () => {
       runOps(inputs, ([q, k, v, bias]) => [attention(q!, k!, v!, { heads, bias })], { seeds });
     await expect(run([spec(1, 4, 12), spec(1, 4, 12), spec(1, 4, 12)], 2)).rejects.toThrow(/multiple of 4/);
     await expect(run([spec(1, 4, 8), spec(2, 4, 8), spec(2, 4, 8)], 2)).rejects.toThrow(/differ in batch/);
-    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 5, 8)], 2)).rejects.toThrow(/k \[1, 4, 8\] and v \[1, 5, 8\]/);
-    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(4, 4)], 2)).rejects.toThrow(/the bias is \[4, 4\]/);
-    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(2, 4, 4)], 2, [noise(32)])).rejects.toThrow(/bias needs a gradient/);
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 5, 8)], 2)).rejects.toThrow(
+      /k \[1, 4, 8\] and v \[1, 5, 8\]/,
+    );
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(4, 4)], 2)).rejects.toThrow(
+      /the bias is \[4, 4\]/,
+    );
+    await expect(run([spec(1, 4, 8), spec(1, 4, 8), spec(1, 4, 8), spec(2, 4, 4)], 2, [noise(32)])).rejects.toThrow(
+      /bias needs a gradient/,
+    );
   });
 });
 

@@ -1,7 +1,7 @@
 // The text of docs/operations.md, made from the table of operations.
 
-import { OPERATIONS } from "./table.ts";
 import { type Entry, tolerance } from "./table/types.ts";
+import { OPERATIONS } from "./table.ts";
 
 const HEAD = `# Operations
 

@@ -123,25 +123,6 @@ describe("the geometry of short side and centre crop", () => {
 });
 
 describe("resampling on the device", () => {
-  it("agrees with float64 forward and backward along both dimensions for counts around a workgroup", async () => {
-    for (const n of [1, 63, 64, 65, 257, 1009]) {
-      for (const axis of [-1, -2]) {
-        const rows = resizeRows(n, Math.max(1, Math.round(n * 0.44)), FILTERS[0]!);
-        const [outer, inner] = axis === -1 ? [6, 1] : [2, 3];
-        const shape = axis === -1 ? [2, 1, 3, n] : [2, 1, n, 3];
-        const x = noise(6 * n, n);
-        const dy = noise(6 * rows.starts.length, n + 1);
-        const { outputs, gradients } = await runWithConstants(
-          [{ shape, values: x }],
-          ([t], constant) => [resample(t!, rows, axis, "table", constant)],
-          { seeds: [dy], repeat: true },
-        );
-        expect(relativeError(outputs[0]!, apply(rows, x, outer!, inner!))).toBeLessThan(1e-6);
-        expect(relativeError(gradients[0]!, apply(transposeRows(rows), dy, outer!, inner!))).toBeLessThan(1e-6);
-      }
-    }
-  });
-
   it("runs pointwise steps before its store and reads f16", async () => {
     const x = noise(2 * 3 * 8 * 6, 1);
     const rows = resizeRows(6, 4, FILTERS[0]!);

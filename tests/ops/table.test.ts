@@ -5,8 +5,8 @@ import { describe, expect, it } from "vitest";
 import { FUNCTIONS } from "../../src/tensor/epilogue.ts";
 import { testGpu } from "../helpers/gpu.ts";
 import { casesOf, runEntry } from "../helpers/table.ts";
-import { NOT_OPERATIONS, OPERATIONS, OTHER_KERNELS } from "./table.ts";
 import { operationsMarkdown } from "./operations_doc.ts";
+import { NOT_OPERATIONS, OPERATIONS, OTHER_KERNELS } from "./table.ts";
 
 const root = join(import.meta.dirname, "../..");
 const shaders = readdirSync(join(root, "shaders")).filter((f) => f.endsWith(".wgsl"));
@@ -29,7 +29,9 @@ describe("the table of operations", () => {
 
   it("is what docs/operations.md says", () => {
     const written = readFileSync(join(root, "docs/operations.md"), "utf8");
-    expect(written === operationsMarkdown(), "stale: run deno run -A --no-check scripts/generate_operations.ts").toBe(true);
+    expect(written === operationsMarkdown(), "stale: run deno run -A --no-check scripts/generate_operations.ts").toBe(
+      true,
+    );
   });
 });
 
@@ -39,18 +41,32 @@ describe("agrees with float64 in values and gradients, to the same bits each tim
       const { f16 } = (await testGpu()).facts;
       const all = casesOf(entry, EXTRA, 1000 + number);
       const cases = all.filter((c) => f16 || (!c.stored && c.inputs.every((x) => x.dtype !== "f16")));
-      if (cases.length < all.length) console.warn(`${entry.name}: ${all.length - cases.length} cases skipped, the adapter has no shader-f16`);
+      if (cases.length < all.length)
+        console.warn(`${entry.name}: ${all.length - cases.length} cases skipped, the adapter has no shader-f16`);
       const { measured, sources, folded: here } = await runEntry(entry, cases);
       for (const source of here) folded.add(nameOfSource.get(source)!);
       const names = [...sources].map((s) => nameOfSource.get(s)!);
       for (const name of names) ran.add(name);
       const known = [...entry.kernels, ...(entry.adapterKernels ?? []), "copy.wgsl"];
-      expect(names.filter((n) => !known.includes(n)), "kernels that the table does not name").toEqual([]);
-      expect(entry.kernels.filter((k) => !names.includes(k)), "kernels that no case calls").toEqual([]);
+      expect(
+        names.filter((n) => !known.includes(n)),
+        "kernels that the table does not name",
+      ).toEqual([]);
+      expect(
+        entry.kernels.filter((k) => !names.includes(k)),
+        "kernels that no case calls",
+      ).toEqual([]);
       const worst = measured.reduce((a, b) => (b.worst > a.worst ? b : a));
-      if (process.env.LONGTAIL_SHOW) console.log(`@ ${entry.name} | ${worst.error.toExponential(1)} | ${worst.tolerance.toExponential(1)} | ${worst.what} of ${worst.label}`);
+      if (process.env.LONGTAIL_SHOW)
+        console.log(
+          `@ ${entry.name} | ${worst.error.toExponential(1)} | ${worst.tolerance.toExponential(1)} | ${worst.what} of ${worst.label}`,
+        );
       const failures = measured.filter((m) => !(m.worst <= 1));
-      expect(failures.map((m) => `${m.label}: ${m.what} off by ${m.error.toExponential(2)}, tolerance ${m.tolerance.toExponential(2)}`)).toEqual([]);
+      expect(
+        failures.map(
+          (m) => `${m.label}: ${m.what} off by ${m.error.toExponential(2)}, tolerance ${m.tolerance.toExponential(2)}`,
+        ),
+      ).toEqual([]);
     });
   }
 });

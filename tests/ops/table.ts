@@ -3,15 +3,23 @@
 // PyTorch's OpInfo).
 
 import { MOVES } from "./table/moves.ts";
+import { PICTURES_AND_RANDOM } from "./table/pictures.ts";
 import { POINTWISE } from "./table/pointwise.ts";
 import { PRODUCTS } from "./table/products.ts";
 import { ROWWISE } from "./table/rows.ts";
 import type { Entry } from "./table/types.ts";
 
-export const OPERATIONS: readonly Entry[] = [...POINTWISE, ...PRODUCTS, ...ROWWISE, ...MOVES];
+export const OPERATIONS: readonly Entry[] = [...POINTWISE, ...PRODUCTS, ...ROWWISE, ...MOVES, ...PICTURES_AND_RANDOM];
 
 /** Files of src/ops that hold no operation of their own. */
 export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "matmul_choice.ts"];
 
 /** Kernels that no operation calls: the session's copy, and those of src/optim, which have their own tests. */
-export const OTHER_KERNELS = ["adamw.wgsl", "clip_scale.wgsl", "copy.wgsl", "finite_flag.wgsl", "optimizer_report.wgsl", "sum_of_squares.wgsl"];
+export const OTHER_KERNELS = [
+  "adamw.wgsl",
+  "clip_scale.wgsl",
+  "copy.wgsl",
+  "finite_flag.wgsl",
+  "optimizer_report.wgsl",
+  "sum_of_squares.wgsl",
+];

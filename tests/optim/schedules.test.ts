@@ -27,8 +27,8 @@ describe("learning rates", () => {
       expect(learningRate({ ...schedule, kind }, 26)).toBeCloseTo(1.5e-5, 12);
       expect(learningRate({ ...schedule, kind }, 40)).toBeGreaterThan(0);
       expect(learningRate({ ...schedule, kind }, 41)).toBeCloseTo(0, 15);
-      expect(learningRate({ ...schedule, kind }, 400)).toBeCloseTo(0, 15);
     }
+    expect(learningRate({ ...schedule, kind: "linear" }, 400)).toBe(0);
   });
 
   interface Table {

@@ -5,7 +5,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
-import { positionIds, ropeTables, SINUSOID_WIDTH, sinusoids } from "../../src/models/flux/embeddings.ts";
+import { positionIds, ropeTables, SINUSOID_WIDTH,  } from "../../src/models/flux/embeddings.ts";
+import { dumpSinusoids } from "../helpers/sinusoids.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { packLatents, unpackLatents } from "../../src/models/vae/packing.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
@@ -111,13 +112,13 @@ suite("scheduler", (dump) => {
       session.write(z, item(latents, 0, steps + 1));
       session.write(states, await io.load("sample.encoder_hidden_states"));
       session.write(pooled, await io.load("sample.pooled_projections"));
-      session.write(scale, sinusoids([guidance]));
+      session.write(scale, await dumpSinusoids([guidance]));
       const own = dump.config["_oracle"]["f32_vs_f64"];
       const bound = tolerance(2e-5, own[`latent after step ${steps}`]?.relative_l2);
       const comparison = new Comparison("scheduler");
       for (let i = 0; i < steps; i++) {
         const dt = Math.fround(sigmas[i + 1]! - sigmas[i]!);
-        session.write(time, sinusoids([Math.fround(times[i]! / 1000)]));
+        session.write(time, await dumpSinusoids([Math.fround(times[i]! / 1000)]));
         session.write(step, Float32Array.of(dt));
         session.poison();
         const before = await session.read(z);

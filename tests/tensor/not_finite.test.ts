@@ -17,7 +17,10 @@ async function open() {
     const first = graph.scope("first", () => affine(graph.read(other), 2, 1));
     const second = graph.scope("second", () => linear(graph.read(x), graph.read(weight)));
     const third = graph.scope("third", () => affine(second, 3, 0));
-    graph.assign(y, graph.scope("join", () => concat([first, third], 1)));
+    graph.assign(
+      y,
+      graph.scope("join", () => concat([first, third], 1)),
+    );
   });
   await session.open(gpu);
   const fill = (value: number) => {
@@ -45,7 +48,10 @@ describe("the search for the first value that is not finite", () => {
     // What the run left in memory must not be blamed on calls that fill another part of the same tensor.
     for (let i = 0; i < 2; i++) {
       const found = await session.firstNotFinite(plan);
-      expect(found).toMatchObject({ scope: expect.stringContaining("second"), label: expect.stringContaining("matmul") });
+      expect(found).toMatchObject({
+        scope: expect.stringContaining("second"),
+        label: expect.stringContaining("matmul"),
+      });
     }
     session.close();
   });

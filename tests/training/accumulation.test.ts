@@ -59,10 +59,11 @@ describe("one update", () => {
   it("is the same from a batch of 4, from two accumulated batches of 2, and with stacked branches", async () => {
     const whole = await oneUpdate({ "align.batch": "4" });
     expect(whole.norm).toBeGreaterThan(0);
-    for (const changes of [
+    const cuts: Changes[] = [
       { "align.batch": "2", "train.accumulation": "2" },
       { "align.batch": "2", "train.accumulation": "2", "align.stacked": "yes" },
-    ]) {
+    ];
+    for (const changes of cuts) {
       const parts = await oneUpdate(changes);
       const where = JSON.stringify(changes);
       expect(Math.abs(parts.loss / whole.loss - 1), where).toBeLessThan(1e-5);

@@ -3,12 +3,12 @@
 import { LongtailError } from "../../base/errors.ts";
 import { type Gpu, openDevice } from "../../gpu/device.ts";
 import { openGpu } from "../../platform/adapters.ts";
-import { rest } from "../../platform/rest.ts";
+import { restFor } from "../../platform/rest.ts";
 import type { Config } from "../config/schema.ts";
 
 export async function openRunDevice(config: Config): Promise<Gpu> {
   const gpu = await openGpu({ backend: config.device.backend, robust: config.device.robust });
-  return openDevice(gpu, { rest });
+  return openDevice(gpu, { rest: restFor(config.device.backend) });
 }
 
 /** Opens the run's device for `work` and closes it whatever happens. */

@@ -195,12 +195,14 @@ export function deviceInfo(gpu: Gpu, environment: EnvironmentFacts, flopsPerSeco
 }
 
 function memoryCategories(world: World, allocated: number | null): MemoryCategory[] {
-  const { variables, arena, uniforms, total } = world.session.memory();
+  const { variables, arena, uniforms, bindings, staging, total } = world.session.memory();
   const rows: MemoryCategory[] = Object.entries(variables)
     .filter(([, bytes]) => bytes > 0)
     .map(([category, plannedBytes]) => ({ category, plannedBytes }));
   rows.push({ category: "activations and workspace", plannedBytes: arena });
   rows.push({ category: "uniforms", plannedBytes: uniforms });
+  rows.push({ category: "tables of bindings", plannedBytes: bindings });
+  rows.push({ category: "staging", plannedBytes: staging });
   rows.push({ category: "total", plannedBytes: total, ...(allocated ? { allocatedBytes: allocated } : {}) });
   return rows;
 }

@@ -69,7 +69,7 @@ async function alignOn(
   const { items, data } = await loadItems(files, config);
   // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
   for (const judged of judgedItems(config, items)) await realPictures(data, judged);
-  const { environmentFacts, residentBytes } = await import("../../platform/environment.ts");
+  const { environmentFacts } = await import("../../platform/environment.ts");
   const run = await context.openRun(resolved, { command: commandName });
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
@@ -81,10 +81,8 @@ async function alignOn(
   checkMemoryCap(config, total);
   const environment = await environmentFacts();
   await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
-  const resident = residentBytes();
   await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
     openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)));
-  // Only a software adapter keeps its memory in this process, where it can be seen from outside.
   const store = new RunStore(files, run, config, emit, choices);
   const outcome = await runAlignment({
     files,
@@ -103,7 +101,7 @@ async function alignOn(
       return choice.steps;
     },
   });
-  const allocated = gpu.facts.software ? residentBytes() - resident : null;
+  const { softwareDeviceBytes } = await import("../../platform/device_memory.ts");
   outcome.timing.unshift(...phases.times());
   const inputs = {
     files,
@@ -115,7 +113,7 @@ async function alignOn(
     gpu,
     environment,
     command: `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
-    allocatedBytes: allocated,
+    allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
     events,
   };
   const last = new Progress(emit);
@@ -166,7 +164,7 @@ export function closing(report: ReportData, path: string, columns: number, secon
   const speed = report.device?.gflops ? `, ${report.device.gflops.toFixed(1)} GFLOP/s` : "";
   return [
     "",
-    table,
+    table.trimEnd(),
     "",
     ...sentences,
     "",

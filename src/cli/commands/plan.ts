@@ -60,18 +60,20 @@ async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<
     ...Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][],
     [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
     ["uniforms", memory.uniforms],
+    ["tables of bindings", memory.bindings],
+    ["staging", memory.staging],
     ["total", memory.total],
   ];
   const text = [
     `device: ${deviceLine(gpu)}`,
     "",
-    renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()),
+    renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()).trimEnd(),
     "",
     renderTable(
       [{ title: "plan" }, { title: "dispatches", align: "right" }, { title: "GFLOP", align: "right" }, { title: "activations", align: "right" }],
       memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
       context.columns(),
-    ),
+    ).trimEnd(),
     "",
     `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
     `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,

@@ -4,22 +4,30 @@
 /** Width of the sinusoidal vector that the time embedder reads. */
 export const SINUSOID_WIDTH = 256;
 
+const f = Math.fround;
+const HALF = SINUSOID_WIDTH / 2;
+
 /**
- * Sinusoids of `values` (sigma in 0..1, or a guidance scale): [cos | sin] of 1000 v f_i, cosines first, one row each.
- * In the float32 recipe of the reference: f = f32(exp(f32(f32(-ln 10000 * i) / 128))), argument f32(f32(1000 v) * f).
+ * Frequencies f_i = exp(-ln 10000 · i / 128) in the float32 recipe of the reference: f32(exp(f32(f32(-ln 10000 · i) / 128))).
+ * Correctly rounded; the reference's own vectorised exp is one unit in the last place off in a few entries, and in which
+ * ones depends on the processor that it ran on.
  */
-export function sinusoids(values: readonly number[]): Float32Array {
-  const half = SINUSOID_WIDTH / 2;
-  const f = Math.fround;
+export const SINUSOID_FREQUENCIES: Float32Array = Float32Array.from({ length: HALF }, (_, i) =>
+  Math.exp(f(f(f(-Math.log(10000)) * i) / HALF)),
+);
+
+/**
+ * Sinusoids of `values` (sigma in 0..1, or a guidance scale): [cos | sin] of f32(f32(1000 v) · f_i), cosines first, one
+ * row each.
+ */
+export function sinusoids(values: readonly number[], frequencies: Float32Array = SINUSOID_FREQUENCIES): Float32Array {
   const out = new Float32Array(values.length * SINUSOID_WIDTH);
-  const minusLog = f(-Math.log(10000));
   values.forEach((value, row) => {
     const scaled = f(1000 * f(value));
-    for (let i = 0; i < half; i++) {
-      const frequency = f(Math.exp(f(f(minusLog * i) / half)));
-      const argument = f(scaled * frequency);
+    for (let i = 0; i < HALF; i++) {
+      const argument = f(scaled * frequencies[i]!);
       out[row * SINUSOID_WIDTH + i] = Math.cos(argument);
-      out[row * SINUSOID_WIDTH + half + i] = Math.sin(argument);
+      out[row * SINUSOID_WIDTH + HALF + i] = Math.sin(argument);
     }
   });
   return out;

@@ -1,16 +1,10 @@
-// Operations of the table that move values or make them from nothing: permutations, slabs, rows by index, pictures of
-// another size, random numbers.
+// Operations of the table that move values: permutations, slabs, rows by index.
 
-import { RandomStream } from "../../../src/base/random.ts";
 import { embedding } from "../../../src/ops/embedding.ts";
 import { gatherRows } from "../../../src/ops/gather_rows.ts";
 import { permute, transpose } from "../../../src/ops/permute.ts";
-import { cast } from "../../../src/ops/pointwise.ts";
-import { randomKey, randomNormal, randomUniform, randomWords } from "../../../src/ops/random.ts";
-import { type Filter, resize, resizeRows, type SparseRows } from "../../../src/ops/resample.ts";
 import { reshape } from "../../../src/ops/reshape.ts";
 import { concat, pad, slice, split } from "../../../src/ops/slab.ts";
-import { downsampleSum, upsampleNearest2x } from "../../../src/ops/upsample.ts";
 import { elements, type Shape } from "../../../src/tensor/shape.ts";
 import { type Case, type Draw, type Entry, gathered, indices, input } from "./types.ts";
 
@@ -115,89 +109,17 @@ function gatherCase(batch: number, length: number, width: number, dtype: Type = 
     inputs: [input([batch, length, width], { dtype }), indices([batch], length)],
     body: ([x, ids]) => [gatherRows(x!, ids!)],
     reference: ([x, ids]) => [
-      gathered(x!, batch * width, (i) => (Math.floor(i / width) * length + ids![Math.floor(i / width)]!) * width + (i % width)),
+      gathered(
+        x!,
+        batch * width,
+        (i) => (Math.floor(i / width) * length + ids![Math.floor(i / width)]!) * width + (i % width),
+      ),
     ],
     terms: 1,
   };
 }
 
-type Picture = readonly [number, number, number, number];
-
-/** Where pixel i of the doubled picture comes from. */
-const doubled = (h: number, w: number) => (i: number) => {
-  const y = Math.floor(i / (2 * w)) % (2 * h);
-  return Math.floor(i / (4 * h * w)) * h * w + (y >> 1) * w + ((i % (2 * w)) >> 1);
-};
-
-function upsampleCase([n, c, h, w]: Picture, dtype: Type = "f32"): Case {
-  return {
-    label: `${dtype} [${n}, ${c}, ${h}, ${w}]`,
-    inputs: [input([n, c, h, w], { dtype })],
-    body: ([x]) => [upsampleNearest2x(x!)],
-    reference: ([x]) => [gathered(x!, 4 * n * c * h * w, doubled(h, w))],
-    terms: 4,
-  };
-}
-
-function downsampleCase([n, c, h, w]: Picture): Case {
-  return {
-    label: `[${n}, ${c}, ${2 * h}, ${2 * w}]`,
-    inputs: [input([n, c, 2 * h, 2 * w])],
-    body: ([x]) => [downsampleSum(x!)],
-    reference: ([x]) => {
-      const out = new Float64Array(n * c * h * w);
-      const from = doubled(h, w);
-      x!.forEach((v, i) => (out[from(i)]! += v));
-      return [out];
-    },
-    terms: 4,
-  };
-}
-
-/** A sparse matrix along the middle of [outer, rows.columns, inner]. */
-function sparseProduct(rows: SparseRows, x: Float64Array, outer: number, inner: number): Float64Array {
-  const out = new Float64Array(outer * rows.starts.length * inner);
-  for (let o = 0; o < outer; o++) {
-    rows.starts.forEach((start, j) => {
-      for (let i = 0; i < inner; i++) {
-        let total = 0;
-        rows.weights[j]!.forEach((w, t) => (total += w * x[(o * rows.columns + start + t) * inner + i]!));
-        out[(o * rows.starts.length + j) * inner + i] = total;
-      }
-    });
-  }
-  return out;
-}
-
-function resizeCase([n, c, h, w]: Picture, [height, width]: readonly [number, number], filter: Filter, antialias: boolean, dtype: Type = "f32"): Case {
-  const options = { filter, antialias };
-  return {
-    label: `${dtype} [${n}, ${c}, ${h}, ${w}] to ${height}x${width}, ${filter}${antialias ? ", antialiased" : ""}`,
-    inputs: [input([n, c, h, w], { dtype })],
-    body: ([x], _graph, constant) => [resize(x!, height, width, { ...options, constant })],
-    reference: ([x]) => {
-      const wide = w === width ? x! : sparseProduct(resizeRows(w, width, options), x!, n * c * h, 1);
-      return [h === height ? wide : sparseProduct(resizeRows(h, height, options), wide, n * c, width)];
-    },
-    terms: 8 * (Math.max(h / height, height / h) + Math.max(w / width, width / w)),
-  };
-}
-
-function randomCase(kind: "words" | "uniform" | "normal", count: number): Case {
-  const stream = new RandomStream(20261122, "table");
-  const make = { words: randomWords, uniform: randomUniform, normal: randomNormal }[kind];
-  return {
-    label: `[${count}]`,
-    inputs: [{ shape: [4], dtype: "u32", values: Array.from(randomKey(stream, 5)) }],
-    body: ([key]) => [kind === "words" ? cast(make(key!, [count]), "f32") : make(key!, [count])],
-    reference: () => [Float64Array.from(kind === "words" ? stream.words(5, count) : kind === "uniform" ? stream.uniforms(5, count) : stream.normals(5, count))],
-    terms: 1,
-  };
-}
-
 const SLAB = { file: "slab.ts", kernels: ["slab.wgsl"], types: "f32, f16, u32 (the type of x)" };
-const PICTURES: Picture[] = [[2, 1, 33, 37], [1, 1, 1, 1], [1, 1, 1, 63], [2, 3, 8, 8], [1, 5, 13, 1], [3, 1, 7, 37], [1, 2, 101, 5]];
-const drawPicture = (r: Draw): Picture => [r.int(1, 3), r.int(1, 4), r.int(1, 20), r.int(1, 20)];
 const drawShape = (r: Draw) => Array.from({ length: r.int(1, 4) }, () => r.int(1, 9));
 
 export const MOVES: Entry[] = [
@@ -210,8 +132,14 @@ export const MOVES: Entry[] = [
     types: "f32, f16, u32 (the type of x)",
     gradient: "the inverse permutation",
     cases: [
-      permuteCase([1, 1], [1, 0]), permuteCase([2, 3, 5], [2, 0, 1]), permuteCase([16, 17], [1, 0]), permuteCase([255, 5], [1, 0]),
-      permuteCase([2, 3, 4, 5], [0, 2, 3, 1]), permuteCase([2, 1, 3, 2, 5, 3], [5, 0, 3, 1, 4, 2]), permuteCase([7, 3, 5], [1, 2, 0], "f16"), permuteCase([67, 61], [1, 0]),
+      permuteCase([1, 1], [1, 0]),
+      permuteCase([2, 3, 5], [2, 0, 1]),
+      permuteCase([16, 17], [1, 0]),
+      permuteCase([255, 5], [1, 0]),
+      permuteCase([2, 3, 4, 5], [0, 2, 3, 1]),
+      permuteCase([2, 1, 3, 2, 5, 3], [5, 0, 3, 1, 4, 2]),
+      permuteCase([7, 3, 5], [1, 2, 0], "f16"),
+      permuteCase([67, 61], [1, 0]),
       { ...permuteCase([3, 31, 11], [0, 2, 1]), label: "transpose of [3, 31, 11]", body: ([x]) => [transpose(x!)] },
     ],
     draw: (r) => {
@@ -232,7 +160,15 @@ export const MOVES: Entry[] = [
     shapes: "any of the same number of elements",
     types: "any",
     gradient: "dy under the shape of x",
-    cases: [{ label: "[6, 35] to [5, 42]", inputs: [input([6, 35])], body: ([x]) => [reshape(x!, [5, -1])], reference: ([x]) => [x!], terms: 1 }],
+    cases: [
+      {
+        label: "[6, 35] to [5, 42]",
+        inputs: [input([6, 35])],
+        body: ([x]) => [reshape(x!, [5, -1])],
+        reference: ([x]) => [x!],
+        terms: 1,
+      },
+    ],
   },
   {
     ...SLAB,
@@ -241,7 +177,15 @@ export const MOVES: Entry[] = [
     formula: "a run of one dimension",
     shapes: "any",
     gradient: "dy in zeros",
-    cases: [sliceCase([1], 0, 0, 1), sliceCase([7], 0, 6, 1), sliceCase([5, 13, 3], 1, 4, 7), sliceCase([257, 3], 1, 1, 1), sliceCase([4, 65], 1, 0, 64), sliceCase([71, 79], 1, 9, 67), sliceCase([5, 9], 1, 3, 3, "f16")],
+    cases: [
+      sliceCase([1], 0, 0, 1),
+      sliceCase([7], 0, 6, 1),
+      sliceCase([5, 13, 3], 1, 4, 7),
+      sliceCase([257, 3], 1, 1, 1),
+      sliceCase([4, 65], 1, 0, 64),
+      sliceCase([71, 79], 1, 9, 67),
+      sliceCase([5, 9], 1, 3, 3, "f16"),
+    ],
     draw: (r) => {
       const shape = drawShape(r);
       const d = r.int(0, shape.length - 1);
@@ -255,12 +199,21 @@ export const MOVES: Entry[] = [
     formula: "parts of one dimension",
     shapes: "any",
     gradient: "one concatenation",
-    cases: [splitCase([6], 0, [1, 2, 3]), splitCase([2, 5, 12], 2, [3, 4, 5]), splitCase([3, 130, 2], 1, [65, 1, 64]), splitCase([3, 9], 1, [4, 5], "f16")],
+    cases: [
+      splitCase([6], 0, [1, 2, 3]),
+      splitCase([2, 5, 12], 2, [3, 4, 5]),
+      splitCase([3, 130, 2], 1, [65, 1, 64]),
+      splitCase([3, 9], 1, [4, 5], "f16"),
+    ],
     draw: (r) => {
       const sizes = Array.from({ length: r.int(2, 4) }, () => r.int(1, 9));
       const shape = drawShape(r);
       const d = r.int(0, shape.length - 1);
-      return splitCase(shape.map((n, i) => (i === d ? sizes.reduce((a, b) => a + b, 0) : n)), d, sizes);
+      return splitCase(
+        shape.map((n, i) => (i === d ? sizes.reduce((a, b) => a + b, 0) : n)),
+        d,
+        sizes,
+      );
     },
   },
   {
@@ -269,10 +222,19 @@ export const MOVES: Entry[] = [
     formula: "parts beside each other along one dimension; each is written at its offset",
     shapes: "any parts that differ in one dimension alone",
     gradient: "one slice a part",
-    cases: [concatCase([1], 0, [1, 1]), concatCase([2, 1, 5], 1, [3, 1, 7]), concatCase([3, 1], 1, [64, 65, 1]), concatCase([3, 1], 1, [1, 4], "f16")],
+    cases: [
+      concatCase([1], 0, [1, 1]),
+      concatCase([2, 1, 5], 1, [3, 1, 7]),
+      concatCase([3, 1], 1, [64, 65, 1]),
+      concatCase([3, 1], 1, [1, 4], "f16"),
+    ],
     draw: (r) => {
       const shape = drawShape(r);
-      return concatCase(shape, r.int(0, shape.length - 1), Array.from({ length: r.int(2, 4) }, () => r.int(1, 9)));
+      return concatCase(
+        shape,
+        r.int(0, shape.length - 1),
+        Array.from({ length: r.int(2, 4) }, () => r.int(1, 9)),
+      );
     },
   },
   {
@@ -282,7 +244,12 @@ export const MOVES: Entry[] = [
     formula: "zeros of a larger dimension with x at an offset",
     shapes: "any",
     gradient: "a slice",
-    cases: [padCase([1], 0, 1, 3), padCase([5, 7], 1, 2, 11), padCase([2, 3, 64], 1, 0, 4), padCase([3, 5], 1, 1, 7, "f16")],
+    cases: [
+      padCase([1], 0, 1, 3),
+      padCase([5, 7], 1, 2, 11),
+      padCase([2, 3, 64], 1, 0, 4),
+      padCase([3, 5], 1, 1, 7, "f16"),
+    ],
     draw: (r) => {
       const shape = drawShape(r);
       const d = r.int(0, shape.length - 1);
@@ -298,7 +265,14 @@ export const MOVES: Entry[] = [
     shapes: "table [entries, D], ids [...]",
     types: "table f32, f16, ids u32; f32 out",
     gradient: "each row of the table adds the dy of its ids, in their order",
-    cases: [embeddingCase(1, 1, 1), embeddingCase(7, 1031, 5), embeddingCase(7, 63, 5), embeddingCase(5, 64, 40), embeddingCase(300, 65, 31), embeddingCase(9, 20, 7, "f16")],
+    cases: [
+      embeddingCase(1, 1, 1),
+      embeddingCase(7, 1031, 5),
+      embeddingCase(7, 63, 5),
+      embeddingCase(5, 64, 40),
+      embeddingCase(300, 65, 31),
+      embeddingCase(9, 20, 7, "f16"),
+    ],
     draw: (r) => embeddingCase(r.int(1, 60), r.int(1, 90), r.int(1, 60)),
   },
   {
@@ -309,59 +283,14 @@ export const MOVES: Entry[] = [
     shapes: "x [B, L, D], index [B]",
     types: "x f32, f16, index u32; f32 out",
     gradient: "dy in its row, zeros elsewhere",
-    cases: [gatherCase(1, 1, 1), gatherCase(4, 2, 1031), gatherCase(2, 5, 63), gatherCase(3, 7, 64), gatherCase(5, 77, 65), gatherCase(3, 5, 9, "f16")],
+    cases: [
+      gatherCase(1, 1, 1),
+      gatherCase(4, 2, 1031),
+      gatherCase(2, 5, 63),
+      gatherCase(3, 7, 64),
+      gatherCase(5, 77, 65),
+      gatherCase(3, 5, 9, "f16"),
+    ],
     draw: (r) => gatherCase(r.int(1, 9), r.int(1, 30), r.int(1, 90)),
   },
-  {
-    name: "upsampleNearest2x",
-    file: "upsample.ts",
-    kernels: ["upsample.wgsl"],
-    formula: "every pixel becomes a square of four",
-    shapes: "[N, C, H, W] to [N, C, 2H, 2W]",
-    types: "f32, f16 (the type of x)",
-    gradient: "downsampleSum",
-    cases: [...PICTURES.map((p) => upsampleCase(p)), upsampleCase([1, 2, 3, 5], "f16")],
-    draw: (r) => upsampleCase(drawPicture(r)),
-  },
-  {
-    name: "downsampleSum",
-    file: "upsample.ts",
-    kernels: ["upsample.wgsl"],
-    formula: "sums over squares of four",
-    shapes: "[N, C, 2H, 2W] to [N, C, H, W]",
-    types: "f32, f16 (the type of x)",
-    gradient: "upsampleNearest2x",
-    cases: PICTURES.map(downsampleCase),
-    draw: (r) => downsampleCase(drawPicture(r)),
-  },
-  {
-    name: "resample, resize",
-    file: "resample.ts",
-    kernels: ["resample.wgsl"],
-    formula: "a sparse matrix along each of the last two dimensions; taps of Pillow and of torch",
-    shapes: "[N, C, H, W] to [N, C, height, width] or a part of it",
-    types: "f32, f16 in; f32 out",
-    gradient: "the transposed matrices",
-    cases: [
-      resizeCase([1, 1, 1, 1], [3, 2], "bilinear", true), resizeCase([2, 3, 15, 37], [28, 9], "bicubic", true),
-      resizeCase([1, 3, 64, 45], [28, 28], "bicubic", true), resizeCase([1, 2, 9, 8], [5, 16], "bicubic", false),
-      resizeCase([1, 2, 9, 8], [18, 3], "bilinear", false), resizeCase([1, 1, 3, 257], [3, 65], "bilinear", true), resizeCase([1, 2, 8, 6], [4, 9], "bicubic", true, "f16"),
-    ],
-    draw: (r) => resizeCase(drawPicture(r), [r.int(1, 40), r.int(1, 40)], r.pick(["bilinear", "bicubic"] as const), r.int(0, 1) === 1),
-  },
-  ...(["words", "uniform", "normal"] as const).map(
-    (kind): Entry => ({
-      name: `random${kind[0]!.toUpperCase()}${kind.slice(1)}`,
-      file: "random.ts",
-      kernels: ["random.wgsl"],
-      adapterKernels: kind === "words" ? ["pointwise.wgsl"] : [],
-      formula: { words: "Philox4x32-10 words of (seed, stream, step, element)", uniform: "words / 2³² in steps of 2⁻²⁴", normal: "Box–Muller of two words" }[kind],
-      shapes: "any; key [4]",
-      types: kind === "words" ? "u32 out" : "f32 out",
-      gradient: "",
-      slack: [3, "normal numbers agree with the host's to 1e-6"],
-      cases: [1, 3, 4, 5, 255, 257, 1023, 4099].map((n) => randomCase(kind, n)),
-      draw: (r) => randomCase(kind, r.int(1, 5000)),
-    }),
-  ),
 ];

@@ -3,7 +3,7 @@
 
 import { cast, clamp, expand, full, step } from "../../../src/ops/pointwise.ts";
 import { type DType, elements, type Shape } from "../../../src/tensor/shape.ts";
-import { broadcastIndex, type Case, type Draw, type Entry, gathered, input, type Values } from "./types.ts";
+import { broadcastIndex, type Case, type Draw, type Entry, gathered, input, typicalSum, type Values } from "./types.ts";
 
 /** Counts around a lane, a workgroup of 64 with 4 and with 16 values a lane, primes, and several workgroups. */
 const COUNTS = [1, 3, 63, 64, 65, 255, 257, 1009, 1023, 1024, 1025, 4099];
@@ -39,17 +39,43 @@ interface Unary {
   slack?: [number, string];
 }
 
-const DRIVER_FUNCTIONS: [number, string] = [4, "the driver's exp, log and tanh are good to a few units in the last place"];
+const DRIVER_FUNCTIONS: [number, string] = [
+  4,
+  "the driver's exp, log and tanh are good to a few units in the last place",
+];
 
 const UNARY: Record<string, Unary> = {
   neg: { formula: "-x", f: (x) => -x, gradient: "-dy" },
   square: { formula: "x²", f: (x) => x * x, gradient: "2 x dy", functions: ["square_grad"] },
-  reciprocal: { formula: "1 / x", f: (x) => 1 / x, values: { offset: 2 }, gradient: "-dy y²", slack: [2, "division is good to 2.5 units in the last place"] },
-  square_root: { formula: "√x", f: Math.sqrt, values: { offset: 1.5 }, gradient: "dy / 2y", slack: [2, "division is good to 2.5 units in the last place"] },
+  reciprocal: {
+    formula: "1 / x",
+    f: (x) => 1 / x,
+    values: { offset: 2 },
+    gradient: "-dy y²",
+    slack: [2, "division is good to 2.5 units in the last place"],
+  },
+  square_root: {
+    formula: "√x",
+    f: Math.sqrt,
+    values: { offset: 1.5 },
+    gradient: "dy / 2y",
+    slack: [2, "division is good to 2.5 units in the last place"],
+  },
   exponential: { formula: "exp x", f: Math.exp, values: { scale: 3 }, gradient: "dy y", slack: DRIVER_FUNCTIONS },
-  logarithm: { formula: "ln x", f: Math.log, values: { scale: 2, offset: 3 }, gradient: "dy / x", slack: DRIVER_FUNCTIONS },
+  logarithm: {
+    formula: "ln x",
+    f: Math.log,
+    values: { scale: 2, offset: 3 },
+    gradient: "dy / x",
+    slack: DRIVER_FUNCTIONS,
+  },
   absolute: { formula: "|x|", f: Math.abs },
-  multiply_add: { formula: "a x + b (a, b numbers of the plan)", f: (x) => 0.75 * x - 2, numbers: [0.75, -2], gradient: "a dy" },
+  multiply_add: {
+    formula: "a x + b (a, b numbers of the plan)",
+    f: (x) => 0.75 * x - 2,
+    numbers: [0.75, -2],
+    gradient: "a dy",
+  },
   clamp_between: {
     formula: "min(max(x, a), b)",
     f: (x) => Math.min(Math.max(x, -0.5), 1.5),
@@ -58,11 +84,45 @@ const UNARY: Record<string, Unary> = {
     gradient: "dy where a ≤ x ≤ b",
     functions: ["clamp_grad"],
   },
-  relu: { formula: "max(x, 0)", f: (x) => Math.max(x, 0), values: { scale: 4, away: [0] }, gradient: "dy where y > 0", functions: ["relu_grad"] },
-  sigmoid: { formula: "1 / (1 + exp(-x))", f: sigmoid, values: { scale: 6 }, gradient: "dy y (1 - y)", functions: ["sigmoid_grad"], slack: DRIVER_FUNCTIONS },
-  silu: { formula: "x sigmoid(x)", f: (x) => x * sigmoid(x), values: { scale: 6 }, gradient: "dy s (1 + x (1 - s))", functions: ["silu_grad"], slack: DRIVER_FUNCTIONS },
-  quick_gelu: { formula: "x sigmoid(1.702 x)", f: (x) => x * sigmoid(1.702 * x), values: { scale: 5 }, gradient: "derivative in closed form", functions: ["quick_gelu_grad"], slack: DRIVER_FUNCTIONS },
-  hyperbolic_tangent: { formula: "tanh x", f: Math.tanh, values: { scale: 3 }, gradient: "dy (1 - y²)", functions: ["hyperbolic_tangent_grad"], slack: DRIVER_FUNCTIONS },
+  relu: {
+    formula: "max(x, 0)",
+    f: (x) => Math.max(x, 0),
+    values: { scale: 4, away: [0] },
+    gradient: "dy where y > 0",
+    functions: ["relu_grad"],
+  },
+  sigmoid: {
+    formula: "1 / (1 + exp(-x))",
+    f: sigmoid,
+    values: { scale: 6 },
+    gradient: "dy y (1 - y)",
+    functions: ["sigmoid_grad"],
+    slack: DRIVER_FUNCTIONS,
+  },
+  silu: {
+    formula: "x sigmoid(x)",
+    f: (x) => x * sigmoid(x),
+    values: { scale: 6 },
+    gradient: "dy s (1 + x (1 - s))",
+    functions: ["silu_grad"],
+    slack: DRIVER_FUNCTIONS,
+  },
+  quick_gelu: {
+    formula: "x sigmoid(1.702 x)",
+    f: (x) => x * sigmoid(1.702 * x),
+    values: { scale: 5 },
+    gradient: "derivative in closed form",
+    functions: ["quick_gelu_grad"],
+    slack: DRIVER_FUNCTIONS,
+  },
+  hyperbolic_tangent: {
+    formula: "tanh x",
+    f: Math.tanh,
+    values: { scale: 3 },
+    gradient: "dy (1 - y²)",
+    functions: ["hyperbolic_tangent_grad"],
+    slack: DRIVER_FUNCTIONS,
+  },
   gelu_tanh: {
     formula: "x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))",
     f: (x) => 0.5 * x * (1 + Math.tanh(geluInner(x))),
@@ -105,7 +165,10 @@ function unaryEntry(name: string, u: Unary): Entry {
   };
 }
 
-const BINARY: Record<string, { formula: string; f: (a: number, b: number) => number; gradient: string; offset?: number }> = {
+const BINARY: Record<
+  string,
+  { formula: string; f: (a: number, b: number) => number; gradient: string; offset?: number }
+> = {
   add: { formula: "a + b", f: (a, b) => a + b, gradient: "dy and dy" },
   sub: { formula: "a - b", f: (a, b) => a - b, gradient: "dy and -dy" },
   rsub: { formula: "b - a (made by fusion)", f: (a, b) => b - a, gradient: "" },
@@ -118,13 +181,28 @@ const BINARY: Record<string, { formula: string; f: (a: number, b: number) => num
 const PAIRS: [Shape, Shape][] = [
   [[1], [1]],
   [[6, 5], [5]],
-  [[2, 7, 5], [2, 1, 5]],
-  [[2, 3, 4, 5], [1, 3, 1, 1]],
-  [[37, 3], [37, 1]],
+  [
+    [2, 7, 5],
+    [2, 1, 5],
+  ],
+  [
+    [2, 3, 4, 5],
+    [1, 3, 1, 1],
+  ],
+  [
+    [37, 3],
+    [37, 1],
+  ],
   [[3, 2, 2], [1]],
-  [[3, 1, 4], [1, 5, 1]],
+  [
+    [3, 1, 4],
+    [1, 5, 1],
+  ],
   [[7], [3, 11, 7]],
-  [[13, 79], [13, 79]],
+  [
+    [13, 79],
+    [13, 79],
+  ],
   [[3, 41, 37], [37]],
 ];
 
@@ -143,9 +221,12 @@ function binaryEntry(name: string): Entry {
       inputs: [input(a, { seed: 3, dtype: types[0] }), input(b, { seed: 4, offset, dtype: types[1] })],
       body: ([x, y]) => [step(name, x!, y!)],
       reference: ([x, y]) => [
-        Float64Array.from({ length: count }, (_, i) => f(x![broadcastIndex(a, shape, i)]!, y![broadcastIndex(b, shape, i)]!)),
+        Float64Array.from({ length: count }, (_, i) =>
+          f(x![broadcastIndex(a, shape, i)]!, y![broadcastIndex(b, shape, i)]!),
+        ),
       ],
       terms: Math.max(count / elements(a), count / elements(b)),
+      floor: typicalSum(Math.max(count / elements(a), count / elements(b))),
     };
   };
   const draw = (r: Draw): Case => {
@@ -164,15 +245,31 @@ function binaryEntry(name: string): Entry {
     types: "f32, f16 in; f32 out",
     gradient,
     slack: name === "div" ? [2, "division is good to 2.5 units in the last place"] : undefined,
-    cases: [...PAIRS.map((pair) => make(pair)), make([[9, 40], [40]], ["f16", "f32"]), make([[9, 40], [9, 1]], ["f32", "f16"])],
+    cases: [
+      ...PAIRS.map((pair) => make(pair)),
+      make([[9, 40], [40]], ["f16", "f32"]),
+      make(
+        [
+          [9, 40],
+          [9, 1],
+        ],
+        ["f32", "f16"],
+      ),
+    ],
     draw,
   };
 }
 
 const SHAPES: [Shape, Shape][] = [
   [[1], [1, 5]],
-  [[5, 1], [5, 13]],
-  [[1, 3, 1], [4, 3, 70]],
+  [
+    [5, 1],
+    [5, 13],
+  ],
+  [
+    [1, 3, 1],
+    [4, 3, 70],
+  ],
   [[1009], [1009]],
 ];
 
@@ -183,11 +280,16 @@ function expandCase([from, to]: [Shape, Shape]): Case {
     body: ([x]) => [expand(x!, to)],
     reference: ([x]) => [gathered(x!, elements(to), (i) => broadcastIndex(from, to, i))],
     terms: elements(to) / elements(from),
+    floor: typicalSum(elements(to) / elements(from)),
   };
 }
 
 function castCase(count: number, from: DType, to: DType): Case {
-  const whole = { shape: [count], dtype: "u32" as const, values: Array.from({ length: count }, (_, i) => (i * 7919) % 60000) };
+  const whole = {
+    shape: [count],
+    dtype: "u32" as const,
+    values: Array.from({ length: count }, (_, i) => (i * 7919) % 60000),
+  };
   return {
     label: `${from} to ${to} [${count}]`,
     inputs: [from === "u32" ? whole : input([count], { dtype: from })],

@@ -3,8 +3,8 @@
 import { attention } from "../../../src/ops/attention.ts";
 import { conv2d, type Padding } from "../../../src/ops/conv2d.ts";
 import { linear, matmul } from "../../../src/ops/matmul.ts";
-import { attentionForward, type AttentionProblem } from "../../helpers/reference_attention.ts";
-import { type Case, type Draw, type Entry, input } from "./types.ts";
+import { type AttentionProblem, attentionForward } from "../../helpers/reference_attention.ts";
+import { type Case, type Draw, type Entry, input, typicalSum } from "./types.ts";
 
 type Type = "f32" | "f16";
 
@@ -29,7 +29,17 @@ export function product(
 }
 
 /** M, N, K around the tiles of all variants, and primes. */
-const SIZES = [[1, 1, 1], [1, 300, 17], [4, 7, 129], [15, 31, 33], [16, 32, 64], [17, 33, 65], [61, 67, 71], [80, 4, 300], [3, 256, 1]] as const;
+const SIZES = [
+  [1, 1, 1],
+  [1, 300, 17],
+  [4, 7, 129],
+  [15, 31, 33],
+  [16, 32, 64],
+  [17, 33, 65],
+  [61, 67, 71],
+  [80, 4, 300],
+  [3, 256, 1],
+] as const;
 
 export function matmulCase(
   sizes: readonly number[],
@@ -45,10 +55,12 @@ export function matmulCase(
     body: ([a, b]) => [matmul(a!, b!, { transposeA: transA, transposeB: transB })],
     reference: ([a, b]) => {
       const c = new Float64Array(batch * M * N);
-      for (let i = 0; i < batch; i++) c.set(product(a!, b!, sizes, { transA, transB, atA: i * M * K, atB: i * K * N }), i * M * N);
+      for (let i = 0; i < batch; i++)
+        c.set(product(a!, b!, sizes, { transA, transB, atA: i * M * K, atB: i * K * N }), i * M * N);
       return [c];
     },
     terms: Math.max(M, N, K),
+    floor: typicalSum(Math.min(M, N, K)),
   };
 }
 
@@ -70,11 +82,17 @@ function layoutEntry(transA: boolean, transB: boolean): Entry {
       matmulCase([20, 24, 40], { transA, transB, types: ["f32", "f16"] }),
       matmulCase([9, 17, 33], { transA, transB, types: ["f16", "f16"] }),
     ],
-    draw: (r) => matmulCase([r.int(1, 70), r.int(1, 70), r.int(1, 90)], { transA, transB, batch: r.pick([1, 1, 2, 3]) }),
+    draw: (r) =>
+      matmulCase([r.int(1, 70), r.int(1, 70), r.int(1, 90)], { transA, transB, batch: r.pick([1, 1, 2, 3]) }),
   };
 }
 
-function linearCase(shape: number[], width: number, bias: boolean, types: readonly [Type, Type] = ["f32", "f32"]): Case {
+function linearCase(
+  shape: number[],
+  width: number,
+  bias: boolean,
+  types: readonly [Type, Type] = ["f32", "f32"],
+): Case {
   const K = shape.at(-1)!;
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
   const extra = bias ? [input([width], { seed: 3 })] : [];
@@ -82,8 +100,11 @@ function linearCase(shape: number[], width: number, bias: boolean, types: readon
     label: `${types.join(" ")} [${shape}] to ${width}${bias ? " with bias" : ""}`,
     inputs: [input(shape, { dtype: types[0] }), input([width, K], { seed: 2, dtype: types[1] }), ...extra],
     body: ([x, w, b]) => [linear(x!, w!, b)],
-    reference: ([x, w, b]) => [product(x!, w!, [rows, width, K], { transB: true }).map((v, i) => v + (b ? b[i % width]! : 0))],
+    reference: ([x, w, b]) => [
+      product(x!, w!, [rows, width, K], { transB: true }).map((v, i) => v + (b ? b[i % width]! : 0)),
+    ],
     terms: Math.max(rows, width, K),
+    floor: typicalSum(Math.min(rows, width, K)),
   };
 }
 
@@ -154,6 +175,8 @@ const CONVS: ConvCase[] = [
   { x: [2, 5, 4, 7], out: 3, kernel: [1, 1], bias: true },
   { x: [3, 8, 4, 4], out: 16, kernel: [1, 1] },
   { x: [1, 1, 3, 3], out: 1, kernel: [3, 3] },
+  { x: [1, 1, 1, 1], out: 1, kernel: [3, 3], padding: SAME },
+  { x: [3, 7, 5, 13], out: 3, kernel: [3, 3], padding: SAME },
   { x: [1, 4, 7, 9], out: 5, kernel: [3, 3], padding: SAME, bias: true },
   { x: [2, 3, 8, 8], out: 8, kernel: [3, 3], padding: SAME },
   { x: [1, 17, 9, 5], out: 16, kernel: [3, 3], padding: SAME },
@@ -167,7 +190,12 @@ const CONVS: ConvCase[] = [
 ];
 
 function drawConv(r: Draw): Case {
-  const kernel = r.pick([[1, 1], [3, 3], [3, 3], [2, 3]] as const);
+  const kernel = r.pick([
+    [1, 1],
+    [3, 3],
+    [3, 3],
+    [2, 3],
+  ] as const);
   const stride = r.pick([1, 1, 2]);
   const pad = () => r.int(0, kernel[0] - 1);
   return convCase({
@@ -183,7 +211,11 @@ function attentionCase(p: AttentionProblem, dtype: Type = "f32", variant?: "in_p
   const width = p.heads * p.headSize;
   return {
     label: `${dtype} Lq ${p.rows}, Lk ${p.keys}, ${p.batch}x${p.heads} heads of ${p.headSize}${p.causal ? ", causal" : ""}${variant ? `, ${variant}` : ""}`,
-    inputs: [input([p.batch, p.rows, width], { dtype }), input([p.batch, p.keys, width], { seed: 2, dtype }), input([p.batch, p.keys, width], { seed: 3, dtype })],
+    inputs: [
+      input([p.batch, p.rows, width], { dtype }),
+      input([p.batch, p.keys, width], { seed: 2, dtype }),
+      input([p.batch, p.keys, width], { seed: 3, dtype }),
+    ],
     body: ([q, k, v]) => [attention(q!, k!, v!, { heads: p.heads, scale: p.scale, causal: p.causal, variant })],
     reference: ([q, k, v]) => [attentionForward(p, q!, k!, v!)],
     terms: p.keys + p.rows + p.headSize,
@@ -207,7 +239,13 @@ export const PRODUCTS: Entry[] = [
     shapes: "x [..., in], W [out, in], b [out]",
     types: "f32, f16 in; f32 out",
     gradient: "dy W, dyᵀ x, sum of dy; dW is added into its gradient buffer by the product's own kernel",
-    cases: [linearCase([2, 9, 16], 24, true), linearCase([5, 7], 1, false), linearCase([1, 1, 63], 65, true), linearCase([20, 40], 24, true, ["f32", "f16"]), linearCase([20, 40], 24, true, ["f16", "f16"])],
+    cases: [
+      linearCase([2, 9, 16], 24, true),
+      linearCase([5, 7], 1, false),
+      linearCase([1, 1, 63], 65, true),
+      linearCase([20, 40], 24, true, ["f32", "f16"]),
+      linearCase([20, 40], 24, true, ["f16", "f16"]),
+    ],
     draw: (r) => linearCase([r.int(1, 3), r.int(1, 30), r.int(1, 40)], r.int(1, 40), r.int(0, 1) === 1),
   },
   {
@@ -226,7 +264,12 @@ export const PRODUCTS: Entry[] = [
   {
     name: "attention",
     file: "attention.ts",
-    kernels: ["attention_forward.wgsl", "attention_delta.wgsl", "attention_grad_query.wgsl", "attention_grad_key_value.wgsl"],
+    kernels: [
+      "attention_forward.wgsl",
+      "attention_delta.wgsl",
+      "attention_grad_query.wgsl",
+      "attention_grad_key_value.wgsl",
+    ],
     formula: "softmax(scale q kᵀ + bias) v for every head",
     shapes: "q [B, Lq, H hd], k and v [B, Lk, H hd], bias [H, Lq, Lk]; hd a multiple of 4 up to 512",
     types: "f32, f16 in; f32, f16 out",

@@ -5,10 +5,19 @@ import { meanAll, sum, sumAll, sumTo } from "../../../src/ops/reduce.ts";
 import { rope } from "../../../src/ops/rope.ts";
 import { softmax } from "../../../src/ops/softmax.ts";
 import { elements, type Shape } from "../../../src/tensor/shape.ts";
-import { broadcastIndex, type Case, type Entry, input } from "./types.ts";
+import { broadcastIndex, type Case, type Entry, input, typicalSum } from "./types.ts";
 
 /** Rows and widths around a lane's row, a workgroup of 64 and its stride. */
-const ROWS = [[1, 1], [1, 2], [3, 63], [31, 64], [32, 65], [33, 7], [5, 257], [101, 13]] as const;
+const ROWS = [
+  [1, 1],
+  [1, 2],
+  [3, 63],
+  [31, 64],
+  [32, 65],
+  [33, 7],
+  [5, 257],
+  [101, 13],
+] as const;
 
 function normalised(x: ArrayLike<number>, width: number, eps: number, rms: boolean): Float64Array {
   const out = new Float64Array(x.length);
@@ -44,7 +53,11 @@ function layerNormCase([rows, width]: readonly [number, number], affine: boolean
 function modulatedCase(batch: number, tokens: number, width: number): Case {
   return {
     label: `[${batch}, ${tokens}, ${width}]`,
-    inputs: [input([batch, tokens, width]), input([batch, 1, width], { seed: 2 }), input([batch, 1, width], { seed: 3 })],
+    inputs: [
+      input([batch, tokens, width]),
+      input([batch, 1, width], { seed: 2 }),
+      input([batch, 1, width], { seed: 3 }),
+    ],
     body: ([x, scale, shift]) => [modulatedLayerNorm(x!, EPS, scale!, shift!)],
     reference: ([x, scale, shift]) => {
       const at = (i: number) => Math.floor(i / (tokens * width)) * width + (i % width);
@@ -124,6 +137,7 @@ function sumCase(shape: number[], d: number, dtype: "f32" | "f16" = "f32"): Case
       return [out];
     },
     terms: length,
+    floor: typicalSum(length),
   };
 }
 
@@ -138,18 +152,24 @@ function sumToCase([from, to]: [Shape, Shape]): Case {
       return [out];
     },
     terms: elements(from) / elements(to),
+    floor: typicalSum(elements(from) / elements(to)),
   };
 }
 
-function ropeCase([batch, tokens, heads, size]: readonly [number, number, number, number], dtype: "f32" | "f16" = "f32"): Case {
+function ropeCase(
+  [batch, tokens, heads, size]: readonly [number, number, number, number],
+  dtype: "f32" | "f16" = "f32",
+): Case {
   const half = size / 2;
   const angles = Array.from({ length: tokens * half }, (_, i) => Math.floor(i / half) * 0.3 ** (i % half));
   const tables = [angles.map((a) => Math.fround(Math.cos(a))), angles.map((a) => Math.fround(Math.sin(a)))];
   return {
     label: `${dtype} [${batch}, ${tokens}, ${heads} x ${size}]`,
     inputs: [input([batch, tokens, heads * size], { dtype })],
-    body: ([x], graph, constant) => {
-      const [cosine, sine] = tables.map((t, i) => constant(`rope ${i} ${tokens} ${half}`, Float32Array.from(t), [tokens, half]));
+    body: ([x], _graph, constant) => {
+      const [cosine, sine] = tables.map((t, i) =>
+        constant(`rope ${i} ${tokens} ${half}`, Float32Array.from(t), [tokens, half]),
+      );
       return [rope(x!, cosine!, sine!, heads)];
     },
     reference: ([x]) => {
@@ -181,7 +201,12 @@ export const ROWWISE: Entry[] = [
     shapes: "x [..., D], gain and bias [D]",
     gradient: "rstd (dn - mean(dn) - n mean(dn n)); gain and bias by sums",
     slack: NORM_SLACK,
-    cases: [...ROWS.map((r) => layerNormCase(r, false)), layerNormCase([131, 8], false), layerNormCase([33, 20], true), layerNormCase([9, 65], true, "f16")],
+    cases: [
+      ...ROWS.map((r) => layerNormCase(r, false)),
+      layerNormCase([131, 8], false),
+      layerNormCase([33, 20], true),
+      layerNormCase([9, 65], true, "f16"),
+    ],
     draw: (r) => layerNormCase([r.int(1, 70), r.int(3, 140)], r.int(0, 1) === 1),
   },
   {
@@ -205,7 +230,13 @@ export const ROWWISE: Entry[] = [
     shapes: "x [..., D], gain [width], width divides D",
     gradient: "rstd (dn - n mean(dn n)); gain by a sum",
     slack: NORM_SLACK,
-    cases: [rmsCase([1, 1], 1), rmsCase([2, 5, 32], 8), rmsCase([2, 5, 32], 32), rmsCase([67, 63], 63), rmsCase([7, 40], 8, "f16")],
+    cases: [
+      rmsCase([1, 1], 1),
+      rmsCase([2, 5, 32], 8),
+      rmsCase([2, 5, 32], 32),
+      rmsCase([67, 63], 63),
+      rmsCase([7, 40], 8, "f16"),
+    ],
     draw: (r) => {
       const width = r.int(2, 40);
       return rmsCase([r.int(1, 40), width * r.int(1, 3)], width);
@@ -247,7 +278,12 @@ export const ROWWISE: Entry[] = [
     types: "f32, f16 in; f32 out",
     gradient: "y (dy - Σ dy y)",
     slack: [4, "the driver's exp is good to a few units in the last place"],
-    cases: [...ROWS.map((r) => softmaxCase(r)), softmaxCase([5, 65], 1000), softmaxCase([3, 64], 30), softmaxCase([5, 40], 2, "f16")],
+    cases: [
+      ...ROWS.map((r) => softmaxCase(r)),
+      softmaxCase([5, 65], 1000),
+      softmaxCase([3, 64], 30),
+      softmaxCase([5, 40], 2, "f16"),
+    ],
     draw: (r) => softmaxCase([r.int(1, 40), r.int(2, 200)], r.pick([1, 5])),
   },
   {
@@ -261,8 +297,16 @@ export const ROWWISE: Entry[] = [
     types: "f32, f16 in; f32 out",
     gradient: "dy repeated",
     cases: [
-      sumCase([1], 0), sumCase([63], 0), sumCase([65], 0), sumCase([5, 1000, 3], 1), sumCase([1, 20000], 1),
-      sumCase([16385], 0), sumCase([3, 4, 129], 2), sumCase([300, 2, 2], 0), sumCase([257, 65], 0), sumCase([4, 300], 1, "f16"),
+      sumCase([1], 0),
+      sumCase([63], 0),
+      sumCase([65], 0),
+      sumCase([5, 1000, 3], 1),
+      sumCase([1, 20000], 1),
+      sumCase([16385], 0),
+      sumCase([3, 4, 129], 2),
+      sumCase([300, 2, 2], 0),
+      sumCase([257, 65], 0),
+      sumCase([4, 300], 1, "f16"),
     ],
     draw: (r) => {
       const shape = Array.from({ length: r.int(1, 3) }, () => r.int(1, 40));
@@ -279,7 +323,23 @@ export const ROWWISE: Entry[] = [
     shapes: "any shape that broadcasts to x's",
     types: "f32, f16 in; f32 out",
     gradient: "dy repeated",
-    cases: ([[[2, 3, 4, 5], [1, 3, 1, 1]], [[2, 7, 5], [2, 1, 5]], [[9, 40], [1]], [[5, 6], [5, 1]]] as [Shape, Shape][]).map(sumToCase),
+    cases: (
+      [
+        [
+          [2, 3, 4, 5],
+          [1, 3, 1, 1],
+        ],
+        [
+          [2, 7, 5],
+          [2, 1, 5],
+        ],
+        [[9, 40], [1]],
+        [
+          [5, 6],
+          [5, 1],
+        ],
+      ] as [Shape, Shape][]
+    ).map(sumToCase),
     draw: (r) => {
       const shape = Array.from({ length: r.int(1, 4) }, () => r.int(1, 7));
       return sumToCase([shape, shape.map((d) => (r.int(0, 1) ? d : 1))]);
@@ -314,7 +374,14 @@ export const ROWWISE: Entry[] = [
     shapes: "x [B, L, H hd], tables [L, hd/2] from the host",
     types: "f32, f16 (the type of x)",
     gradient: "the rotation back",
-    cases: [ropeCase([1, 1, 1, 2]), ropeCase([2, 7, 3, 8]), ropeCase([1, 129, 1, 2]), ropeCase([2, 33, 2, 16]), ropeCase([2, 67, 4, 16]), ropeCase([1, 9, 2, 8], "f16")],
+    cases: [
+      ropeCase([1, 1, 1, 2]),
+      ropeCase([2, 7, 3, 8]),
+      ropeCase([1, 129, 1, 2]),
+      ropeCase([2, 33, 2, 16]),
+      ropeCase([2, 67, 4, 16]),
+      ropeCase([1, 9, 2, 8], "f16"),
+    ],
     draw: (r) => ropeCase([r.int(1, 3), r.int(1, 40), r.int(1, 3), 2 * r.int(1, 9)]),
   },
 ];

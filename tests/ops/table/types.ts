@@ -17,6 +17,8 @@ export interface Case {
   terms: number;
   /** Size of the terms that cancel where a gradient is zero or nearly so. */
   gradientFloor?: number;
+  /** Size that a sum of so many terms has as a rule: one that cancels by chance is measured against it. */
+  floor?: number;
   /** Set where a value is stored as f16 on the way. */
   stored?: "f16";
 }
@@ -49,6 +51,11 @@ export function tolerance(entry: Entry, c: Case): number {
   return (entry.slack?.[0] ?? 1) * (3e-7 + 1.2e-7 * Math.sqrt(c.terms)) + (c.stored ? 5e-4 : 0);
 }
 
+/** What a sum of `terms` products of test values has as its typical size, halved. */
+export function typicalSum(terms: number): number {
+  return 0.15 * Math.sqrt(terms);
+}
+
 /** A reproducible source of shapes. */
 export class Draw {
   private readonly numbers: Float64Array;
@@ -78,13 +85,20 @@ export interface Values {
 }
 
 /** An input of reproducible values, exact in its element type. */
-export function input(shape: Shape, { seed = 1, scale = 1, offset = 0, away = [], dtype = "f32" }: Values = {}): InputSpec {
+export function input(
+  shape: Shape,
+  { seed = 1, scale = 1, offset = 0, away = [], dtype = "f32" }: Values = {},
+): InputSpec {
   const values = noise(elements(shape), seed).map((x) => {
     let v = x * scale + offset;
     for (const corner of away) if (Math.abs(v - corner) < 1e-3) v = corner + 2e-3;
     return Math.fround(v);
   });
-  return { shape, dtype, values: dtype === "f16" ? Float64Array.from(f16ToF32(f32ToF16(Float32Array.from(values)))) : values };
+  return {
+    shape,
+    dtype,
+    values: dtype === "f16" ? Float64Array.from(f16ToF32(f32ToF16(Float32Array.from(values)))) : values,
+  };
 }
 
 /** Whole numbers below `limit`. */

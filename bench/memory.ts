@@ -1,0 +1,112 @@
+// Device memory that the plan of the main job names against what the operating system counts, for full fine-tuning and a LoRA.
+//
+// Needs Linux and Mesa's CPU adapter: its device memory is one anonymous file whose pages the kernel counts, which neither
+// the program nor WebGPU can colour. Every plan runs once, and all weights are read, before it is looked at. Each case is a
+// process of its own, because the adapter keeps pages that were given back. Options: --json, and for one case in this
+// process --case=full|lora|batch8.
+
+import { openRunDevice } from "../src/cli/align/device.ts";
+import { loadItems } from "../src/cli/align/items.ts";
+import { preparePrompts, promptOrder } from "../src/cli/align/run.ts";
+import { buildWorld, openWorld } from "../src/cli/align/world.ts";
+import { loadConfig } from "../src/cli/config/load.ts";
+import { projectSources } from "../src/cli/project.ts";
+import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
+import { residentBytes } from "../src/platform/environment.ts";
+import { DiskFiles } from "../src/platform/files.ts";
+import { targetOf } from "../src/tensor/target.ts";
+import { describe, fixed, printHeader, printRows, printTable, type Row, readArguments } from "./lib/report.ts";
+
+/** Largest relative distance of plan and measurement, largest device memory, largest resident memory of the process. */
+const GOALS = { distance: 0.1, device: 2 ** 30, resident: 3 * 2 ** 30 };
+const CASES: Readonly<Record<string, { title: string; overrides: Record<string, string> }>> = {
+  full: { title: "full fine-tuning, batch 4", overrides: {} },
+  lora: { title: "LoRA of rank 16, batch 4", overrides: { "adapter.kind": "lora" } },
+  batch8: { title: "full, batch 8, branches stacked", overrides: { "align.batch": "8", "align.stacked": "yes" } },
+};
+
+interface Measured {
+  adapter: string;
+  planned: number;
+  device: number | null;
+  residentBefore: number;
+  resident: number;
+}
+
+async function measure(name: string): Promise<Measured> {
+  const files = new DiskFiles();
+  const changes = { ...CASES[name]!.overrides, "device.tuner": "off" };
+  const overrides = Object.entries(changes).map(([key, value]) => ({ key, value }));
+  const { config } = await loadConfig({ source: "embedded", overrides }, projectSources(files));
+  const gpu = await openRunDevice(config);
+  const world = await buildWorld(files, config, targetOf(gpu), { train: true });
+  const { session, trainer, drawing } = world;
+  const residentBefore = residentBytes();
+  await openWorld(world, gpu, config, () => {});
+  const { items, data } = await loadItems(files, config);
+  const prompts = await preparePrompts({ config, world, data }, promptOrder(config, items), 1);
+  await trainer!.update(1, prompts);
+  await drawing.draw([{ states: prompts[0]!.states, pooled: prompts[0]!.pooled, noise: drawing.noise(1, 0) }]);
+  await world.judge!.textFeatures(session, ["icon of taco"]);
+  for (const pool of [world.trained, ...Object.values(trainer!.moments)]) {
+    for (const variable of pool.variables) await session.read(variable);
+  }
+  const { total: planned } = session.memory();
+  return { adapter: describe(gpu), planned, device: softwareDeviceBytes(), residentBefore, resident: residentBytes() };
+}
+
+/** Runs a case in a process of its own. */
+async function measureApart(name: string): Promise<Measured> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", "--config", "deno.json", import.meta.filename!, `--case=${name}`],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  await child.stdin.close();
+  const [text, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const { code } = await child.status;
+  if (code !== 0) throw new Error(`case ${name} ended with code ${code}: ${errors}`);
+  return JSON.parse(text.trimEnd().split("\n").at(-1)!) as Measured;
+}
+
+const args = readArguments();
+const one = args.option("case", "");
+if (one !== "") {
+  console.log(JSON.stringify(await measure(one)));
+  Deno.exit(0);
+}
+const rows: Row[] = [];
+const table: string[][] = [];
+let adapter = "";
+let misses = 0;
+for (const [name, { title }] of Object.entries(CASES)) {
+  const found = await measureApart(name);
+  adapter = found.adapter;
+  const mebi = (bytes: number | null) => fixed(bytes === null ? null : bytes / 2 ** 20, 1);
+  const ratio = found.device === null ? null : found.device / found.planned;
+  const isGood =
+    ratio !== null &&
+    Math.abs(ratio - 1) <= GOALS.distance &&
+    found.device! < GOALS.device &&
+    found.resident < GOALS.resident;
+  if (!isGood) misses++;
+  table.push([
+    title,
+    mebi(found.planned),
+    mebi(found.device),
+    fixed(ratio, 3),
+    mebi(found.residentBefore),
+    mebi(found.resident),
+    isGood ? "yes" : "no",
+  ]);
+  rows.push({ name: title, ours: found.device ?? Number.NaN, best_peer: found.planned, ratio });
+}
+printHeader(
+  "device memory against the plan, MiB (goal: ratio within 10 %, device below 1024, resident below 3072)",
+  adapter,
+);
+printTable(["case", "planned", "counted", "ratio", "resident before", "after", "in the goals"], table);
+if (misses > 0) console.log("\nA dash: the system does not show this adapter's memory, so nothing can be compared.");
+printRows(args, rows);
+Deno.exit(misses > 0 ? 1 : 0);

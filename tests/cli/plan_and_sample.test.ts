@@ -1,0 +1,139 @@
+// `longtail plan` and `longtail sample` on the embedded model: what they print for machines, and the pictures they leave.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runCommandLine } from "../../src/cli/main.ts";
+import { decodePng } from "../../src/formats/png.ts";
+import { SMALL_RUN } from "../helpers/processes.ts";
+import { RecordingTerminal } from "./recorder.ts";
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "longtail-sample-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function longtail(...argv: string[]) {
+  const terminal = new RecordingTerminal();
+  const code = await runCommandLine(argv, { terminal, onInterrupt: () => () => {} });
+  return { code, errors: terminal.errors, output: terminal.output };
+}
+
+describe("plan", () => {
+  it("prints memory by category, dispatches and times as JSON, and writes nothing", async () => {
+    const result = await longtail("plan", "--json", `--run.folder=${folder}/runs`, ...SMALL_RUN);
+    expect(result.errors).toBe("");
+    expect(result.code).toBe(0);
+    const plan = JSON.parse(result.output);
+    expect(Object.keys(plan).sort()).toEqual([
+      "dispatchesPerUpdate",
+      "flopsPerUpdate",
+      "memory",
+      "seconds",
+      "speed",
+      "steps",
+    ]);
+    expect(plan).toMatchObject({ dispatchesPerUpdate: expect.any(Number), flopsPerUpdate: expect.any(Number) });
+    expect([40, 80, 160]).toContain(plan.steps);
+    const { memory } = plan;
+    const { weights, adapter, gradients, optimizer, data } = memory.variables;
+    // Full fine-tuning: a gradient for every trained weight and two moments.
+    expect(adapter).toBe(0);
+    expect(optimizer).toBe(2 * gradients);
+    expect(weights).toBeGreaterThan(gradients);
+    expect(memory.total).toBe(
+      weights + gradients + optimizer + data + memory.arena + memory.uniforms + memory.bindings + memory.staging,
+    );
+    expect(memory.arena).toBe(Math.max(...memory.plans.map((p: { arena: number }) => p.arena)));
+    expect(memory.plans.map((p: { name: string }) => p.name)).toEqual(
+      expect.arrayContaining(["prompt encoders", "rollout", "micro-step", "optimizer", "draw step", "draw finish"]),
+    );
+    for (const key of ["update", "training", "evaluation"]) expect(plan.seconds[key]).toBeGreaterThan(0);
+    expect(readdirSync(folder)).not.toContain("runs");
+  });
+
+  it("says the same in words", async () => {
+    const { code, output } = await longtail("plan", "--adapter=lora", "--align.steps=7", ...SMALL_RUN);
+    expect(code).toBe(0);
+    for (const word of [
+      "device memory",
+      "weights",
+      "adapter",
+      "optimizer",
+      "gradients",
+      "activations",
+      "dispatches",
+      "GFLOP",
+      "7 updates: about",
+    ])
+      expect(output).toContain(word);
+  });
+});
+
+describe("sample", () => {
+  const words = ["--sample.steps=1", "--sample.seed=5", ...SMALL_RUN];
+
+  it("writes pictures that say how they were made, skips those that exist, and keeps its names apart", async () => {
+    const output = join(folder, "pictures");
+    const first = await longtail("sample", "noto icon of taco", `--output=${output}`, "--count=2", "--json", ...words);
+    expect([first.errors, first.code]).toEqual(["", 0]);
+    expect(JSON.parse(first.output.trimEnd().split("\n").at(-1)!)).toEqual({
+      kind: "result",
+      value: { output, drawn: 2, skipped: 0 },
+    });
+    expect(readdirSync(output).sort()).toEqual(["grid.png", "noto_icon_of_taco_0.png", "noto_icon_of_taco_1.png"]);
+    const path = join(output, "noto_icon_of_taco_1.png");
+    const picture = decodePng(readFileSync(path), path);
+    expect(picture).toMatchObject({ width: 64, height: 64 });
+    expect(picture.text).toMatchObject({
+      prompt: "noto icon of taco",
+      seed: "5",
+      picture: "1",
+      steps: "1",
+      weights: "base",
+    });
+    const before = { bytes: readFileSync(path), time: statSync(path).mtimeMs };
+
+    // One more of the same, and a prompt that reads the same as a file name.
+    const more = ["sample", "noto icon of taco", "noto icon of: taco", `--output=${output}`, ...words];
+    rmSync(join(output, "noto_icon_of_taco_0.png"));
+    const second = await longtail(...more);
+    expect([second.errors, second.code]).toEqual(["", 0]);
+    expect(second.output).toContain("3 pictures in");
+    expect(second.output).toContain("1 were there already");
+    expect(readdirSync(output)).toHaveLength(5);
+    expect(statSync(path).mtimeMs).toBe(before.time);
+    const grid = decodePng(readFileSync(join(output, "grid.png")), "grid.png");
+    expect(grid.width).toBeGreaterThan(4 * 2 * 64 - 1);
+
+    // Nothing left to draw: no device is opened.
+    const third = await longtail(...more, "--gpu=deno", "--json");
+    expect(third.code).toBe(0);
+    expect(third.output).not.toContain("device:");
+
+    // Other settings would be another picture: it is neither taken for this one nor overwritten.
+    const other = await longtail("sample", "noto icon of taco", `--output=${output}`, ...words, "--sample.seed=6");
+    expect(other.code).toBe(2);
+    expect(other.errors).toMatch(/^E-ARG-052 .*its seed is "5" and not "6".*Fix: /);
+    expect(readFileSync(path).equals(before.bytes)).toBe(true);
+  });
+
+  it("refuses what cannot be drawn", async () => {
+    const nothing = await longtail("sample", ...words);
+    expect(nothing.code).toBe(2);
+    expect(nothing.errors).toMatch(/^E-ARG-050 .*Fix: /);
+    const many = await longtail("sample", "icon of taco", "--count=none", ...words);
+    expect(many.errors).toMatch(/^E-ARG-051 .*Fix: /);
+    writeFileSync(join(folder, "noise.safetensors"), "this is no model");
+    const weights = await longtail(
+      "sample",
+      "icon of taco",
+      `--weights=${join(folder, "noise.safetensors")}`,
+      ...words,
+    );
+    expect(weights.code).toBe(4);
+    expect(weights.errors).toMatch(/^E-FILE-\d+ .*noise\.safetensors.*Fix: /);
+  });
+});
