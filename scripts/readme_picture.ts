@@ -27,7 +27,10 @@ const LOSS = [168, 76, 5];
 export function spread(rows: readonly ItemRow[], group: Group, count: number): ItemRow[] {
   const sorted = rows.filter((row) => row.group === group).sort((a, b) => itemChange(b) - itemChange(a));
   const picked = Math.min(count, sorted.length);
-  return Array.from({ length: picked }, (_, i) => sorted[Math.round((i * (sorted.length - 1)) / Math.max(1, picked - 1))]!);
+  return Array.from(
+    { length: picked },
+    (_, i) => sorted[Math.round((i * (sorted.length - 1)) / Math.max(1, picked - 1))]!,
+  );
 }
 
 class Canvas {
@@ -52,7 +55,11 @@ class Canvas {
   }
 
   /** A picture enlarged to a tile by linear interpolation, with a thin frame. */
-  tile(picture: { width: number; height: number; data: ArrayLike<number>; channels: number }, left: number, top: number): void {
+  tile(
+    picture: { width: number; height: number; data: ArrayLike<number>; channels: number },
+    left: number,
+    top: number,
+  ): void {
     const read = (x: number, y: number, c: number) => picture.data[(y * picture.width + x) * picture.channels + c]!;
     for (let y = 0; y < TILE; y++) {
       for (let x = 0; x < TILE; x++) {
@@ -62,7 +69,9 @@ class Canvas {
         const [x1, y1] = [Math.min(x0 + 1, picture.width - 1), Math.min(y0 + 1, picture.height - 1)];
         const [a, b] = [u - x0, v - y0];
         const color = [0, 1, 2].map(
-          (c) => (read(x0, y0, c) * (1 - a) + read(x1, y0, c) * a) * (1 - b) + (read(x0, y1, c) * (1 - a) + read(x1, y1, c) * a) * b,
+          (c) =>
+            (read(x0, y0, c) * (1 - a) + read(x1, y0, c) * a) * (1 - b) +
+            (read(x0, y1, c) * (1 - a) + read(x1, y1, c) * a) * b,
         );
         this.blend(left + x, top + y, color, 1);
         if (x === 0 || y === 0 || x === TILE - 1 || y === TILE - 1) this.blend(left + x, top + y, [205, 202, 195], 0.9);
@@ -72,7 +81,10 @@ class Canvas {
 }
 
 function tileOf(picture: Picture) {
-  return decodePng(Uint8Array.from(atob(picture.source.slice(picture.source.indexOf(",") + 1)), (c) => c.charCodeAt(0)), "report.json");
+  return decodePng(
+    Uint8Array.from(atob(picture.source.slice(picture.source.indexOf(",") + 1)), (c) => c.charCodeAt(0)),
+    "report.json",
+  );
 }
 
 function card(canvas: Canvas, item: ItemPictures, row: ItemRow, left: number, top: number): void {
@@ -80,7 +92,11 @@ function card(canvas: Canvas, item: ItemPictures, row: ItemRow, left: number, to
   const width = 3 * TILE + 2 * GAP;
   canvas.text(item.item, left, top, INK);
   canvas.text(change, left + width - textWidth(change, TEXT), top, itemChange(row) < 0 ? LOSS : GAIN);
-  for (const [i, [name, pictures]] of Object.entries({ real: item.real, before: item.before, after: item.after }).entries()) {
+  for (const [i, [name, pictures]] of Object.entries({
+    real: item.real,
+    before: item.before,
+    after: item.after,
+  }).entries()) {
     const x = left + i * (TILE + GAP);
     canvas.text(name, x, top + 38, SOFT, 2.4);
     if (pictures[0]) canvas.tile(tileOf(pictures[0]), x, top + 66);
@@ -101,7 +117,10 @@ async function main(folder: string | undefined, output = "docs/pictures/before-a
   const cardHeight = 66 + TILE;
   const cardWidth = 3 * TILE + 2 * GAP;
   const margin = 24;
-  const height = groups.reduce((sum, [, list]) => sum + 58 + Math.ceil(list.length / COLUMNS) * (cardHeight + 30), margin);
+  const height = groups.reduce(
+    (sum, [, list]) => sum + 58 + Math.ceil(list.length / COLUMNS) * (cardHeight + 30),
+    margin,
+  );
   const canvas = new Canvas(2 * margin + COLUMNS * cardWidth + (COLUMNS - 1) * CARD_GAP, height);
   let top = margin;
   for (const [title, list] of groups) {
@@ -114,7 +133,10 @@ async function main(folder: string | undefined, output = "docs/pictures/before-a
     }
     top += Math.ceil(list.length / COLUMNS) * (cardHeight + 30);
   }
-  await writeFile(output, encodePng({ width: canvas.width, height: canvas.height, channels: 3, depth: 8, data: canvas.data }));
+  await writeFile(
+    output,
+    encodePng({ width: canvas.width, height: canvas.height, channels: 3, depth: 8, data: canvas.data }),
+  );
   for (const [title, list] of groups) {
     console.log(`${title}: ${list.map((row) => `${row.item} ${signed(itemChange(row))}`).join(", ")}`);
   }

@@ -86,7 +86,10 @@ function distance(x: number, y: number, { from, to }: Stroke): number {
 
 /** Letters that are not in the table are drawn without accent and in lower case, or left out. */
 function lettersOf(text: string): string[] {
-  const plain = text.normalize("NFD").replace(/\p{Mark}/gu, "").replace(/[’‘]/g, "'");
+  const plain = text
+    .normalize("NFD")
+    .replace(/\p{Mark}/gu, "")
+    .replace(/[’‘]/g, "'");
   return [...plain].map((c) => (c in LETTERS ? c : c.toLowerCase())).filter((c) => c === " " || c in LETTERS);
 }
 

@@ -54,7 +54,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> Y : array<{{Y}}>;
 {{EPILOGUE_BINDINGS}}
 
-fn finish(sum : f32, index : u32) {
+fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32) {
+  let index = ((n * p.OC + oc) * p.OH + oy) * p.OW + ox;
   var v = sum;
   //#if ACCUMULATE
   v += f32(Y[index]);
@@ -216,20 +217,17 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
   }
   //#endif
 
-  // One base address and one flat condition for all stores: with an address and nested conditions of its own for each,
-  // Mesa 26.1's lavapipe lost stores of neighbouring pixels in some variants (tests/ops/variants.test.ts, long run).
-  let planeOut = p.OH * p.OW;
-  let first = (n * p.OC + oc) * planeOut + oy * p.OW + ox;
-  //#for i PIXELS
-  let stored{{i}} = isInside && ox + {{i}}u < p.OW;
-  //#endfor
-  //#for g GROUPS
-  //#for s SUB
-  //#for i PIXELS
-  if (stored{{i}} && oc + {{g}}u * {{SUB}}u + {{s}}u < p.OC) {
-    finish(sum{{g}}_{{s}}_{{i}}, first + ({{g}}u * {{SUB}}u + {{s}}u) * planeOut + {{i}}u);
+  if (isInside) {
+    //#for g GROUPS
+    //#for s SUB
+    if (oc + {{g}}u * {{SUB}}u + {{s}}u < p.OC) {
+      //#for i PIXELS
+      if (ox + {{i}}u < p.OW) {
+        finish(sum{{g}}_{{s}}_{{i}}, n, oc + {{g}}u * {{SUB}}u + {{s}}u, oy, ox + {{i}}u);
+      }
+      //#endfor
+    }
+    //#endfor
+    //#endfor
   }
-  //#endfor
-  //#endfor
-  //#endfor
 }

@@ -1,7 +1,18 @@
 // The report's sections, one function each: every one takes the run's data and returns HTML, or an empty text where
 // the run has nothing for it. Order and frame are in report.ts.
 
-import { adapterLabel, capitalised, compact, counted, duration, escapeHtml, grouped, interval, score, signed } from "./format.ts";
+import {
+  adapterLabel,
+  capitalised,
+  compact,
+  counted,
+  duration,
+  escapeHtml,
+  grouped,
+  interval,
+  score,
+  signed,
+} from "./format.ts";
 import { BAND_RULES, GUARD_SIGNALS, type GuardSignal } from "./guards.ts";
 import { GENERAL_LIMITS } from "./notes.ts";
 import { lineChart, meanWindow, type Series } from "./report_charts.ts";
@@ -163,7 +174,11 @@ export function curveSection(data: ReportData): string {
       note: "The part of the reward that only the prompt pair gives.",
       series: [{ name: "s+ − s−", points: difference(updates), smooth: true }],
     }),
-    lineChart({ title: "Relative reward", series: [{ name: "reward", points: series("reward"), smooth: true }] }),
+    lineChart({
+      title: "Relative reward",
+      note: "What the loss sees: (1 + D) s+ − s− in the denoise branch and (1 + D′) s− − s+ in the inversion branch, averaged.",
+      series: [{ name: "reward", points: series("reward"), smooth: true }],
+    }),
     lineChart({
       title: "Held-out judge",
       note: `Mean over the evaluated items${judges.some((s) => s.whiskers?.length) ? "; whiskers are 95 % intervals of the mean" : ""}.`,

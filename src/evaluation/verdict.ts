@@ -92,9 +92,7 @@ function headlineOf(first: GroupSummary, head: GroupSummary | undefined): string
       : `${opening}; head items did not change significantly`;
   }
   if (headTone === tone) return `${opening}, and so did head items`;
-  return headTone === "worse"
-    ? `${opening}, but head items got worse`
-    : `${opening}; head items got ${headTone}`;
+  return headTone === "worse" ? `${opening}, but head items got worse` : `${opening}; head items got ${headTone}`;
 }
 
 function groupSentence({ group, items, changes }: GroupSummary): VerdictSentence {
