@@ -16,7 +16,10 @@ export interface FileStore {
   readBytes(path: string): Promise<Uint8Array>;
   readText(path: string): Promise<string>;
   /** Writes through a temporary file, flushes it and renames it, so that a reader sees the old content or all of the new. */
-  writeAtomic(path: string, chunks: Uint8Array | string | AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void>;
+  writeAtomic(
+    path: string,
+    chunks: Uint8Array | string | AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  ): Promise<void>;
   append(path: string, text: string): Promise<void>;
   makeFolder(path: string): Promise<void>;
   /** Moves a finished folder or file to its final name in one step. */

@@ -12,7 +12,10 @@ export interface TensorSource {
 }
 
 /** A source over values in memory. */
-export function memorySource(name: string, tensors: Map<string, { shape: readonly number[]; data: Float32Array }>): TensorSource {
+export function memorySource(
+  name: string,
+  tensors: Map<string, { shape: readonly number[]; data: Float32Array }>,
+): TensorSource {
   const get = (key: string) => {
     const tensor = tensors.get(key);
     if (!tensor) throw new Error(`${name} has no tensor ${key}`);

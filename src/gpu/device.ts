@@ -73,7 +73,8 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
   }
   const facts = adapterFacts(adapter);
   const limits: Record<string, number> = {};
-  for (const name of limitNames(adapter.limits)) limits[name] = Number((adapter.limits as unknown as Record<string, number>)[name]);
+  for (const name of limitNames(adapter.limits))
+    limits[name] = Number((adapter.limits as unknown as Record<string, number>)[name]);
   for (const [name, least] of Object.entries(REQUIRED_LIMITS)) {
     if ((limits[name] ?? 0) < least) {
       throw new LongtailError("E-ENV-002", {
@@ -132,7 +133,12 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
         return await (facts.software && options.rest ? resting(promise, options.rest, () => gone) : promise);
       } catch (error) {
         // A lost device fails every promise; what the user needs to read is the loss, which can be told a moment later.
-        throw (await Promise.race([lost, new Promise<null>((resolve) => setTimeout(() => resolve(null), LOSS_DELAY_MS))])) ?? error;
+        throw (
+          (await Promise.race([
+            lost,
+            new Promise<null>((resolve) => setTimeout(() => resolve(null), LOSS_DELAY_MS)),
+          ])) ?? error
+        );
       }
     },
     close() {
@@ -179,12 +185,18 @@ export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
     subgroupMinSize?: number;
     subgroupMaxSize?: number;
     isFallbackAdapter?: boolean;
-    subgroupMatrixConfigs?: Iterable<{ componentType: string; resultComponentType: string; M: number; N: number; K: number }>;
+    subgroupMatrixConfigs?: Iterable<{
+      componentType: string;
+      resultComponentType: string;
+      M: number;
+      N: number;
+      K: number;
+    }>;
   };
   const description = info.description ?? "";
   const text = `${info.vendor} ${info.architecture} ${info.device} ${description}`.toLowerCase();
-  const software = Boolean(info.isFallbackAdapter) ||
-    /llvmpipe|lavapipe|swiftshader|software|basic render|warp/.test(text);
+  const software =
+    Boolean(info.isFallbackAdapter) || /llvmpipe|lavapipe|swiftshader|software|basic render|warp/.test(text);
   const matrices = [];
   for (const c of info.subgroupMatrixConfigs ?? []) {
     matrices.push({ component: c.componentType, result: c.resultComponentType, m: c.M, n: c.N, k: c.K });
@@ -210,7 +222,8 @@ function limitNames(limits: GPUSupportedLimits): string[] {
   const names = new Set<string>();
   for (let o: object | null = limits; o && o !== Object.prototype; o = Object.getPrototypeOf(o)) {
     for (const name of Object.getOwnPropertyNames(o)) {
-      if (/^(max|min)[A-Z]/.test(name) && typeof (limits as unknown as Record<string, unknown>)[name] === "number") names.add(name);
+      if (/^(max|min)[A-Z]/.test(name) && typeof (limits as unknown as Record<string, unknown>)[name] === "number")
+        names.add(name);
     }
   }
   return [...names];

@@ -80,7 +80,8 @@ export class PipelineCache {
       const scoped = await scope.catch(() => null);
       const info = await module.getCompilationInfo?.().catch(() => null);
       const lines = code.split("\n");
-      const messages = (info?.messages ?? []).filter((m) => m.type === "error")
+      const messages = (info?.messages ?? [])
+        .filter((m) => m.type === "error")
         .map((m) => `line ${m.lineNum}: ${m.message}\n    ${lines[m.lineNum - 1]?.trim() ?? ""}`);
       throw new LongtailError("E-ENV-010", {
         what: "a kernel did not compile",

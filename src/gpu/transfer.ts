@@ -40,7 +40,10 @@ export class Readback {
     const { device } = this.gpu;
     if (!this.staging || this.staging.size < bytes) {
       this.staging?.destroy();
-      this.staging = device.createBuffer({ size: Math.max(bytes, 4096), usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+      this.staging = device.createBuffer({
+        size: Math.max(bytes, 4096),
+        usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+      });
     }
     const encoder = device.createCommandEncoder();
     encoder.copyBufferToBuffer(buffer, offset, this.staging, 0, bytes);

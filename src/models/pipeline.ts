@@ -2,8 +2,8 @@
 // autoencoder, tokenizers. It declares all weights in the session's pools, loads them, and offers the traced pieces that
 // sampling and training are put together from. pipeline.json says what the model files do not: sizes and latent scaling.
 
-import type { FileStore } from "../base/files.ts";
 import { LongtailError } from "../base/errors.ts";
+import type { FileStore } from "../base/files.ts";
 import { CLIP_END, CLIP_PADDING, ClipTokenizer } from "../data/tokenizers/clip.ts";
 import { T5Tokenizer } from "../data/tokenizers/t5.ts";
 import { Safetensors } from "../formats/safetensors.ts";
@@ -17,7 +17,7 @@ import { ClipTextModel } from "./clip/text.ts";
 import { type FluxConfig, fluxConfig } from "./flux/config.ts";
 import { positionIds, ropeTables } from "./flux/embeddings.ts";
 import { FluxTransformer } from "./flux/transformer.ts";
-import { bucketTable, t5Config, T5Encoder } from "./t5/encoder.ts";
+import { bucketTable, T5Encoder, t5Config } from "./t5/encoder.ts";
 import { TokenRows } from "./token_rows.ts";
 import { packLatents, unpackLatents } from "./vae/packing.ts";
 import { TAEF2, TinyDecoder, TinyEncoder } from "./vae/tiny.ts";
@@ -221,16 +221,26 @@ export class Pipeline {
       clip.set(this.tokens.clipRows.rows([...ids], missing), i * this.clipLength);
       // Pooling takes the first end token; the padding has the same id.
       ends[i] = ids.indexOf(CLIP_END);
-      t5.set(this.tokens.t5Rows.rows([...this.tokens.t5.encodeFixed(text, this.textLength)], missing), i * this.textLength);
+      t5.set(
+        this.tokens.t5Rows.rows([...this.tokens.t5.encodeFixed(text, this.textLength)], missing),
+        i * this.textLength,
+      );
       if (missing.size > 0) unknown.push(text);
     });
     return { clip, ends, t5, unknown };
   }
 
   /** Text encoders on token rows: T5 states [B, L, J] and pooled CLIP vector [B, P]. */
-  traceText(graph: Graph, session: Session, rows: { clip: Tensor; ends: Tensor; t5: Tensor }): { states: Tensor; pooled: Tensor } {
+  traceText(
+    graph: Graph,
+    session: Session,
+    rows: { clip: Tensor; ends: Tensor; t5: Tensor },
+  ): { states: Tensor; pooled: Tensor } {
     const { pooled } = graph.scope("clip", () => this.clip.forward(graph, rows.clip, rows.ends));
-    const buckets = session.constant(graph, `t5 buckets ${this.textLength}`, bucketTable(this.textLength), [this.textLength, this.textLength]);
+    const buckets = session.constant(graph, `t5 buckets ${this.textLength}`, bucketTable(this.textLength), [
+      this.textLength,
+      this.textLength,
+    ]);
     const states = graph.scope("t5", () => this.t5.forward(graph, rows.t5, buckets));
     return { states, pooled };
   }

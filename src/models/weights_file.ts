@@ -3,7 +3,7 @@
 import type { FileStore } from "../base/files.ts";
 import type { TensorSource } from "../base/tensor_source.ts";
 import { parseJson } from "../formats/jsonl.ts";
-import { Safetensors } from "../formats/safetensors.ts";
+import type { Safetensors } from "../formats/safetensors.ts";
 
 export function tensorSource(file: Safetensors): TensorSource {
   return {

@@ -23,7 +23,12 @@ export class Linear {
   readonly outputs: number;
   adapter: LowRank | null = null;
 
-  constructor(parameters: Parameters, inputs: number, outputs: number, options: { bias?: boolean; names?: [string, string] } = {}) {
+  constructor(
+    parameters: Parameters,
+    inputs: number,
+    outputs: number,
+    options: { bias?: boolean; names?: [string, string] } = {},
+  ) {
     const [weight, bias] = options.names ?? ["weight", "bias"];
     this.inputs = inputs;
     this.outputs = outputs;

@@ -2,11 +2,11 @@
 // loading then checks every name and shape against the file, so that a wrong checkpoint is refused with a list and not
 // discovered by its pictures.
 
-import { f32ToF16 } from "../base/halves.ts";
 import { LongtailError } from "../base/errors.ts";
+import { f32ToF16 } from "../base/halves.ts";
 import type { TensorSource } from "../base/tensor_source.ts";
 import type { Session } from "../tensor/session.ts";
-import { type DType, sameShape, type Shape, showShape } from "../tensor/shape.ts";
+import { type DType, type Shape, sameShape, showShape } from "../tensor/shape.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
 import type { Linear } from "./linear.ts";
 

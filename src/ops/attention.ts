@@ -132,7 +132,7 @@ function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Ten
     PARTIALS: variant.keys * invocations,
     STAGED: staged,
     TILE: variant.tile,
-    TILE_SIZE: variant.tile * s.headSize / 4,
+    TILE_SIZE: (variant.tile * s.headSize) / 4,
     INVOCATIONS: invocations,
   };
   const params = [s.batch, s.heads, s.rows, s.keys, groups, grid[0], f32Bits(node.attributes["scale"] as number)];
@@ -147,7 +147,9 @@ const attentionOperation: Operation = {
   infer([q, k, v, bias], attributes) {
     const s = sizesOf(q!, k!, v!, attributes["heads"] as number);
     if (bias && !sameShape(bias.shape, [s.heads, s.rows, s.keys])) {
-      throw new Error(`the bias is ${showShape(bias.shape)}, not [heads, Lq, Lk] = ${showShape([s.heads, s.rows, s.keys])}`);
+      throw new Error(
+        `the bias is ${showShape(bias.shape)}, not [heads, Lq, Lk] = ${showShape([s.heads, s.rows, s.keys])}`,
+      );
     }
     return [
       { shape: q!.shape, dtype: attributes["output"] as DType },
@@ -179,16 +181,17 @@ const attentionOperation: Operation = {
   gradient(node, [dout, dlse], needs) {
     if (dlse) throw new Error("attention: the log-sum-exp is there for the backward pass and has no gradient itself");
     if (needs[3]) {
-      throw new Error("attention: the bias needs a gradient, which this operation does not give; pass it as a constant");
+      throw new Error(
+        "attention: the bias needs a gradient, which this operation does not give; pass it as a constant",
+      );
     }
     const [q, k, v, bias] = node.inputs as [Tensor, Tensor, Tensor, Tensor | undefined];
     const [out, logSumExp] = node.outputs as [Tensor, Tensor];
     const delta = apply1(deltaOperation, [dout!, out], { heads: node.attributes["heads"] });
     const inputs = [q, k, v, dout!, logSumExp, delta, ...(bias ? [bias] : [])];
     const dq = needs[0] ? apply1(gradQueryOperation, inputs, { ...node.attributes }) : null;
-    const [dk, dv] = needs[1] || needs[2]
-      ? q.graph.apply(gradKeyValueOperation, inputs, { ...node.attributes })
-      : [null, null];
+    const [dk, dv] =
+      needs[1] || needs[2] ? q.graph.apply(gradKeyValueOperation, inputs, { ...node.attributes }) : [null, null];
     return [dq, needs[1] ? dk! : null, needs[2] ? dv! : null, null].slice(0, node.inputs.length);
   },
 };
@@ -244,9 +247,17 @@ const gradQueryOperation: Operation = {
 /** Inputs as for the query gradient; outputs dk and dv in f32. */
 const gradKeyValueOperation: Operation = {
   name: "attention key and value gradient",
-  infer: ([, k, v]) => [{ shape: k!.shape, dtype: "f32" }, { shape: v!.shape, dtype: "f32" }],
+  infer: ([, k, v]) => [
+    { shape: k!.shape, dtype: "f32" },
+    { shape: v!.shape, dtype: "f32" },
+  ],
   lower(lowering, node) {
-    const { constants, staged, variant, params, grid, product } = plan(lowering, node, "grad_key_value", node.inputs[6]);
+    const { constants, staged, variant, params, grid, product } = plan(
+      lowering,
+      node,
+      "grad_key_value",
+      node.inputs[6],
+    );
     lowering.call({
       label: "attention key and value gradient",
       source: gradKeyValueSource,

@@ -2,15 +2,19 @@
 // gradients of those inputs that need one, and appends the answers as ordinary nodes. Gradients of trained variables are
 // added into their persistent gradient buffers; other leaves return theirs to the caller.
 
-import { accumulate, add } from "./pointwise.ts";
 import type { CheckpointSegment, Graph, Node, Tensor } from "../tensor/graph.ts";
+import { accumulate, add } from "./pointwise.ts";
 
 /**
  * Appends the backward pass.
  * @param seeds pairs of a traced value and the gradient of the loss with respect to it (same shape)
  * @param wanted leaves or intermediates whose gradients are returned
  */
-export function backward(graph: Graph, seeds: readonly [Tensor, Tensor][], wanted: readonly Tensor[] = []): (Tensor | null)[] {
+export function backward(
+  graph: Graph,
+  seeds: readonly [Tensor, Tensor][],
+  wanted: readonly Tensor[] = [],
+): (Tensor | null)[] {
   const gradients = new Map<Tensor, Tensor>();
   const addGradient = (tensor: Tensor, gradient: Tensor) => {
     const old = gradients.get(tensor);
@@ -55,7 +59,8 @@ function visit(
   if (outputs.every((g) => g === null)) return;
   const needs = node.inputs.map((t) => t.needsGradient);
   if (!needs.some(Boolean)) return;
-  if (!node.operation.gradient) throw new Error(`${node.operation.name} in ${node.scope || "the graph"} has no gradient`);
+  if (!node.operation.gradient)
+    throw new Error(`${node.operation.name} in ${node.scope || "the graph"} has no gradient`);
   const inputs = graph.scope(`${node.scope}:backward`, () => node.operation.gradient!(node, outputs, needs));
   // The gradient of an inner value is dead once its node was visited, unless the caller asked for it.
   for (const output of node.outputs) if (!wanted.has(output)) gradients.delete(output);
@@ -63,7 +68,9 @@ function visit(
     const gradient = inputs[k];
     if (!needs[k] || !gradient) return;
     if (gradient.size !== tensor.size) {
-      throw new Error(`${node.operation.name}: gradient of input ${k} has ${gradient.size} elements, not ${tensor.size}`);
+      throw new Error(
+        `${node.operation.name}: gradient of input ${k} has ${gradient.size} elements, not ${tensor.size}`,
+      );
     }
     if (tensor.variable?.gradient) accumulate(tensor.variable.gradient, gradient);
     if (!tensor.variable?.gradient || wanted.has(tensor)) addGradient(tensor, gradient);

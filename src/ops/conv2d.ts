@@ -6,17 +6,17 @@ import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.
 import type { Lowering } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";
 import {
+  type ConvShape,
   chooseConv,
   chooseConvGradInput,
   chooseConvGradWeight,
-  type ConvShape,
   convGradWeightVariants,
   convVariants,
   defaultConvVariant,
   defaultGradWeightVariant,
 } from "./conv_choice.ts";
-import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 import { matmulKey } from "./matmul.ts";
+import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
 
@@ -37,10 +37,28 @@ function outputSize(size: number, kernel: number, stride: number, before: number
 }
 
 /** The forward convolution that a node belongs to, from the shapes of x and y and the weights'. */
-function convShape(x: readonly number[], y: readonly number[], kernel: readonly [number, number], a: ConvAttributes): ConvShape {
+function convShape(
+  x: readonly number[],
+  y: readonly number[],
+  kernel: readonly [number, number],
+  a: ConvAttributes,
+): ConvShape {
   const [N, IC, H, W] = x as [number, number, number, number];
   const [, OC, OH, OW] = y as [number, number, number, number];
-  return { N, IC, H, W, OC, OH, OW, KH: kernel[0], KW: kernel[1], stride: a.stride, padTop: a.padding[0], padLeft: a.padding[1] };
+  return {
+    N,
+    IC,
+    H,
+    W,
+    OC,
+    OH,
+    OW,
+    KH: kernel[0],
+    KW: kernel[1],
+    stride: a.stride,
+    padTop: a.padding[0],
+    padLeft: a.padding[1],
+  };
 }
 
 function flopsOf(s: ConvShape): number {
@@ -65,7 +83,8 @@ function lowerProduct(lowering: Lowering, node: Node, x: Tensor, w: Tensor, s: C
     transA,
   };
   const { target } = lowering;
-  const name = target.choose("matmul", matmulKey(shape, w.dtype, x.dtype), matmulVariants(target.kernels)) ??
+  const name =
+    target.choose("matmul", matmulKey(shape, w.dtype, x.dtype), matmulVariants(target.kernels)) ??
     defaultMatmulVariant(shape, target.kernels, target.software);
   const choice = chooseMatmul(shape, name, target.kernels, { A: w.dtype as "f32", B: x.dtype as "f32" });
   lowering.call({
@@ -103,7 +122,8 @@ const convOperation: Operation = {
     const s = convShape(x.shape, y, [w.dim(2), w.dim(3)], a);
     if (isProduct(s)) return lowerProduct(lowering, node, x, w, s, false);
     const { target } = lowering;
-    const name = target.choose("conv2d", convKey("forward", s, `${x.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
+    const name =
+      target.choose("conv2d", convKey("forward", s, `${x.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
       defaultConvVariant(s, target.kernels, target.software);
     const choice = chooseConv(s, name, target.kernels, { X: x.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
@@ -144,7 +164,8 @@ const gradInputOperation: Operation = {
     const { target } = lowering;
     // The kernel is a convolution of dy, so its choice goes by the mirrored shape.
     const mirrored = { ...s, OC: s.IC, IC: s.OC, OW: s.W, OH: s.H, W: s.OW, H: s.OH };
-    const name = target.choose("conv2d", convKey("grad input", s, `${dy.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
+    const name =
+      target.choose("conv2d", convKey("grad input", s, `${dy.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
       defaultConvVariant(mirrored, target.kernels, target.software);
     const choice = chooseConvGradInput(s, name, target.kernels, { X: dy.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
@@ -172,8 +193,12 @@ const gradWeightOperation: Operation = {
     const a = node.attributes as unknown as ConvAttributes;
     const s = convShape(x.shape, dy.shape, a.kernel!, a);
     const { target } = lowering;
-    const name = target.choose("conv2d_grad_weight", convKey("grad weight", s, `${x.dtype} ${dy.dtype}`), convGradWeightVariants(target.kernels)) ??
-      defaultGradWeightVariant(s, target.kernels, target.software);
+    const name =
+      target.choose(
+        "conv2d_grad_weight",
+        convKey("grad weight", s, `${x.dtype} ${dy.dtype}`),
+        convGradWeightVariants(target.kernels),
+      ) ?? defaultGradWeightVariant(s, target.kernels, target.software);
     const choice = chooseConvGradWeight(s, name, target.kernels, {
       X: x.dtype as "f32",
       Y: dy.dtype as "f32",
@@ -213,6 +238,9 @@ export interface ConvOptions {
 
 /** x [N, C, H, W], weight [O, C, kh, kw], bias [O] -> [N, O, oh, ow]. */
 export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor {
-  const y = apply1(convOperation, [x, weight], { stride: options.stride ?? 1, padding: options.padding ?? [0, 0, 0, 0] });
+  const y = apply1(convOperation, [x, weight], {
+    stride: options.stride ?? 1,
+    padding: options.padding ?? [0, 0, 0, 0],
+  });
   return options.bias ? add(y, reshape(options.bias, [options.bias.size, 1, 1])) : y;
 }

@@ -1,7 +1,7 @@
 // Rows of a table by token ids. The table's gradient is a sum in fixed order: each row of the table looks through all ids.
 
-import gradSource from "../../shaders/embedding_grad.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/embedding.wgsl" with { type: "text" };
+import gradSource from "../../shaders/embedding_grad.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { foldGrid, grid1d } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";

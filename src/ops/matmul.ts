@@ -40,7 +40,8 @@ const matmulOperation: Operation = {
     };
     const { target } = lowering;
     const into = node.attributes["accumulateInto"] as Variable | undefined;
-    const name = target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
+    const name =
+      target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
       defaultMatmulVariant(shape, target.kernels, target.software);
     const choice = chooseMatmul(shape, name, target.kernels, {
       A: a.dtype as "f32",
@@ -93,7 +94,8 @@ function sizes(a: readonly number[], b: readonly number[], t: MatmulTransposes) 
   if (a.length !== 3 || b.length !== 3) throw new Error(`operands [${a}] and [${b}] must be [batch, rows, columns]`);
   const [M, K] = t.transposeA ? [a[2]!, a[1]!] : [a[1]!, a[2]!];
   const [N, K2] = t.transposeB ? [b[1]!, b[2]!] : [b[2]!, b[1]!];
-  if (K !== K2) throw new Error(`inner sizes differ: [${a}]${t.transposeA ? "ᵀ" : ""} times [${b}]${t.transposeB ? "ᵀ" : ""}`);
+  if (K !== K2)
+    throw new Error(`inner sizes differ: [${a}]${t.transposeA ? "ᵀ" : ""} times [${b}]${t.transposeB ? "ᵀ" : ""}`);
   if (a[0] !== b[0] && a[0] !== 1 && b[0] !== 1) throw new Error(`batches of [${a}] and [${b}] differ`);
   return { M, N, K, batch: Math.max(a[0]!, b[0]!) };
 }
@@ -124,4 +126,9 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   return bias ? add(y, bias) : y;
 }
 
-const accumulatingMatmul: Operation = { ...matmulOperation, name: "matmul_accumulate", sideEffect: true, takesEpilogue: false };
+const accumulatingMatmul: Operation = {
+  ...matmulOperation,
+  name: "matmul_accumulate",
+  sideEffect: true,
+  takesEpilogue: false,
+};

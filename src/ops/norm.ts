@@ -2,8 +2,8 @@
 // gain, bias, modulation and activation are pointwise steps that fusion moves into its store, so each gradient rule stays
 // one line. Backward: models' formula dx = rstd (dn - mean(dn) - n mean(dn n)).
 
-import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
 import source from "../../shaders/norm.wgsl" with { type: "text" };
+import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, type Target } from "../tensor/lower.ts";
 import { add, affine, mul, scaleBy } from "./pointwise.ts";
@@ -27,7 +27,10 @@ const normOperation: Operation = {
     const { width } = attributes as unknown as NormAttributes;
     const size = x!.shape.reduce((a, b) => a * b, 1);
     if (size % width !== 0) throw new Error(`rows of ${width} do not divide ${size} elements`);
-    return [{ shape: x!.shape, dtype: "f32" }, { shape: [size / width, 2], dtype: "f32" }];
+    return [
+      { shape: x!.shape, dtype: "f32" },
+      { shape: [size / width, 2], dtype: "f32" },
+    ];
   },
   lower(lowering, node) {
     const { width, eps, rms } = node.attributes as unknown as NormAttributes;

@@ -8,7 +8,11 @@ const permuteOperation: Operation = {
   name: "permute",
   infer([x], attributes) {
     const order = attributes["order"] as number[];
-    if (order.length !== x!.shape.length || [...order].sort((a, b) => a - b).some((d, i) => d !== i) || order.length > 6) {
+    if (
+      order.length !== x!.shape.length ||
+      [...order].sort((a, b) => a - b).some((d, i) => d !== i) ||
+      order.length > 6
+    ) {
       throw new Error(`order [${order}] does not permute [${x!.shape}]`);
     }
     return [{ shape: order.map((d) => x!.shape[d]!), dtype: x!.dtype }];
@@ -32,7 +36,12 @@ const permuteOperation: Operation = {
   },
   gradient(node, [dy]) {
     const order = node.attributes["order"] as number[];
-    return [permute(dy!, order.map((_, i) => order.indexOf(i)))];
+    return [
+      permute(
+        dy!,
+        order.map((_, i) => order.indexOf(i)),
+      ),
+    ];
   },
 };
 

@@ -7,14 +7,16 @@ import pointwiseSource from "../../shaders/pointwise.wgsl" with { type: "text" }
 import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Graph, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, laneGrid } from "../tensor/lower.ts";
-import { broadcastShapes, type DType, elements, sameShape, type Shape } from "../tensor/shape.ts";
+import { broadcastShapes, type DType, elements, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./reshape.ts";
 
 type Rule = (dy: Tensor, inputs: readonly Tensor[], output: Tensor, numbers: readonly number[]) => (Tensor | null)[];
 
-const gradientOf = (name: string): Rule => (dy, [x]) => [step(name, dy, x!)];
+const gradientOf =
+  (name: string): Rule =>
+  (dy, [x]) => [step(name, dy, x!)];
 
 /** How the gradient of each step flows back; grouped by the name of the step. */
 const RULES: Readonly<Record<string, Rule>> = {

@@ -4,7 +4,7 @@
 import reduceSource from "../../shaders/reduce.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, type Lowering, type Slot } from "../tensor/lower.ts";
-import { collapseBroadcast, sameShape, type Shape } from "../tensor/shape.ts";
+import { collapseBroadcast, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { affine, expand } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
@@ -31,12 +31,36 @@ const sumMiddleOperation: Operation = {
     const into = node.attributes["accumulateInto"] as Variable | undefined;
     const out = into ? lowering.variable(into) : lowering.slot(node.outputs[0]!);
     if (chunks === 1) {
-      pass(lowering, node, x, out, { outer, length, inner, chunks, perChunk, dtype: node.inputs[0]!.dtype, last: true });
+      pass(lowering, node, x, out, {
+        outer,
+        length,
+        inner,
+        chunks,
+        perChunk,
+        dtype: node.inputs[0]!.dtype,
+        last: true,
+      });
       return;
     }
     const partial = lowering.scratch(outer * chunks * inner);
-    pass(lowering, node, x, partial, { outer, length, inner, chunks, perChunk, dtype: node.inputs[0]!.dtype, last: false });
-    pass(lowering, node, partial, out, { outer, length: chunks, inner, chunks: 1, perChunk: chunks, dtype: "f32", last: true });
+    pass(lowering, node, x, partial, {
+      outer,
+      length,
+      inner,
+      chunks,
+      perChunk,
+      dtype: node.inputs[0]!.dtype,
+      last: false,
+    });
+    pass(lowering, node, partial, out, {
+      outer,
+      length: chunks,
+      inner,
+      chunks: 1,
+      perChunk: chunks,
+      dtype: "f32",
+      last: true,
+    });
   },
   gradient(node, [dy]) {
     const [outer, , inner] = node.inputs[0]!.shape as [number, number, number];
@@ -48,7 +72,12 @@ const sumMiddleOperation: Operation = {
   },
 };
 
-const accumulatingSum: Operation = { ...sumMiddleOperation, name: "sum_accumulate", sideEffect: true, takesEpilogue: false };
+const accumulatingSum: Operation = {
+  ...sumMiddleOperation,
+  name: "sum_accumulate",
+  sideEffect: true,
+  takesEpilogue: false,
+};
 
 function chunkLength(columns: number, length: number, software: boolean): number {
   // Few columns and many terms: cut so that enough threads have work, on a CPU adapter a vector for each of a few cores.
@@ -65,7 +94,7 @@ function pass(
   s: { outer: number; length: number; inner: number; chunks: number; perChunk: number; dtype: string; last: boolean },
 ): void {
   const rows = s.inner === 1;
-  const groups = rows ? s.outer * s.chunks : Math.ceil(s.outer * s.chunks * s.inner / 64);
+  const groups = rows ? s.outer * s.chunks : Math.ceil((s.outer * s.chunks * s.inner) / 64);
   const grid = foldGrid(groups, lowering.target.maxWorkgroups);
   const accumulate = s.last && node.attributes["accumulateInto"] !== undefined;
   lowering.call({

@@ -1,12 +1,14 @@
 // The same memory under another shape: no kernel runs.
 
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { elements, resolveShape, sameShape, type Shape } from "../tensor/shape.ts";
+import { elements, resolveShape, type Shape, sameShape } from "../tensor/shape.ts";
 
 export const reshapeOperation: Operation = {
   name: "reshape",
   view: true,
-  infer: ([x], attributes) => [{ shape: resolveShape(elements(x!.shape), attributes["shape"] as Shape), dtype: x!.dtype }],
+  infer: ([x], attributes) => [
+    { shape: resolveShape(elements(x!.shape), attributes["shape"] as Shape), dtype: x!.dtype },
+  ],
   lower() {},
   gradient: (node, [dy]) => [reshape(dy!, node.inputs[0]!.shape)],
 };

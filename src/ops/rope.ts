@@ -33,7 +33,11 @@ const ropeOperation: Operation = {
   },
   gradient(node, [dy]) {
     const [, cosine, sine] = node.inputs as [Tensor, Tensor, Tensor];
-    return [apply1(ropeOperation, [dy!, cosine, sine], { ...node.attributes, back: !node.attributes["back"] }), null, null];
+    return [
+      apply1(ropeOperation, [dy!, cosine, sine], { ...node.attributes, back: !node.attributes["back"] }),
+      null,
+      null,
+    ];
   },
 };
 

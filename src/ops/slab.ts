@@ -4,7 +4,7 @@
 import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import slabSource from "../../shaders/slab.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, laneGrid, type Lowering, type Slot } from "../tensor/lower.ts";
+import { f32Bits, type Lowering, laneGrid, type Slot } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import { full } from "./pointwise.ts";
 
@@ -57,7 +57,8 @@ const concatOperation: Operation = {
       if (input.shape.length !== shape.length || input.shape.some((n, i) => i !== d && n !== inputs[0]!.shape[i])) {
         throw new Error(`parts [${inputs[0]!.shape}] and [${input.shape}] differ outside dimension ${d}`);
       }
-      if (input.dtype !== inputs[0]!.dtype) throw new Error(`parts are ${inputs[0]!.dtype} and ${input.dtype}; cast one of them`);
+      if (input.dtype !== inputs[0]!.dtype)
+        throw new Error(`parts are ${inputs[0]!.dtype} and ${input.dtype}; cast one of them`);
       shape[d]! += input.shape[d]!;
     }
     return [{ shape, dtype: inputs[0]!.dtype }];
@@ -70,7 +71,14 @@ const concatOperation: Operation = {
     let toOffset = 0;
     for (const part of node.inputs) {
       const run = part.shape[d]! * inner;
-      copyRuns(lowering, lowering.slot(part), lowering.slot(out), out.dtype, { outer, run, fromStride: run, fromOffset: 0, toStride, toOffset });
+      copyRuns(lowering, lowering.slot(part), lowering.slot(out), out.dtype, {
+        outer,
+        run,
+        fromStride: run,
+        fromOffset: 0,
+        toStride,
+        toOffset,
+      });
       toOffset += run;
     }
   },
@@ -172,7 +180,8 @@ const splitOperation: Operation = {
   infer([x], attributes) {
     const { dimension, sizes } = attributes as { dimension: number; sizes: number[] };
     const sum = sizes.reduce((a, b) => a + b, 0);
-    if (sum !== x!.shape[dimension]) throw new Error(`parts of ${sum} do not fill dimension ${dimension} of [${x!.shape}]`);
+    if (sum !== x!.shape[dimension])
+      throw new Error(`parts of ${sum} do not fill dimension ${dimension} of [${x!.shape}]`);
     return sizes.map((n) => ({ shape: x!.shape.map((m, i) => (i === dimension ? n : m)), dtype: x!.dtype }));
   },
   lower(lowering, node) {

@@ -21,12 +21,18 @@ export function preprocessPictures(model: OpenClip, pictures: Tensor, constant: 
     const { height, width, crop } = shortSideThenCrop(h, w, side);
     x = resize(pictures, height, width, { filter: "bicubic", antialias: true, constant, crop });
   }
-  const perChannel = (name: string, values: readonly number[]) => constant(`clip.${name}.${values.join(",")}`, Float32Array.from(values), [3, 1, 1]);
+  const perChannel = (name: string, values: readonly number[]) =>
+    constant(`clip.${name}.${values.join(",")}`, Float32Array.from(values), [3, 1, 1]);
   return div(sub(x, perChannel("mean", mean)), perChannel("std", std));
 }
 
 /** Unit features [B, E] of pictures in [0, 1]. */
-export function pictureFeatures(model: OpenClip, graph: Graph, pictures: Tensor, constant: Constant): { input: Tensor; features: Tensor } {
+export function pictureFeatures(
+  model: OpenClip,
+  graph: Graph,
+  pictures: Tensor,
+  constant: Constant,
+): { input: Tensor; features: Tensor } {
   const input = preprocessPictures(model, pictures, constant);
   return { input, features: model.imageFeatures(graph, input) };
 }

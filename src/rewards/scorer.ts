@@ -27,7 +27,14 @@ export class ClipScorer {
   private text: { plan: Plan; batch: number; rows: Variable; ends: Variable; features: Variable } | null = null;
   private readonly cache = new Map<string, Float32Array>();
 
-  private constructor(name: string, model: OpenClip, file: Safetensors, tokens: TokenRows, tokenizer: ClipTokenizer, logitScale: number) {
+  private constructor(
+    name: string,
+    model: OpenClip,
+    file: Safetensors,
+    tokens: TokenRows,
+    tokenizer: ClipTokenizer,
+    logitScale: number,
+  ) {
     this.name = name;
     this.model = model;
     this.width = model.config.vision.embed;

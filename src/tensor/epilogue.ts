@@ -3,8 +3,8 @@
 // (shaders/lib/functions.wgsl); here only the glue lines between them are put together.
 
 import functions from "../../shaders/lib/functions.wgsl" with { type: "text" };
-import { f32Bits } from "./lower.ts";
 import type { Node } from "./graph.ts";
+import { f32Bits } from "./lower.ts";
 import { type Broadcast, collapseBroadcast, type DType } from "./shape.ts";
 
 export interface PointwiseStep {

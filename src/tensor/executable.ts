@@ -31,7 +31,13 @@ export class Executable {
 
   private constructor(
     gpu: Gpu,
-    parts: { pipelines: GPUComputePipeline[]; groups: GPUBindGroup[]; grids: Uint32Array; uniforms: GPUBuffer; cost: Float64Array },
+    parts: {
+      pipelines: GPUComputePipeline[];
+      groups: GPUBindGroup[];
+      grids: Uint32Array;
+      uniforms: GPUBuffer;
+      cost: Float64Array;
+    },
   ) {
     this.gpu = gpu;
     this.pipelines = parts.pipelines;
@@ -86,11 +92,10 @@ export class Executable {
     const cost = new Float64Array(calls.length);
     let at = 0;
     calls.forEach((call, i) => {
-      if (call.params.length > 64) throw new Error(`${call.label}: ${call.params.length} parameter words, at most 64 fit`);
+      if (call.params.length > 64)
+        throw new Error(`${call.label}: ${call.params.length} parameter words, at most 64 fit`);
       words.set(call.params, at);
-      const entries: GPUBindGroupEntry[] = [
-        { binding: 0, resource: { buffer: uniforms, offset: at * 4, size: 256 } },
-      ];
+      const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniforms, offset: at * 4, size: 256 } }];
       at += 64;
       if (call.epilogue) {
         words.set(call.epilogue, at);
@@ -100,7 +105,10 @@ export class Executable {
       call.bindings.forEach((slot, k) => {
         const place = where(slot);
         // A kernel may declare vectors; one implementation wants room for a whole one even in a tiny buffer.
-        entries.push({ binding: k + 1, resource: { buffer: place.buffer, offset: place.offset, size: Math.max(16, slot.bytes) } });
+        entries.push({
+          binding: k + 1,
+          resource: { buffer: place.buffer, offset: place.offset, size: Math.max(16, slot.bytes) },
+        });
       });
       const layout = cache.bindGroupLayout(call.bindings.length, call.epilogue !== null);
       groups.push(gpu.device.createBindGroup({ layout, entries, label: call.label }));
@@ -108,15 +116,17 @@ export class Executable {
       cost[i] = call.flops + FLOPS_PER_BYTE * call.bytes;
     });
     gpu.device.queue.writeBuffer(uniforms, 0, words);
-    const pipelines = await Promise.all(calls.map((call) =>
-      cache.get({
-        label: call.label,
-        source: call.source,
-        constants: call.constants,
-        storageBindings: call.bindings.length,
-        epilogue: call.epilogue !== null,
-      })
-    ));
+    const pipelines = await Promise.all(
+      calls.map((call) =>
+        cache.get({
+          label: call.label,
+          source: call.source,
+          constants: call.constants,
+          storageBindings: call.bindings.length,
+          epilogue: call.epilogue !== null,
+        }),
+      ),
+    );
     return new Executable(gpu, { pipelines, groups, grids, uniforms, cost });
   }
 
@@ -156,8 +166,14 @@ export class Executable {
     for (let start = 0; start < n; start += chunk) {
       const count = Math.min(chunk, n - start);
       const set = device.createQuerySet({ type: "timestamp", count: 2 * count });
-      const resolve = device.createBuffer({ size: 16 * count, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
-      const staging = device.createBuffer({ size: 16 * count, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      const resolve = device.createBuffer({
+        size: 16 * count,
+        usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+      });
+      const staging = device.createBuffer({
+        size: 16 * count,
+        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+      });
       const encoder = device.createCommandEncoder();
       for (let k = 0; k < count; k++) {
         const i = start + k;

@@ -127,9 +127,11 @@ function findProducer(
     if (views.length > 0 && own.some((s) => s.operand !== undefined)) continue;
     if (producer.operation.role === "pointwise" && producer.inputs[0]!.size !== out.size) continue;
     const operands = new Map<number, Tensor>();
-    for (const step of candidate.steps) if (step.operand !== undefined) operands.set(step.operand, node.inputs[step.operand]!);
+    for (const step of candidate.steps)
+      if (step.operand !== undefined) operands.set(step.operand, node.inputs[step.operand]!);
     const bound = new Set<Tensor>([...producer.inputs, ...operands.values()].map(root));
-    const clash = producer.operation.role !== "pointwise" &&
+    const clash =
+      producer.operation.role !== "pointwise" &&
       [...operands.values()].some((t) => mainInputs(producer).some((m) => root(m) === root(t)));
     if (clash || bound.size + producer.outputs.length > maxBindings) continue;
     return { producer, steps: candidate.steps, operands, views };

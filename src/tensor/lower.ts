@@ -1,8 +1,8 @@
 // From nodes to kernel calls. A call names a WGSL template, its placeholder values, the memory it binds and its grid;
 // memory is still symbolic here (slots), so that the planner can see every lifetime before anything is allocated.
 
-import { epilogueText, type PointwiseStep } from "./epilogue.ts";
 import type { KernelLimits } from "../gpu/kernel_limits.ts";
+import { epilogueText, type PointwiseStep } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import { BYTES, type DType, elements } from "./shape.ts";
 import type { Variable } from "./variable.ts";
@@ -109,7 +109,12 @@ export class Lowering {
     if (slot) return slot;
     if (tensor.variable) slot = this.variable(tensor.variable);
     else if (tensor.node?.operation.view) slot = this.slot(tensor.node.inputs[0]!);
-    else slot = this.newSlot(tensor.size * BYTES[tensor.dtype], tensor.dtype, `${this.scope}/${tensor.node?.operation.name}`);
+    else
+      slot = this.newSlot(
+        tensor.size * BYTES[tensor.dtype],
+        tensor.dtype,
+        `${this.scope}/${tensor.node?.operation.name}`,
+      );
     this.slotOf.set(tensor, slot);
     return slot;
   }
@@ -236,9 +241,7 @@ export class Lowering {
 
   private assign(target: Variable, value: Slot): void {
     const firstWrite = this.calls.findIndex((c) => c.bindings.some((s, i) => s === value && c.writes[i]));
-    const clash = this.calls.some((c, at) =>
-      at >= firstWrite && c.bindings.some((s) => s.variable === target)
-    );
+    const clash = this.calls.some((c, at) => at >= firstWrite && c.bindings.some((s) => s.variable === target));
     if (value.variable === null && firstWrite >= 0 && !clash && value.bytes === target.bytes) {
       value.variable = target;
       return;
@@ -247,14 +250,24 @@ export class Lowering {
   }
 
   private newSlot(bytes: number, dtype: DType, label: string): Slot {
-    const slot: Slot = { id: this.slots.length, bytes: Math.max(4, Math.ceil(bytes / 4) * 4), dtype, variable: null, label };
+    const slot: Slot = {
+      id: this.slots.length,
+      bytes: Math.max(4, Math.ceil(bytes / 4) * 4),
+      dtype,
+      variable: null,
+      label,
+    };
     this.slots.push(slot);
     return slot;
   }
 }
 
 /** Workgroups for `count` work items, folded into y above the adapter's limit; kernels multiply y by grid[0]. */
-export function grid1d(count: number, perWorkgroup: number, target: { maxWorkgroups: number }): [number, number, number] {
+export function grid1d(
+  count: number,
+  perWorkgroup: number,
+  target: { maxWorkgroups: number },
+): [number, number, number] {
   return foldGrid(Math.ceil(Math.max(1, count) / perWorkgroup), target.maxWorkgroups);
 }
 

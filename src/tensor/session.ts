@@ -168,7 +168,10 @@ export class Session {
     gpu.device.pushErrorScope("validation");
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     for (const pool of this.pools) {
-      this.buffers.set(pool, pool.segmentBytes.map((size, i) => gpu.device.createBuffer({ size, usage, label: `${pool.name}.${i}` })));
+      this.buffers.set(
+        pool,
+        pool.segmentBytes.map((size, i) => gpu.device.createBuffer({ size, usage, label: `${pool.name}.${i}` })),
+      );
     }
     const { arena } = this.memory();
     this.arena = gpu.device.createBuffer({ size: Math.max(arena, 256), usage, label: "arena" });
@@ -183,10 +186,14 @@ export class Session {
     for (const { variable, values } of this.constants.values()) this.write(variable, values);
     let done = 0;
     const total = this.plans.length;
-    await Promise.all(this.plans.map(async (plan) => {
-      plan.executable = await Executable.build(gpu, this.pipelines!, plan.lowered.calls, (slot) => this.place(plan, slot));
-      onCompiled?.(++done, total);
-    }));
+    await Promise.all(
+      this.plans.map(async (plan) => {
+        plan.executable = await Executable.build(gpu, this.pipelines!, plan.lowered.calls, (slot) =>
+          this.place(plan, slot),
+        );
+        onCompiled?.(++done, total);
+      }),
+    );
     gpu.check();
   }
 
@@ -238,8 +245,8 @@ export class Session {
   async readBits(variable: Variable, start = 0, count = variable.size - start): Promise<ArrayBuffer> {
     const { buffer, offset } = this.where(variable);
     const itemBytes = variable.bytes / variable.size;
-    const from = Math.floor(start * itemBytes / 4) * 4;
-    const bytes = Math.ceil(count * itemBytes / 4) * 4;
+    const from = Math.floor((start * itemBytes) / 4) * 4;
+    const bytes = Math.ceil((count * itemBytes) / 4) * 4;
     const data = await this.readback!.read(buffer, offset + from, bytes);
     return data.byteLength === count * itemBytes ? data : data.slice(0, count * itemBytes);
   }
@@ -287,7 +294,8 @@ export class Session {
       const before = await this.readSlots(plan, written);
       plan.executable!.replay({ from: at, to: at + 1 });
       const after = await this.readSlots(plan, written);
-      if (written.some((slot, i) => becameNotFinite(before[i]!, after[i]!, slot.dtype))) return { label: call.label, scope: call.scope, at };
+      if (written.some((slot, i) => becameNotFinite(before[i]!, after[i]!, slot.dtype)))
+        return { label: call.label, scope: call.scope, at };
     }
     return null;
   }

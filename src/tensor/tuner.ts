@@ -3,8 +3,10 @@
 // writes them into run folder and checkpoint, because another variant may round differently.
 
 import copySource from "../../shaders/copy.wgsl" with { type: "text" };
+import { f32ToF16 } from "../base/halves.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { PipelineCache } from "../gpu/pipelines.ts";
+import { Readback, upload } from "../gpu/transfer.ts";
 import { Executable } from "./executable.ts";
 import { type ChoiceAsked, Lowering, type Slot, type Target } from "./lower.ts";
 import type { Plan } from "./session.ts";
@@ -54,7 +56,13 @@ export interface TuningReport {
  * Measures the variants of the plans' costliest choices that `known` does not answer.
  * @param budgetSeconds wall time after which no further choice is measured
  */
-export async function tune(gpu: Gpu, target: Target, plans: readonly Plan[], known: Readonly<KernelChoices>, budgetSeconds: number): Promise<TuningReport> {
+export async function tune(
+  gpu: Gpu,
+  target: Target,
+  plans: readonly Plan[],
+  known: Readonly<KernelChoices>,
+  budgetSeconds: number,
+): Promise<TuningReport> {
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
   const cache = new PipelineCache(gpu);
@@ -70,13 +78,17 @@ export async function tune(gpu: Gpu, target: Target, plans: readonly Plan[], kno
     const candidates = own.filter((name) => choice.variants.includes(name));
     if (candidates.length === 0) continue;
     const base = await measure(gpu, cache, target, choice, null);
-    let best: { name: string; seconds: number } = { name: "", seconds: base / WORTHWHILE };
+    let best = { name: "", seconds: base.seconds / WORTHWHILE };
     for (const name of candidates) {
-      const seconds = await measure(gpu, cache, target, choice, name);
-      if (seconds < best.seconds) best = { name, seconds };
+      const { seconds, output } = await measure(gpu, cache, target, choice, name);
+      // A driver that compiles a variant wrongly must not be asked for it, however fast it is.
+      if (seconds < best.seconds && agrees(output, base.output)) best = { name, seconds };
     }
     // A neighbour on the machine can slow one measurement: a winner has to win twice.
-    if (best.name !== "" && (await measure(gpu, cache, target, choice, null)) / WORTHWHILE < best.seconds) best.name = "";
+    if (best.name !== "") {
+      const again = await measure(gpu, cache, target, choice, null);
+      if (again.seconds / WORTHWHILE < best.seconds) best.name = "";
+    }
     measured[choiceKey(choice.family, choice.key)] = best.name;
   }
   return { measured, left, seconds: elapsed() };
@@ -102,25 +114,57 @@ function flopsOf(choice: ChoiceAsked): number {
   return Math.sqrt(size(0) * size(1) * (choice.node.outputs[0]?.size ?? 1));
 }
 
-/** Seconds of the node's calls with a variant, the least of a few runs. */
-async function measure(gpu: Gpu, cache: PipelineCache, target: Target, choice: ChoiceAsked, name: string | null): Promise<number> {
+interface Measured {
+  /** The least of a few runs. */
+  seconds: number;
+  /** What the node's calls wrote, from fixed inputs. */
+  output: Float32Array;
+}
+
+/** Relative L2 difference above which a variant counts as miscompiled: far more than rounding, far less than a fault. */
+const SAME = 1e-3;
+
+function agrees(a: Float32Array, b: Float32Array): boolean {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < a.length; i++) {
+    difference += (a[i]! - b[i]!) ** 2;
+    norm += b[i]! ** 2;
+  }
+  return difference <= SAME ** 2 * norm;
+}
+
+/** Runs the node's calls with a variant on fixed inputs. */
+async function measure(
+  gpu: Gpu,
+  cache: PipelineCache,
+  target: Target,
+  choice: ChoiceAsked,
+  name: string | null,
+): Promise<Measured> {
   const forced: Target = {
     ...target,
-    choose: (family, key, variants) => (name !== null && family === choice.family && key === choice.key ? name : target.choose(family, key, variants)),
+    choose: (family, key, variants) =>
+      name !== null && family === choice.family && key === choice.key ? name : target.choose(family, key, variants),
   };
   const lowering = new Lowering(forced, copySource);
   lowering.one(choice.node);
   const buffers = new Map<Slot, GPUBuffer>();
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
   const where = (slot: Slot) => {
     let buffer = buffers.get(slot);
     if (!buffer) {
-      buffer = gpu.device.createBuffer({ size: Math.max(256, slot.bytes), usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST });
+      buffer = gpu.device.createBuffer({ size: Math.max(256, slot.bytes), usage });
+      upload(gpu, buffer, 0, fixedValues(slot, buffers.size));
       buffers.set(slot, buffer);
     }
     return { buffer, offset: 0 };
   };
+  const readback = new Readback(gpu);
   try {
     const executable = await Executable.build(gpu, cache, lowering.calls, where);
+    const last = lowering.calls.at(-1)!;
+    const out = last.bindings[last.writes.indexOf(true)]!;
     const run = async (times: number) => {
       const started = performance.now();
       for (let i = 0; i < times; i++) executable.replay();
@@ -128,11 +172,25 @@ async function measure(gpu: Gpu, cache: PipelineCache, target: Target, choice: C
       return (performance.now() - started) / 1000 / times;
     };
     const once = await run(1);
+    const output = new Float32Array(await readback.read(buffers.get(out)!, 0, out.bytes));
     const times = Math.max(1, Math.min(50, Math.round(MEASURE_SECONDS / Math.max(once, 1e-5))));
-    const best = Math.min(await run(times), await run(times), await run(times));
+    const seconds = Math.min(await run(times), await run(times), await run(times));
     executable.destroy();
-    return best;
+    return { seconds, output };
   } finally {
+    readback.destroy();
     for (const buffer of buffers.values()) buffer.destroy();
   }
+}
+
+/** The same numbers for the same slot of every variant; small halves and floats alike, never NaN. */
+function fixedValues(slot: Slot, seed: number): Float32Array | Uint16Array {
+  const count = slot.dtype === "f16" ? slot.bytes / 2 : slot.bytes / 4;
+  const values = new Float32Array(count);
+  let state = (seed + 1) * 0x9e3779b9;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) >>> 0;
+    values[i] = state / 2 ** 31 - 1;
+  }
+  return slot.dtype === "f16" ? f32ToF16(values) : values;
 }

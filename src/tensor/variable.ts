@@ -18,12 +18,7 @@ export class Variable {
   /** Where gradients accumulate; set for trained variables. */
   gradient: Variable | null = null;
 
-  constructor(
-    name: string,
-    shape: Shape,
-    dtype: DType,
-    place: { pool: Pool; segment: number; offset: number },
-  ) {
+  constructor(name: string, shape: Shape, dtype: DType, place: { pool: Pool; segment: number; offset: number }) {
     this.name = name;
     this.shape = shape;
     this.dtype = dtype;

@@ -79,7 +79,10 @@ export class Drawing {
       scorers.forEach((scorer, i) => {
         const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
           session.constant(graph, name, values, shape);
-        graph.assign(this.features[i]!, graph.scope(scorer.name, () => pictureFeatures(scorer.model, graph, pictures, constant)).features);
+        graph.assign(
+          this.features[i]!,
+          graph.scope(scorer.name, () => pictureFeatures(scorer.model, graph, pictures, constant)).features,
+        );
       });
     });
     this.plans = { step, finish };
@@ -107,9 +110,18 @@ export class Drawing {
         part.forEach((r, i) => all.set(pick(r), i * size));
         return all;
       };
-      session.write(vars.z, gather((r) => r.noise));
-      session.write(vars.states, gather((r) => r.states));
-      session.write(vars.pooled, gather((r) => r.pooled));
+      session.write(
+        vars.z,
+        gather((r) => r.noise),
+      );
+      session.write(
+        vars.states,
+        gather((r) => r.states),
+      );
+      session.write(
+        vars.pooled,
+        gather((r) => r.pooled),
+      );
       session.write(vars.guidance, sinusoids(ones.map(() => guidance)));
       for (let i = 0; i < steps; i++) {
         session.write(vars.time, sinusoids(ones.map(() => modelTime(sigmas[i]!))));

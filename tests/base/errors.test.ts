@@ -3,7 +3,12 @@ import { LongtailError, nearestName } from "../../src/base/errors.ts";
 
 describe("LongtailError", () => {
   it("prints code, place, cause and fix in one line", () => {
-    const error = new LongtailError("E-FILE-002", { what: "the file is missing", where: "a.bin", why: "it was never written", fix: "run it again" });
+    const error = new LongtailError("E-FILE-002", {
+      what: "the file is missing",
+      where: "a.bin",
+      why: "it was never written",
+      fix: "run it again",
+    });
     expect(error.message).toBe("E-FILE-002 a.bin: the file is missing → it was never written. Fix: run it again");
   });
 

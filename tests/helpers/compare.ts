@@ -2,8 +2,8 @@
 // whole model is off. LONGTAIL_PARITY=print prints the worst relative error of each group beside its bound.
 
 import { expect } from "vitest";
-import { Safetensors } from "../../src/formats/safetensors.ts";
 import type { TensorSource } from "../../src/base/tensor_source.ts";
+import type { Safetensors } from "../../src/formats/safetensors.ts";
 import { relativeError } from "./gpu.ts";
 
 /** Gradients this much smaller than the model's largest are zero but for rounding (a key bias behind a softmax). */

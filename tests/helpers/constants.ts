@@ -1,8 +1,8 @@
 // Runs traced functions that ask for constant tables (src/ops/resample.ts): a first trace without a device finds the
 // tables, which then travel as inputs of `runOps`.
 
-import type { Constant } from "../../src/ops/resample.ts";
 import { backward } from "../../src/ops/backward.ts";
+import type { Constant } from "../../src/ops/resample.ts";
 import { Graph, type Tensor } from "../../src/tensor/graph.ts";
 import { Pool } from "../../src/tensor/variable.ts";
 import { type InputSpec, type RunResult, runOps } from "./gpu.ts";

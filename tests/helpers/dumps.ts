@@ -5,8 +5,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, it } from "vitest";
-import { Safetensors } from "../../src/formats/safetensors.ts";
 import type { TensorSource } from "../../src/base/tensor_source.ts";
+import { Safetensors } from "../../src/formats/safetensors.ts";
 import { FIXTURES, NodeFiles } from "./files.ts";
 
 export interface Dump {

@@ -3,8 +3,7 @@
 
 import type { LoraLayer } from "../../src/formats/lora.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
-import { ropeTables,  } from "../../src/models/flux/embeddings.ts";
-import { dumpSinusoids } from "./sinusoids.ts";
+import { ropeTables } from "../../src/models/flux/embeddings.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { Adapter, adaptersOf } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
@@ -15,6 +14,7 @@ import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Dump } from "./dumps.ts";
 import { testGpu } from "./gpu.ts";
+import { dumpSinusoids } from "./sinusoids.ts";
 
 export interface LoraRun {
   /** Outputs by strength. */

@@ -2,8 +2,8 @@
 
 import type { TensorSource } from "../../src/base/tensor_source.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
-import { full } from "../../src/ops/pointwise.ts";
 import { backward } from "../../src/ops/backward.ts";
+import { full } from "../../src/ops/pointwise.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import { Session } from "../../src/tensor/session.ts";
 import type { DType, Shape } from "../../src/tensor/shape.ts";
@@ -44,7 +44,11 @@ export async function runModel<M>(options: {
     const pool = session.pool("weights", "weights");
     const parameters = new Parameters(pool);
     const model = options.build(parameters);
-    const inputs = Object.entries(options.inputs).map(([name, spec]) => ({ name, spec, variable: session.data(`input.${name}`, spec.shape, spec.dtype ?? "f32") }));
+    const inputs = Object.entries(options.inputs).map(([name, spec]) => ({
+      name,
+      spec,
+      variable: session.data(`input.${name}`, spec.shape, spec.dtype ?? "f32"),
+    }));
     const reads: Record<string, Variable> = {};
     const inputGradients: Record<string, Variable> = {};
     let gradientPool: ReturnType<typeof pool.twin> | null = null;
@@ -55,7 +59,8 @@ export async function runModel<M>(options: {
     };
     const plan = session.plan("model", (graph) => {
       // Gradient buffers exist only where a loss is asked for: a dry trace tells.
-      const wantsLoss = probe(new (graph.constructor as new (name: string) => Graph)("probe")).traced.loss !== undefined;
+      const wantsLoss =
+        probe(new (graph.constructor as new (name: string) => Graph)("probe")).traced.loss !== undefined;
       if (wantsLoss) {
         gradientPool = session.adopt(pool.twin("gradients", "gradients", ".grad"));
         pool.variables.forEach((v, i) => (v.gradient = gradientPool!.variables[i]!));
@@ -67,7 +72,11 @@ export async function runModel<M>(options: {
       }
       if (traced.loss) {
         const wanted = inputs.filter((i) => i.spec.gradient);
-        const found = backward(graph, [[traced.loss, full(graph, traced.loss.shape, 1)]], wanted.map((i) => leaves[i.name]!));
+        const found = backward(
+          graph,
+          [[traced.loss, full(graph, traced.loss.shape, 1)]],
+          wanted.map((i) => leaves[i.name]!),
+        );
         found.forEach((g, i) => {
           if (!g) return;
           const variable = session.data(`gradient.${wanted[i]!.name}`, g.shape);
@@ -87,7 +96,8 @@ export async function runModel<M>(options: {
     await session.finish();
     const run: ModelRun = { outputs: {}, gradients: {}, calls: plan.lowered.calls.length };
     for (const [name, variable] of Object.entries(reads)) run.outputs[name] = await session.read(variable);
-    for (const [name, variable] of Object.entries(inputGradients)) run.gradients[`input.${name}`] = await session.read(variable);
+    for (const [name, variable] of Object.entries(inputGradients))
+      run.gradients[`input.${name}`] = await session.read(variable);
     if (gradientPool) for (const v of pool.variables) run.gradients[v.name] = await session.read(v.gradient!);
     return run;
   } finally {

@@ -72,7 +72,13 @@ export function attentionForward(p: AttentionProblem, q: Numbers, k: Numbers, v:
 }
 
 /** Gradients of q, k and v for the gradient `dout` of the result. */
-export function attentionBackward(p: AttentionProblem, q: Numbers, k: Numbers, v: Numbers, dout: Numbers): Float64Array[] {
+export function attentionBackward(
+  p: AttentionProblem,
+  q: Numbers,
+  k: Numbers,
+  v: Numbers,
+  dout: Numbers,
+): Float64Array[] {
   const weights = attentionWeights(p, q, k);
   const dq = new Float64Array(q.length);
   const dk = new Float64Array(k.length);

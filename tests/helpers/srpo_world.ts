@@ -4,14 +4,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { readLora } from "../../src/formats/lora.ts";
-import { Adapter } from "../../src/nn/adapters.ts";
 import { OpenClip, openClipConfig } from "../../src/models/clip/open_clip.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables, SINUSOID_WIDTH } from "../../src/models/flux/embeddings.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
-import { klConfig, KlDecoder, KlEncoder, samplePosterior } from "../../src/models/vae/kl.ts";
+import { KlDecoder, KlEncoder, klConfig, samplePosterior } from "../../src/models/vae/kl.ts";
 import { packLatents, unpackLatents } from "../../src/models/vae/packing.ts";
 import { TinyDecoder } from "../../src/models/vae/tiny.ts";
+import { Adapter } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
 import { affine } from "../../src/ops/pointwise.ts";
 import { ADAMW_SCALARS, traceAdamW } from "../../src/optim/adamw.ts";

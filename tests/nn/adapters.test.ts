@@ -3,8 +3,8 @@
 import { describe, expect, it } from "vitest";
 import type { LongtailError } from "../../src/base/errors.ts";
 import type { LoraLayer } from "../../src/formats/lora.ts";
-import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
+import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { Adapter, adaptersOf, chooseAdapters, DIFFUSERS_TARGETS } from "../../src/nn/adapters.ts";
 import { Linear } from "../../src/nn/linear.ts";
 import { Parameters } from "../../src/nn/parameters.ts";

@@ -3,8 +3,8 @@
 
 import { it } from "vitest";
 import { OpenClip, openClipConfig } from "../../src/models/clip/open_clip.ts";
-import { l2Normalise } from "../../src/ops/norm.ts";
 import { matmul } from "../../src/ops/matmul.ts";
+import { l2Normalise } from "../../src/ops/norm.ts";
 import { add, affine, exp, log, mul, sub } from "../../src/ops/pointwise.ts";
 import { sum, sumAll } from "../../src/ops/reduce.ts";
 import { rowDot } from "../../src/rewards/clip_reward.ts";

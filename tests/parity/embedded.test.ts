@@ -15,8 +15,8 @@ import { Comparison, item, largestDifference } from "../helpers/compare.ts";
 import { openSource } from "../helpers/dumps.ts";
 import {
   EMBEDDED,
-  embeddedFixture as fixture,
   embeddedTensors,
+  embeddedFixture as fixture,
   openPipeline,
   openScorer,
 } from "../helpers/embedded.ts";

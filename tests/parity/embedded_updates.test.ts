@@ -2,9 +2,9 @@
 // rewards, losses, gradient norm and change of the weights, for full fine-tuning and for a LoRA.
 
 import { describe, expect, it } from "vitest";
+import type { LoraLayer } from "../../src/formats/lora.ts";
 import { Adapter } from "../../src/nn/adapters.ts";
 import { clamp } from "../../src/ops/pointwise.ts";
-import type { LoraLayer } from "../../src/formats/lora.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Pool, Variable } from "../../src/tensor/variable.ts";
@@ -15,8 +15,8 @@ import { Comparison, item, largestDifference } from "../helpers/compare.ts";
 import {
   type EmbeddedRecipe,
   type EmbeddedUpdate,
-  embeddedFixture as fixture,
   embeddedTensors,
+  embeddedFixture as fixture,
   openPipeline,
   openScorer,
 } from "../helpers/embedded.ts";

@@ -11,8 +11,14 @@ import { relativeError } from "../helpers/gpu.ts";
 import { runModel } from "../helpers/models.ts";
 import { frequenciesOf } from "../helpers/sinusoids.ts";
 
-async function runFlux(dump: Dump, options: { guidance?: boolean; checkpoint?: boolean; fuse?: boolean; loss?: boolean } = {}) {
-  const config = fluxConfig({ ...dump.config, guidance_embeds: options.guidance ?? dump.config["guidance_embeds"] }, dump.folder);
+async function runFlux(
+  dump: Dump,
+  options: { guidance?: boolean; checkpoint?: boolean; fuse?: boolean; loss?: boolean } = {},
+) {
+  const config = fluxConfig(
+    { ...dump.config, guidance_embeds: options.guidance ?? dump.config["guidance_embeds"] },
+    dump.folder,
+  );
   const io = await dump.open("io");
   const get = (name: string) => io.load(name);
   const shape = (name: string) => io.shape(name);
@@ -62,12 +68,20 @@ for (const subject of ["flux1", "flux1_small"]) {
     it("makes the same sinusoids as the float32 reference", async () => {
       const io = await dump.open("io");
       // Correctly rounded frequencies against a reference that is a unit in the last place off in a few (sinusoids.ts)...
-      expect(relativeError(sinusoids([...(await io.load("timestep"))]), await io.load("sinusoid.timestep"))).toBeLessThan(2e-5);
-      expect(relativeError(sinusoids([...(await io.load("guidance"))]), await io.load("sinusoid.guidance"))).toBeLessThan(2e-5);
+      expect(
+        relativeError(sinusoids([...(await io.load("timestep"))]), await io.load("sinusoid.timestep")),
+      ).toBeLessThan(2e-5);
+      expect(
+        relativeError(sinusoids([...(await io.load("guidance"))]), await io.load("sinusoid.guidance")),
+      ).toBeLessThan(2e-5);
       // ... and with the reference's own.
       const own = await frequenciesOf(dump);
-      expect(relativeError(sinusoids([...(await io.load("timestep"))], own), await io.load("sinusoid.timestep"))).toBeLessThan(1e-6);
-      expect(relativeError(sinusoids([...(await io.load("guidance"))], own), await io.load("sinusoid.guidance"))).toBeLessThan(1e-6);
+      expect(
+        relativeError(sinusoids([...(await io.load("timestep"))], own), await io.load("sinusoid.timestep")),
+      ).toBeLessThan(1e-6);
+      expect(
+        relativeError(sinusoids([...(await io.load("guidance"))], own), await io.load("sinusoid.guidance")),
+      ).toBeLessThan(1e-6);
     });
 
     it("agrees on every block, the output, the loss and all gradients", async () => {
@@ -77,12 +91,18 @@ for (const subject of ["flux1", "flux1_small"]) {
       }
       const bound = tolerance(5e-5, own.input_grads.worst_relative_l2);
       expect(relativeError(run.gradients["input.latents"]!, await io.load("grad.hidden_states"))).toBeLessThan(bound);
-      expect(relativeError(run.gradients["input.states"]!, await io.load("grad.encoder_hidden_states"))).toBeLessThan(bound);
-      expect(relativeError(run.gradients["input.pooled"]!, await io.load("grad.pooled_projections"))).toBeLessThan(bound);
+      expect(relativeError(run.gradients["input.states"]!, await io.load("grad.encoder_hidden_states"))).toBeLessThan(
+        bound,
+      );
+      expect(relativeError(run.gradients["input.pooled"]!, await io.load("grad.pooled_projections"))).toBeLessThan(
+        bound,
+      );
       const grads = await dump.open("grads").catch(() => null);
       if (!grads) return;
       for (const name of grads.names()) {
-        expect(relativeError(run.gradients[name]!, await grads.load(name)), name).toBeLessThan(tolerance(5e-5, own.grads.worst_relative_l2));
+        expect(relativeError(run.gradients[name]!, await grads.load(name)), name).toBeLessThan(
+          tolerance(5e-5, own.grads.worst_relative_l2),
+        );
       }
     });
 
@@ -107,7 +127,9 @@ for (const subject of ["flux1", "flux1_small"]) {
     it("runs without the guidance embedder", async () => {
       const { run, io } = await runFlux(dump, { guidance: false, loss: false });
       if (!io.has("output.no_guidance")) return;
-      expect(relativeError(run.outputs["output"]!, await io.load("output.no_guidance"))).toBeLessThan(tolerance(2e-5, own.output.relative_l2));
+      expect(relativeError(run.outputs["output"]!, await io.load("output.no_guidance"))).toBeLessThan(
+        tolerance(2e-5, own.output.relative_l2),
+      );
     });
   });
 }

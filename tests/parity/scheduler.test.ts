@@ -5,8 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
-import { positionIds, ropeTables, SINUSOID_WIDTH,  } from "../../src/models/flux/embeddings.ts";
-import { dumpSinusoids } from "../helpers/sinusoids.ts";
+import { positionIds, ropeTables, SINUSOID_WIDTH } from "../../src/models/flux/embeddings.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { packLatents, unpackLatents } from "../../src/models/vae/packing.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
@@ -16,6 +15,7 @@ import { traceEulerStep } from "../../src/training/srpo/steps.ts";
 import { Comparison, item, largestDifference } from "../helpers/compare.ts";
 import { openSource, readConfig, suite, tolerance } from "../helpers/dumps.ts";
 import { runOps, testGpu } from "../helpers/gpu.ts";
+import { dumpSinusoids } from "../helpers/sinusoids.ts";
 
 interface Table {
   steps: number;

@@ -4,14 +4,14 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { modelTime, rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import {
-  branchesOf,
   type BranchKind,
   type BranchOptions,
+  branchesOf,
   branchSpan,
   trainingTable,
 } from "../../src/training/srpo/branches.ts";
 import { suite } from "../helpers/dumps.ts";
-import { srpoBranchOptions, type SrpoDumpOptions } from "../helpers/srpo.ts";
+import { type SrpoDumpOptions, srpoBranchOptions } from "../helpers/srpo.ts";
 
 interface GoldenBranch {
   m: number;

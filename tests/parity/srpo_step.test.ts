@@ -3,17 +3,16 @@
 
 import { afterAll, it } from "vitest";
 import { modelTime, rolloutSigmas } from "../../src/diffusion/sigmas.ts";
-
-import { relativeError } from "../helpers/gpu.ts";
-import { dumpSinusoids } from "../helpers/sinusoids.ts";
 import { ADAMW_REPORT, adamwScalars } from "../../src/optim/adamw.ts";
 import { SCALED_REWARD_DIVISOR } from "../../src/rewards/clip_reward.ts";
-import { branchesOf, type BranchKind } from "../../src/training/srpo/branches.ts";
+import { type BranchKind, branchesOf } from "../../src/training/srpo/branches.ts";
+import { rewardFactors } from "../../src/training/srpo/reports.ts";
 import { branchScalars } from "../../src/training/srpo/steps.ts";
-import { rewardFactors } from "../../src/training/srpo/trainer.ts";
 import { Comparison, firstLargest, idRows, item, largestDifference } from "../helpers/compare.ts";
 import { type Dump, openSource, suite, tolerance } from "../helpers/dumps.ts";
-import { srpoBranchOptions, type SrpoDumpOptions } from "../helpers/srpo.ts";
+import { relativeError } from "../helpers/gpu.ts";
+import { dumpSinusoids } from "../helpers/sinusoids.ts";
+import { type SrpoDumpOptions, srpoBranchOptions } from "../helpers/srpo.ts";
 import { missingFiles, openWorld, type World } from "../helpers/srpo_world.ts";
 
 interface Case {
@@ -121,7 +120,8 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
       let error = relativeError(actual, expected);
       // A cosine near zero is a sum of products of unit vectors that cancel: its rounding is a few units in the last
       // place of those, whatever is left of the sum.
-      if (COSINES.has(output) && largestDifference(actual, expected) < COSINE_ROUNDING) error = Math.min(error, bound / 2);
+      if (COSINES.has(output) && largestDifference(actual, expected) < COSINE_ROUNDING)
+        error = Math.min(error, bound / 2);
       comparison.note(group, `${kind}.${output}`, error, bound);
     }
   }

@@ -2,7 +2,7 @@
 // sequence long enough for the last bucket of relative positions.
 
 import { it } from "vitest";
-import { bucketTable, t5Config, T5Encoder } from "../../src/models/t5/encoder.ts";
+import { bucketTable, T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
 import type { Tensor } from "../../src/tensor/graph.ts";
 import { Comparison, idRows, item } from "../helpers/compare.ts";
 import { suite, tolerance } from "../helpers/dumps.ts";

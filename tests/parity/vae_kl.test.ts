@@ -2,7 +2,7 @@
 // picture, latent and all parameters, for every size of the dump.
 
 import { it } from "vitest";
-import { klConfig, KlDecoder, KlEncoder, samplePosterior } from "../../src/models/vae/kl.ts";
+import { KlDecoder, KlEncoder, klConfig, samplePosterior } from "../../src/models/vae/kl.ts";
 import { add, affine, mul } from "../../src/ops/pointwise.ts";
 import { sumAll } from "../../src/ops/reduce.ts";
 import { Comparison, norm } from "../helpers/compare.ts";

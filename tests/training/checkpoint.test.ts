@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { LongtailError } from "../../src/base/errors.ts";
-import { DiskFiles, type DiskCalls } from "../../src/platform/files.ts";
+import { type DiskCalls, DiskFiles } from "../../src/platform/files.ts";
 import {
   bestCheckpoint,
   type CheckpointContent,

@@ -1,6 +1,7 @@
 // The device of a run: opened through the chosen implementation, and told to the user by name.
 
 import { LongtailError } from "../../base/errors.ts";
+import { adapterLabel } from "../../evaluation/format.ts";
 import { type Gpu, openDevice } from "../../gpu/device.ts";
 import { openGpu } from "../../platform/adapters.ts";
 import { restFor } from "../../platform/rest.ts";
@@ -24,8 +25,10 @@ export async function withRunDevice<T>(config: Config, work: (gpu: Gpu) => Promi
 /** One line about the adapter, a software one named as such. */
 export function deviceLine(gpu: Gpu): string {
   const { facts } = gpu;
-  const name = /^\d*$/.test(facts.name) ? facts.description : facts.name;
-  return facts.software ? `${name}, a software adapter that computes on the CPU (welcome for the embedded model)` : name;
+  const name = adapterLabel({ name: facts.name, driver: facts.description });
+  return facts.software
+    ? `${name}, a software adapter that computes on the CPU (welcome for the embedded model)`
+    : name;
 }
 
 /** Refuses a plan above the user's cap. */

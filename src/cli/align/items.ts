@@ -8,16 +8,20 @@ import { type PromptItem, readPrompts } from "../../data/prompts.ts";
 import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
 
-export async function loadItems(files: FileStore, config: Config): Promise<{ items: PromptItem[]; data: EmbeddedData | null }> {
+export async function loadItems(
+  files: FileStore,
+  config: Config,
+): Promise<{ items: PromptItem[]; data: EmbeddedData | null }> {
   const { items: source, pictures, exclude_categories: excluded } = config.data;
   let data: EmbeddedData | null = null;
   if (pictures !== "none") {
     const folder = embeddedPath(pictures, "embedded");
     data = await EmbeddedData.load(files, folder.endsWith(".json") ? dirname(folder) : folder);
   }
-  const all = source === "embedded"
-    ? [...(data ?? (await EmbeddedData.load(files, embeddedPath("embedded", "embedded")))).items]
-    : await readPrompts(files, source);
+  const all =
+    source === "embedded"
+      ? [...(data ?? (await EmbeddedData.load(files, embeddedPath("embedded", "embedded")))).items]
+      : await readPrompts(files, source);
   const drop = new Set(excluded.map((c) => c.replaceAll("_", " ").toLowerCase()));
   const items = all.filter((item) => !drop.has(item.category.toLowerCase()));
   if (!items.some((item) => item.tail)) {

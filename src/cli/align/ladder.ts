@@ -11,7 +11,11 @@ export interface LadderChoice {
   origin: string;
 }
 
-export function chooseFromLadder(ladder: readonly number[], flopsPerSecond: number, flopsPerUpdate: number): LadderChoice {
+export function chooseFromLadder(
+  ladder: readonly number[],
+  flopsPerSecond: number,
+  flopsPerUpdate: number,
+): LadderChoice {
   const seconds = (steps: number) => (steps * flopsPerUpdate) / flopsPerSecond;
   const fitting = ladder.filter((steps) => seconds(steps) <= BUDGET_SECONDS);
   const steps = fitting.at(-1) ?? ladder[0]!;

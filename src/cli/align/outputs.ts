@@ -7,7 +7,14 @@ import type { EmbeddedData } from "../../data/embedded.ts";
 import { renderModelCard } from "../../evaluation/model_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE, embeddedRemarks } from "../../evaluation/notes.ts";
 import { renderReport } from "../../evaluation/report.ts";
-import type { Attribution, DeviceInfo, ItemPictures, MemoryCategory, ReportData, RunFile } from "../../evaluation/report_data.ts";
+import type {
+  Attribution,
+  DeviceInfo,
+  ItemPictures,
+  MemoryCategory,
+  ReportData,
+  RunFile,
+} from "../../evaluation/report_data.ts";
 import { type ItemRow, summariseEvaluation } from "../../evaluation/summary.ts";
 import { writeLora } from "../../formats/lora.ts";
 import { dataUri, encodePng, fromPlanes } from "../../formats/png.ts";
@@ -17,7 +24,7 @@ import type { Gpu } from "../../gpu/device.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
-import { toToml, type TomlSource } from "../config/toml.ts";
+import { type TomlSource, toToml } from "../config/toml.ts";
 import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { realPictures } from "./protocol.ts";
@@ -44,7 +51,10 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
   const { config } = resolved;
   if (world.adapter) {
     const layers = await world.adapter.read(world.session);
-    await writeLora(files, run.paths.lora, layers, { fields: "portable", metadata: { software: "longtail", base: config.model.pipeline } });
+    await writeLora(files, run.paths.lora, layers, {
+      fields: "portable",
+      metadata: { software: "longtail", base: config.model.pipeline },
+    });
     return null;
   }
   const variables = world.pipeline.transformerPool.variables;
@@ -94,7 +104,12 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
   const side = world.pipeline.imageSize;
   const lora = world.adapter !== null;
   const { align, optim, adapter } = config;
-  const pairNames = { mia: "MIA pairs", "control-words": "control words", "prompt-only": "attributes in the prompt", none: "the plain reward" };
+  const pairNames = {
+    mia: "MIA pairs",
+    "control-words": "control words",
+    "prompt-only": "attributes in the prompt",
+    none: "the plain reward",
+  };
   return {
     name: run.name,
     createdAt: new Date().toISOString(),
@@ -102,12 +117,18 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
       state: outcome.stopped === "alarm" ? "alarm" : "complete",
       updatesDone: outcome.done,
       updatesPlanned: outcome.steps,
-      ...(outcome.stopped === "alarm" ? { reason: "a guard rail's alarm was followed by align.stop_after_alarm updates" } : {}),
+      ...(outcome.stopped === "alarm"
+        ? { reason: "a guard rail's alarm was followed by align.stop_after_alarm updates" }
+        : {}),
     },
     method: {
       label: `${align.offline ? "Offline SRPO" : "SRPO"} with ${pairNames[align.pair]}`,
       training: lora ? "lora" : "full",
-      ...(lora ? { rank: adapter.rank } : difference ? { rank: adapter.difference_rank, energyKept: difference.energy.kept } : {}),
+      ...(lora
+        ? { rank: adapter.rank }
+        : difference
+          ? { rank: adapter.difference_rank, energyKept: difference.energy.kept }
+          : {}),
       learningRate: optim.lr,
       batch: align.batch * config.train.accumulation,
       warmup: config.schedule.warmup,
@@ -180,7 +201,12 @@ async function itemPictures({ outcome, data }: OutputInputs, side: number): Prom
   return all;
 }
 
-export function deviceInfo(gpu: Gpu, environment: EnvironmentFacts, flopsPerSecond: number, backend: string): DeviceInfo {
+export function deviceInfo(
+  gpu: Gpu,
+  environment: EnvironmentFacts,
+  flopsPerSecond: number,
+  backend: string,
+): DeviceInfo {
   const { facts } = gpu;
   return {
     name: facts.name,
@@ -188,7 +214,9 @@ export function deviceInfo(gpu: Gpu, environment: EnvironmentFacts, flopsPerSeco
     driver: facts.description,
     software: facts.software,
     implementation: backend === "dawn" ? "Dawn" : "wgpu",
-    features: [facts.f16 ? "f16" : "", facts.subgroups ? "subgroups" : "", facts.timestamps ? "timestamps" : ""].filter(Boolean),
+    features: [facts.f16 ? "f16" : "", facts.subgroups ? "subgroups" : "", facts.timestamps ? "timestamps" : ""].filter(
+      Boolean,
+    ),
     gflops: flopsPerSecond / 1e9,
     system: `${environment.system.name}, ${environment.processor.model}, ${environment.processor.cores} cores`,
   };
@@ -218,7 +246,13 @@ function versions(environment: EnvironmentFacts): Record<string, string> {
 
 /** Where the pictures of each style are from, and their licences. */
 const PICTURE_CREDITS: readonly Attribution[] = [
-  { key: "noto", what: "Noto Emoji", licence: "Apache-2.0", credit: "Google", url: "https://github.com/googlefonts/noto-emoji" },
+  {
+    key: "noto",
+    what: "Noto Emoji",
+    licence: "Apache-2.0",
+    credit: "Google",
+    url: "https://github.com/googlefonts/noto-emoji",
+  },
   {
     key: "twitter",
     what: "Twemoji, rasterised",
@@ -238,7 +272,13 @@ const PICTURE_CREDITS: readonly Attribution[] = [
 function attributions(data: EmbeddedData | null, embedded: boolean): Attribution[] {
   const list: Attribution[] = data ? [...PICTURE_CREDITS] : [];
   if (embedded) {
-    list.push({ key: "taef2", what: "TAEF2 autoencoder", licence: "MIT", credit: "madebyollin", url: "https://github.com/madebyollin/taesd" });
+    list.push({
+      key: "taef2",
+      what: "TAEF2 autoencoder",
+      licence: "MIT",
+      credit: "madebyollin",
+      url: "https://github.com/madebyollin/taesd",
+    });
     list.push({ key: "weights", what: "embedded micro-FLUX, reward and judge", licence: "MIT", credit: "Longtail" });
   }
   return list;
@@ -246,10 +286,16 @@ function attributions(data: EmbeddedData | null, embedded: boolean): Attribution
 
 function runFiles({ run }: OutputInputs, lora: boolean): RunFile[] {
   const list: RunFile[] = [];
-  if (!lora) list.push({ path: basename(run.paths.transformer), what: "the aligned transformer, diffusers' tensor names, float32" });
+  if (!lora)
+    list.push({
+      path: basename(run.paths.transformer),
+      what: "the aligned transformer, diffusers' tensor names, float32",
+    });
   list.push({
     path: basename(run.paths.lora),
-    what: lora ? "the trained LoRA, diffusers' keys" : "a LoRA of the difference on every Linear layer, diffusers' keys",
+    what: lora
+      ? "the trained LoRA, diffusers' keys"
+      : "a LoRA of the difference on every Linear layer, diffusers' keys",
   });
   list.push({ path: "config.resolved.toml", what: "every setting with its origin" });
   list.push({ path: "log.jsonl", what: "every event of the run, one a line" });

@@ -12,7 +12,12 @@ export class Progress {
   }
 
   /** Runs `body` as a phase; `tick(done, total?)` moves its count. */
-  async timed<T>(name: string, total: number, unit: string, body: (tick: (done: number, of?: number) => void) => Promise<T>): Promise<T> {
+  async timed<T>(
+    name: string,
+    total: number,
+    unit: string,
+    body: (tick: (done: number, of?: number) => void) => Promise<T>,
+  ): Promise<T> {
     const started = performance.now();
     let count = total;
     let last = 0;

@@ -3,8 +3,8 @@
 
 import { type EmbeddedData, STYLES, type Style } from "../../data/embedded.ts";
 import { fillTemplate, focusItems, type PromptItem } from "../../data/prompts.ts";
-import { cosine, diversity, pictureStatistics } from "../../evaluation/image_statistics.ts";
 import type { GuardPoint } from "../../evaluation/guards.ts";
+import { cosine, diversity, pictureStatistics } from "../../evaluation/image_statistics.ts";
 import { mean } from "../../evaluation/statistics.ts";
 import type { Group, ItemScores } from "../../evaluation/summary.ts";
 import type { Drawn } from "../../training/drawing.ts";
@@ -61,10 +61,18 @@ export interface TextBank {
   reward: Map<string, Float32Array>;
 }
 
-export async function textBank(config: Config, world: World, items: readonly PromptItem[], judged: readonly Judged[]): Promise<TextBank> {
+export async function textBank(
+  config: Config,
+  world: World,
+  items: readonly PromptItem[],
+  judged: readonly Judged[],
+): Promise<TextBank> {
   let judge: TextBank["judge"] = null;
   if (world.judge) {
-    const features = await world.judge.textFeatures(world.session, items.map((item) => fillTemplate(config.eval.caption, item)));
+    const features = await world.judge.textFeatures(
+      world.session,
+      items.map((item) => fillTemplate(config.eval.caption, item)),
+    );
     judge = new Map(items.map((item, i) => [item, features[i]!]));
   }
   const prompts = judged.flatMap((j) => j.pictures.map((p) => p.prompt));
@@ -84,7 +92,11 @@ export async function drawJudged(
   const requests = all.map((p, i) => ({ ...embeddings[i]!, noise: world.drawing.noise(config.eval.seed, p.index) }));
   const drawn = await world.drawing.draw(requests, onDrawn);
   let at = 0;
-  return judged.map((j) => drawn.slice(at, (at += j.pictures.length)));
+  return judged.map((j) => {
+    const own = drawn.slice(at, at + j.pictures.length);
+    at += own.length;
+    return own;
+  });
 }
 
 /** Scores of one item from its pictures. */
@@ -117,7 +129,13 @@ export function scoreItem(world: World, bank: TextBank, judged: Judged, drawn: r
 }
 
 /** Guard-rail signals of a set of judged items. */
-export function guardPoint(world: World, bank: TextBank, judged: readonly Judged[], drawn: readonly Drawn[][], step: number): GuardPoint {
+export function guardPoint(
+  world: World,
+  bank: TextBank,
+  judged: readonly Judged[],
+  drawn: readonly Drawn[][],
+  step: number,
+): GuardPoint {
   const side = world.pipeline.imageSize;
   const pictures = drawn.flat();
   const all = new Float32Array(pictures.length * 3 * side * side);
@@ -137,9 +155,14 @@ export function guardPoint(world: World, bank: TextBank, judged: readonly Judged
 }
 
 /** The real pictures of an item in the judged styles, as 8-bit PNG planes, for the report. */
-export async function realPictures(data: EmbeddedData | null, judged: Judged): Promise<{ style: Style; planes: Float32Array }[]> {
+export async function realPictures(
+  data: EmbeddedData | null,
+  judged: Judged,
+): Promise<{ style: Style; planes: Float32Array }[]> {
   if (!data) return [];
-  const wanted = [...new Set(judged.pictures.map((p) => p.style))].filter((s): s is Style => (STYLES as readonly string[]).includes(s ?? ""));
+  const wanted = [...new Set(judged.pictures.map((p) => p.style))].filter((s): s is Style =>
+    (STYLES as readonly string[]).includes(s ?? ""),
+  );
   const found: { style: Style; planes: Float32Array }[] = [];
   for (const style of wanted) {
     const planes = await data.picture(judged.item, style);

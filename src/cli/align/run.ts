@@ -4,20 +4,28 @@
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
-import { cosine } from "../../evaluation/image_statistics.ts";
-import { promptPair, fillTemplate, focusItems, PromptOrder, type PairRule, type PromptItem } from "../../data/prompts.ts";
-import { EmbeddedData } from "../../data/embedded.ts";
+import type { EmbeddedData } from "../../data/embedded.ts";
+import {
+  fillTemplate,
+  focusItems,
+  type PairRule,
+  type PromptItem,
+  PromptOrder,
+  promptPair,
+} from "../../data/prompts.ts";
 import { advanceGuard, type GuardState, initialGuardState, shouldStop } from "../../evaluation/guards.ts";
+import { cosine } from "../../evaluation/image_statistics.ts";
 import type { EvaluationPoint, PairCosine, PhaseTime, UpdatePoint } from "../../evaluation/report_data.ts";
 import { mean } from "../../evaluation/statistics.ts";
 import type { ItemScores } from "../../evaluation/summary.ts";
 import type { Drawn } from "../../training/drawing.ts";
-import type { PreparedPrompt, UpdateReport } from "../../training/srpo/trainer.ts";
-import type { Config } from "../config/schema.ts";
+import type { UpdateReport } from "../../training/srpo/reports.ts";
+import type { PreparedPrompt } from "../../training/srpo/trainer.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
-import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
+import type { Config } from "../config/schema.ts";
 import { Progress } from "./phases.ts";
-import { leftRange, type RunState, RunStore } from "./store.ts";
+import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
+import { leftRange, type RunState, type RunStore } from "./store.ts";
 import type { World } from "./world.ts";
 
 export interface AlignInputs {
@@ -58,9 +66,19 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   const guarded = judged.filter((j) => j.group === "aligned").slice(0, config.align.guard.items);
   const bank = await phases.timed("encode texts", items.length, "texts", async (tick) => {
     const made = await textBank(config, world, items, judged);
-    await world.prompts.encode(judged.flatMap((j) => j.pictures.map((p) => p.prompt)), (done, total) => tick(done, total));
+    await world.prompts.encode(
+      judged.flatMap((j) => j.pictures.map((p) => p.prompt)),
+      (done, total) => tick(done, total),
+    );
     return made;
   });
+  for (const text of world.prompts.unknown) {
+    emit({
+      kind: "warning",
+      code: "E-DATA-060",
+      text: `"${text}" has words that the model's text tables do not hold; they read as nothing`,
+    });
+  }
   const pairs = await measurePairs(inputs);
 
   const pictures = judged.reduce((n, j) => n + j.pictures.length, 0);
@@ -82,7 +100,9 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   // A run that was stopped before its first update has it recorded already.
   if (state.evaluations.length === 0) record(state, inputs, guarded, judged, before, bank, 0);
   const perUpdate = updateFlops(world, config);
-  const steps = state.steps || (config.align.steps === "ladder" ? await inputs.chooseSteps(flopsPerSecond, perUpdate) : config.align.steps);
+  const steps =
+    state.steps ||
+    (config.align.steps === "ladder" ? await inputs.chooseSteps(flopsPerSecond, perUpdate) : config.align.steps);
   state.steps = config.align.steps === "ladder" ? steps : config.align.steps;
 
   const order = promptOrder(config, items);
@@ -107,7 +127,8 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
       if (!Number.isFinite(report.updateRatio)) throw leftRange(step, world.trained.name);
       state.step = step;
       state.updates.push(updatePoint(report, (performance.now() - started) / 1000));
-      if (step % config.log.every === 0 || step === state.steps) emit({ kind: "metric", step, values: metrics(report) });
+      if (step % config.log.every === 0 || step === state.steps)
+        emit({ kind: "metric", step, values: metrics(report) });
       tick(step);
       const last = step === state.steps;
       if (config.align.guard.every > 0 && step % config.align.guard.every === 0 && !last) {
@@ -171,7 +192,13 @@ function pairRule(config: Config): PairRule {
   const words = { positive: align.positive_words, negative: align.negative_words };
   // «prompt-only» puts the attributes into the prompt; its reward has no pair.
   const kind = align.pair === "prompt-only" ? "none" : align.pair;
-  return { kind, attributes: data.attributes, words };
+  return {
+    kind,
+    pos: align.pos_prompt || undefined,
+    neg: align.neg_prompt || undefined,
+    attributes: data.attributes,
+    words,
+  };
 }
 
 /** The generation prompt of an item, with attributes where the arm is «prompt-only». */
@@ -196,13 +223,24 @@ export async function preparePrompts(
   const pairs = drawn.map(({ item }, i) => promptPair(item, rule, step, prompts[i]!));
   const prepared: PreparedPrompt[] = embeddings.map((e) => ({ ...e, texts: [] }));
   for (const { scorer } of world.rewards) {
-    const positive = await scorer.textFeatures(world.session, pairs.map((p) => p.pos));
-    const negative = await scorer.textFeatures(world.session, pairs.map((p) => p.neg ?? p.pos));
-    pairs.forEach((pair, i) => prepared[i]!.texts.push({ positive: positive[i]!, negative: pair.neg === null ? null : negative[i]! }));
+    const positive = await scorer.textFeatures(
+      world.session,
+      pairs.map((p) => p.pos),
+    );
+    const negative = await scorer.textFeatures(
+      world.session,
+      pairs.map((p) => p.neg ?? p.pos),
+    );
+    pairs.forEach((pair, i) =>
+      prepared[i]!.texts.push({ positive: positive[i]!, negative: pair.neg === null ? null : negative[i]! }),
+    );
   }
   if (config.align.offline) {
     for (const [i, { item, style }] of drawn.entries()) {
-      const picture = data ? await data.picture(item, (style ?? data.stylesOf(item)[0]) as never) ?? await data.picture(item, data.stylesOf(item)[0]!) : null;
+      const picture = data
+        ? ((await data.picture(item, (style ?? data.stylesOf(item)[0]) as never)) ??
+          (await data.picture(item, data.stylesOf(item)[0]!)))
+        : null;
       if (!picture) {
         throw new LongtailError("E-DATA-050", {
           what: `there is no real picture of ${JSON.stringify(item.item)}`,
@@ -230,12 +268,16 @@ async function measurePairs(inputs: AlignInputs): Promise<PairCosine[]> {
     pairs.push({ item: item.item, positive: pair.pos, negative: pair.neg, cosine: cosine(positive!, negative!) });
   }
   const average = mean(pairs.map((p) => p.cosine));
-  emit({ kind: "message", text: `cosine of the positive and negative texts: ${average.toFixed(4)} on average over ${pairs.length} items` });
+  emit({
+    kind: "message",
+    text: `cosine of the positive and negative texts: ${average.toFixed(4)} on average over ${pairs.length} items`,
+  });
   if (average > config.align.pair_cosine_warning) {
     emit({
       kind: "warning",
       code: "E-CFG-033",
-      text: `the reward hardly tells the two texts of a pair apart (mean cosine ${average.toFixed(4)}, above ${config.align.pair_cosine_warning}): ` +
+      text:
+        `the reward hardly tells the two texts of a pair apart (mean cosine ${average.toFixed(4)}, above ${config.align.pair_cosine_warning}): ` +
         "their difference is a nearly empty direction, and what moves the model is the weight of the positive text. " +
         "With the public script's discounts (.1 to .25, .3 to .01) such pairs damage the model; discount_pos = [1, 1] and discount_inv = [0, 0] are safe.",
     });
@@ -256,7 +298,13 @@ function record(
   const { config, world, emit } = inputs;
   // Guard rails always see the same items, so that their bands mean the same at every evaluation.
   const at = guarded.map((g) => judged.indexOf(g)).filter((i) => i >= 0);
-  const point = guardPoint(world, bank, at.map((i) => judged[i]!), at.map((i) => result.pictures[i]!), step);
+  const point = guardPoint(
+    world,
+    bank,
+    at.map((i) => judged[i]!),
+    at.map((i) => result.pictures[i]!),
+    step,
+  );
   const level = state.guard.level;
   state.guard = advanceGuard(state.guard, point, guardOptions(config));
   if (state.guard.level === "alarm" && level !== "alarm") {
@@ -272,7 +320,9 @@ function record(
   state.evaluations.push({
     step,
     reward: point.reward,
-    ...(isPartial || !world.judge ? {} : { judge: Object.fromEntries([...groups].map(([g, values]) => [g, { mean: mean(values) }])) }),
+    ...(isPartial || !world.judge
+      ? {}
+      : { judge: Object.fromEntries([...groups].map(([g, values]) => [g, { mean: mean(values) }])) }),
     signals: point.signals,
   });
 }
@@ -305,7 +355,12 @@ function metrics(report: UpdateReport): Record<string, number> {
 }
 
 /** The optimizer changed nothing: make sure that the good weights are saved, find the first bad kernel, stop. */
-async function failNotFinite(inputs: AlignInputs, state: RunState, prompts: PreparedPrompt[], report: UpdateReport): Promise<never> {
+async function failNotFinite(
+  inputs: AlignInputs,
+  state: RunState,
+  prompts: PreparedPrompt[],
+  report: UpdateReport,
+): Promise<never> {
   const kept = await inputs.store.keepLastGood(inputs.world, state);
   const place = await inputs.world.trainer!.locateNotFinite(report.step, prompts);
   throw new LongtailError("E-NUM-001", {

@@ -2,11 +2,11 @@
 // with the CPU. `plan` estimates times from it, `doctor` shows it.
 
 import type { Gpu } from "../../gpu/device.ts";
+import { attention } from "../../ops/attention.ts";
 import { conv2d } from "../../ops/conv2d.ts";
 import { linear } from "../../ops/matmul.ts";
 import { layerNorm } from "../../ops/norm.ts";
 import { affine } from "../../ops/pointwise.ts";
-import { attention } from "../../ops/attention.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import { type Plan, Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
@@ -31,7 +31,10 @@ const [TOKENS, HEADS, HEAD] = [36, 4, 64];
 const CASES: Case[] = [
   {
     name: "matmul 288x1024x256",
-    shapes: [[ROWS, WIDTH], [INNER, WIDTH]],
+    shapes: [
+      [ROWS, WIDTH],
+      [INNER, WIDTH],
+    ],
     trace: (_, [x, w]) => linear(x!, w!),
     expected([x, w], index) {
       const [row, column] = [Math.floor(index / INNER), index % INNER];
@@ -42,7 +45,10 @@ const CASES: Case[] = [
   },
   {
     name: "convolution 3x3 64 to 64 channels, 32x32",
-    shapes: [[BATCH, CHANNELS, SIDE, SIDE], [CHANNELS, CHANNELS, 3, 3]],
+    shapes: [
+      [BATCH, CHANNELS, SIDE, SIDE],
+      [CHANNELS, CHANNELS, 3, 3],
+    ],
     trace: (_, [x, w]) => conv2d(x!, w!, { padding: [1, 1, 1, 1] }),
     expected([x, w], index) {
       const [ox, oy] = [index % SIDE, Math.floor(index / SIDE) % SIDE];
@@ -60,7 +66,11 @@ const CASES: Case[] = [
   },
   {
     name: "attention 4 heads of 64, 36 tokens",
-    shapes: [[BATCH, TOKENS, HEADS * HEAD], [BATCH, TOKENS, HEADS * HEAD], [BATCH, TOKENS, HEADS * HEAD]],
+    shapes: [
+      [BATCH, TOKENS, HEADS * HEAD],
+      [BATCH, TOKENS, HEADS * HEAD],
+      [BATCH, TOKENS, HEADS * HEAD],
+    ],
     trace: (_, [q, k, v]) => attention(q!, k!, v!, { heads: HEADS, scale: 1 / Math.sqrt(HEAD) }),
     expected([q, k, v], index) {
       const width = HEADS * HEAD;
@@ -95,9 +105,9 @@ const CASES: Case[] = [
 /** Deterministic values in [-1, 1). */
 function values(count: number, seed: number): Float32Array {
   const out = new Float32Array(count);
-  let s = seed * 2654435761 >>> 0;
+  let s = (seed * 2654435761) >>> 0;
   for (let i = 0; i < count; i++) {
-    s = Math.imul(s ^ (s >>> 15), 2246822519) + 374761393 >>> 0;
+    s = (Math.imul(s ^ (s >>> 15), 2246822519) + 374761393) >>> 0;
     out[i] = s / 2 ** 31 - 1;
   }
   return out;
@@ -123,7 +133,10 @@ async function runCase(gpu: Gpu, test: Case, seedOffset: number): Promise<SelfTe
     const inputs = test.shapes.map((shape, i) => session.data(`x${i}`, shape));
     let out: Variable | null = null;
     const plan = session.plan(test.name, (graph) => {
-      const y = test.trace(graph, inputs.map((v) => graph.read(v)));
+      const y = test.trace(
+        graph,
+        inputs.map((v) => graph.read(v)),
+      );
       out = session.data("y", y.shape);
       graph.assign(out, y);
     });
@@ -137,7 +150,10 @@ async function runCase(gpu: Gpu, test: Case, seedOffset: number): Promise<SelfTe
     for (let k = 0; k < 97; k++) {
       const index = Math.floor((k * got.length) / 97);
       const expected = test.expected(data, index);
-      worst = Math.max(worst, Math.abs(got[index]! - expected) || (Number.isFinite(got[index]!) ? 0 : Number.POSITIVE_INFINITY));
+      worst = Math.max(
+        worst,
+        Math.abs(got[index]! - expected) || (Number.isFinite(got[index]!) ? 0 : Number.POSITIVE_INFINITY),
+      );
       scale = Math.max(scale, Math.abs(expected));
     }
     return { ok: worst <= 2e-5 * scale, error: worst / scale, gflops: plan.flops / seconds / 1e9 };
@@ -165,7 +181,12 @@ export async function measureSpeed(gpu: Gpu): Promise<AdapterSpeed> {
   const session = new Session(targetOf(gpu), { fuse: false });
   const [large, small, steps] = [1 << 21, 64, 64];
   try {
-    const chain = (name: string, shape: number[], layers: number, trace: (graph: Graph, x: Tensor, layer: number) => Tensor) => {
+    const chain = (
+      name: string,
+      shape: number[],
+      layers: number,
+      trace: (graph: Graph, x: Tensor, layer: number) => Tensor,
+    ) => {
       const [x, y] = [session.data(`${name} x`, shape), session.data(`${name} y`, shape)];
       return session.plan(name, (graph) => {
         let value = graph.read(x);
@@ -173,11 +194,14 @@ export async function measureSpeed(gpu: Gpu): Promise<AdapterSpeed> {
         graph.assign(y, value);
       });
     };
-    const matrices = Array.from({ length: LAYERS }, (_, i) => session.data(`w${i}`, i % 2 ? [WIDTH, INNER] : [INNER, WIDTH]));
+    const matrices = Array.from({ length: LAYERS }, (_, i) =>
+      session.data(`w${i}`, i % 2 ? [WIDTH, INNER] : [INNER, WIDTH]),
+    );
     const kernels = Array.from({ length: LAYERS / 2 }, (_, i) => session.data(`k${i}`, [CHANNELS, CHANNELS, 3, 3]));
     const products = chain("products", [144, WIDTH], LAYERS, (graph, x, i) => linear(x, graph.read(matrices[i]!)));
     const convolutions = chain("convolutions", [BATCH, CHANNELS, 64, 64], LAYERS / 2, (graph, x, i) =>
-      conv2d(x, graph.read(kernels[i]!), { padding: [1, 1, 1, 1] }));
+      conv2d(x, graph.read(kernels[i]!), { padding: [1, 1, 1, 1] }),
+    );
     const pointwise = chain("pointwise", [large], steps, (_, x) => affine(x, 0.5, 1));
     const tiny = chain("dispatches", [small], steps, (_, x) => affine(x, 0.5, 1));
     await session.open(gpu);

@@ -4,11 +4,10 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
-import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { GuardState } from "../../evaluation/guards.ts";
 import type { EvaluationPoint, UpdatePoint } from "../../evaluation/report_data.ts";
+import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { Pool, Variable } from "../../tensor/variable.ts";
-import type { Drawn } from "../../training/drawing.ts";
 import {
   bestCheckpoint,
   flatKeys,
@@ -19,6 +18,7 @@ import {
   rotateCheckpoints,
   saveCheckpoint,
 } from "../../training/checkpoint.ts";
+import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
 import type { RunFolder } from "../run_folder.ts";
 import type { Judged } from "./protocol.ts";
@@ -36,7 +36,16 @@ export interface RunState {
 }
 
 /** Keys that may change when a run goes on: where it lies, what it prints and keeps, and how long it is. */
-const FREE_KEYS = ["run.", "log.", "save.", "sample.", "align.steps", "align.ladder", "align.stop_after_alarm", "device."];
+const FREE_KEYS = [
+  "run.",
+  "log.",
+  "save.",
+  "sample.",
+  "align.steps",
+  "align.ladder",
+  "align.stop_after_alarm",
+  "device.",
+];
 
 export class RunStore {
   private readonly files: FileStore;
@@ -55,7 +64,9 @@ export class RunStore {
 
   private identity(world: World): Identity {
     return {
-      config: flatKeys(this.config as unknown as Record<string, unknown>, (key) => FREE_KEYS.some((free) => key.startsWith(free))),
+      config: flatKeys(this.config as unknown as Record<string, unknown>, (key) =>
+        FREE_KEYS.some((free) => key.startsWith(free)),
+      ),
       model: { parameters: world.parameters, trained: world.trained.variables.length, kernels: this.kernels },
     };
   }
@@ -82,7 +93,12 @@ export class RunStore {
       ]),
     );
     const folder = this.run.paths.checkpoints;
-    const path = await saveCheckpoint(this.files, folder, { step: state.step, groups, state: state as never, identity: this.identity(world) });
+    const path = await saveCheckpoint(this.files, folder, {
+      step: state.step,
+      groups,
+      state: state as never,
+      identity: this.identity(world),
+    });
     const { best } = state.guard;
     if (best && best.step === state.step && state.guard.level !== "alarm") {
       await markBest(this.files, folder, state.step, `${best.measure} ${best.value.toFixed(4)}`);
@@ -122,7 +138,9 @@ export class RunStore {
     const checkpoint = await loadCheckpoint(this.files, from, this.identity(world));
     for (const [name, pool] of Object.entries(this.pools(world))) {
       const byName = new Map(pool.variables.map((v) => [v.name, v]));
-      await checkpoint.restore(name, pool.variables, (tensor, values) => world.session.write(byName.get(tensor)!, values));
+      await checkpoint.restore(name, pool.variables, (tensor, values) =>
+        world.session.write(byName.get(tensor)!, values),
+      );
     }
     await checkpoint.close();
     this.emit({ kind: "message", text: `continuing from ${checkpoint.path}, ${checkpoint.step} updates done` });
@@ -144,7 +162,13 @@ export class RunStore {
         if (await this.files.exists(path)) continue;
         const text = { prompt, seed: String(seed), picture: String(index), step: String(step), software: "longtail" };
         await this.files.writeAtomic(path, encodePng(fromPlanes(drawn[i]![p]!.picture, side, side, text)));
-        this.emit({ kind: "sample", step, path: join("samples", path.split("samples/").at(-1)!), item: j.item.item, seed });
+        this.emit({
+          kind: "sample",
+          step,
+          path: join("samples", path.split("samples/").at(-1)!),
+          item: j.item.item,
+          seed,
+        });
       }
     }
   }

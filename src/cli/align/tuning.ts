@@ -1,14 +1,14 @@
 // Where the tuner's choices live: one file per adapter and driver in the user's cache folder. A run takes them from its own
 // folder when it is continued, from the cache otherwise, and measures what is missing.
 
+import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { homedir } from "node:os";
-import { sha256 } from "../../base/hash.ts";
 import type { FileStore } from "../../base/files.ts";
+import { sha256 } from "../../base/hash.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { chooseFrom, type KernelChoices, tune } from "../../tensor/tuner.ts";
 import { targetOf } from "../../tensor/target.ts";
+import { chooseFrom, type KernelChoices, tune } from "../../tensor/tuner.ts";
 import type { Config } from "../config/schema.ts";
 import { buildWorld, type World } from "./world.ts";
 
@@ -55,7 +55,8 @@ export async function buildTunedWorld(
   options: { train: boolean; fixed?: KernelChoices },
 ): Promise<TunedWorld> {
   const build = (choices: KernelChoices) => buildWorld(files, config, targetOf(gpu, chooseFrom(choices)), options);
-  if (options.fixed) return { world: await build(options.fixed), choices: options.fixed, text: "kernels as the run began with" };
+  if (options.fixed)
+    return { world: await build(options.fixed), choices: options.fixed, text: "kernels as the run began with" };
   if (config.device.tuner !== "on") return { world: await build({}), choices: {}, text: "kernels: defaults" };
   const path = await tablePath(gpu);
   const known = await readTable(files, path, gpu.facts.key);
@@ -63,9 +64,13 @@ export async function buildTunedWorld(
   const budget = gpu.facts.software ? BUDGET_SECONDS.software : BUDGET_SECONDS.hardware;
   const report = await tune(gpu, world.session.target, world.session.plans, known, budget);
   const found = Object.keys(report.measured).length;
-  if (found === 0) return { world, choices: known, text: `kernels: ${Object.keys(known).length} choices remembered for this adapter` };
+  if (found === 0)
+    return { world, choices: known, text: `kernels: ${Object.keys(known).length} choices remembered for this adapter` };
   const choices = { ...known, ...report.measured };
-  await files.writeAtomic(path, `${JSON.stringify({ version: TABLE_VERSION, adapter: gpu.facts.key, choices } satisfies Table, null, 1)}\n`);
+  await files.writeAtomic(
+    path,
+    `${JSON.stringify({ version: TABLE_VERSION, adapter: gpu.facts.key, choices } satisfies Table, null, 1)}\n`,
+  );
   const changed = Object.values(report.measured).filter((name) => name !== "").length;
   return {
     world: changed > 0 ? await build(choices) : world,

@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
+import type { LoraLayer } from "../../formats/lora.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline } from "../../models/pipeline.ts";
-import type { LoraLayer } from "../../formats/lora.ts";
 import { Adapter, adaptersOf, chooseAdapters } from "../../nn/adapters.ts";
 import { ClipScorer } from "../../rewards/scorer.ts";
+import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
 import type { Pool } from "../../tensor/variable.ts";
-import type { Target } from "../../tensor/lower.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
@@ -97,7 +97,9 @@ export async function buildWorld(
   }
   if (options.lora) adapter = new Adapter(session, pipeline.transformer.parameters, adaptersOf(options.lora));
   const prompts = new PromptEncoder(session, pipeline, TEXT_BATCH);
-  const trainer = options.train ? new SrpoTrainer(session, pipeline, trained, rewards, srpoSettings(config, target.software)) : null;
+  const trainer = options.train
+    ? new SrpoTrainer(session, pipeline, trained, rewards, srpoSettings(config, target.software))
+    : null;
   const drawing = new Drawing(session, pipeline, [...(judge ? [judge] : []), ...rewards.map((r) => r.scorer)], {
     batch: config.eval.batch,
     steps: config.eval.steps,

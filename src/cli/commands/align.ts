@@ -1,13 +1,14 @@
 // `longtail align`: SRPO on a pipeline and a list of items, from configuration to report.
 
 import { join, relative } from "node:path";
-import type { FileStore } from "../../base/files.ts";
 import type { RunEvent } from "../../base/events.ts";
 import { fanOut } from "../../base/events.ts";
+import type { FileStore } from "../../base/files.ts";
 import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { KernelChoices } from "../../tensor/tuner.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
@@ -18,7 +19,6 @@ import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
 import { buildTunedWorld } from "../align/tuning.ts";
 import { openWorld } from "../align/world.ts";
-import type { KernelChoices } from "../../tensor/tuner.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
@@ -74,7 +74,8 @@ async function alignOn(
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
   const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
-    buildTunedWorld(files, config, gpu, { train: true, ...(fixed ? { fixed } : {}) }));
+    buildTunedWorld(files, config, gpu, { train: true, ...(fixed ? { fixed } : {}) }),
+  );
   emit({ kind: "message", text });
   await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
   const { total } = world.session.memory();
@@ -82,7 +83,8 @@ async function alignOn(
   const environment = await environmentFacts();
   await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
   await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
-    openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)));
+    openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)),
+  );
   const store = new RunStore(files, run, config, emit, choices);
   const outcome = await runAlignment({
     files,
@@ -112,7 +114,8 @@ async function alignOn(
     data,
     gpu,
     environment,
-    command: `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
+    command:
+      `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
     allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
     events,
   };
@@ -123,8 +126,16 @@ async function alignOn(
   await writeReport(files, run, report);
   await run.finish("finished", { step: outcome.done });
   world.session.close();
-  const summary = closing(report, relative(".", run.paths.report) || run.paths.report, context.columns(), (performance.now() - started) / 1000);
-  context.result({ run: run.paths.folder, report: run.paths.report, status: report.status, evaluation: report.evaluation?.summary }, summary);
+  const summary = closing(
+    report,
+    relative(".", run.paths.report) || run.paths.report,
+    context.columns(),
+    (performance.now() - started) / 1000,
+  );
+  context.result(
+    { run: run.paths.folder, report: run.paths.report, status: report.status, evaluation: report.evaluation?.summary },
+    summary,
+  );
   return 0;
 }
 
@@ -145,17 +156,25 @@ export function closing(report: ReportData, path: string, columns: number, secon
     (["judge", "top1", "reward"] as const).flatMap((measure) => {
       const change = group.changes[measure];
       if (!change) return [];
-      return [[
-        measure === "judge" ? `${GROUP_LABELS[group.group]} (${group.items})` : "",
-        measure === "top1" ? "top-1" : measure,
-        score(change.before),
-        score(change.after),
-        changeText(change),
-      ]];
-    })
+      return [
+        [
+          measure === "judge" ? `${GROUP_LABELS[group.group]} (${group.items})` : "",
+          measure === "top1" ? "top-1" : measure,
+          score(change.before),
+          score(change.after),
+          changeText(change),
+        ],
+      ];
+    }),
   );
   const table = renderTable(
-    [{ title: "items" }, { title: "measure" }, { title: "before", align: "right" }, { title: "after", align: "right" }, { title: "change [95 % interval]", align: "right" }],
+    [
+      { title: "items" },
+      { title: "measure" },
+      { title: "before", align: "right" },
+      { title: "after", align: "right" },
+      { title: "change [95 % interval]", align: "right" },
+    ],
     rows,
     columns,
   );

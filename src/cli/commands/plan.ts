@@ -1,14 +1,14 @@
 // `longtail plan`: what a run would allocate and how long it would take, before anything is allocated.
 
 import { bytes, duration, grouped } from "../../evaluation/format.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { Plan } from "../../tensor/session.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
-import { chooseFromLadder } from "../align/ladder.ts";
 import { loadItems } from "../align/items.ts";
+import { chooseFromLadder } from "../align/ladder.ts";
 import { judgedItems } from "../align/protocol.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import { buildWorld } from "../align/world.ts";
-import type { Plan } from "../../tensor/session.ts";
-import type { Gpu } from "../../gpu/device.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { renderTable } from "../table.ts";
@@ -49,15 +49,19 @@ async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<
   const estimate = (plan: Plan) => estimateSeconds(plan, speed);
   const updateSeconds = update(estimate);
   const perUpdate = update((p) => p.flops);
-  const steps = config.align.steps === "ladder" ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps : config.align.steps;
+  const steps =
+    config.align.steps === "ladder"
+      ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps
+      : config.align.steps;
   const pictures = judgedItems(config, items).reduce((n, j) => n + j.pictures.length, 0);
   const batches = Math.ceil(pictures / config.eval.batch);
-  const evaluation = 2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
+  const evaluation =
+    2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
   const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
   const dispatches = update((p) => p.lowered.calls.length);
 
   const rows: [string, number][] = [
-    ...Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][],
+    ...(Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][]),
     [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
     ["uniforms", memory.uniforms],
     ["tables of bindings", memory.bindings],
@@ -67,10 +71,19 @@ async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<
   const text = [
     `device: ${deviceLine(gpu)}`,
     "",
-    renderTable([{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }], rows.map(([name, n]) => [name, grouped(n), bytes(n)]), context.columns()).trimEnd(),
+    renderTable(
+      [{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }],
+      rows.map(([name, n]) => [name, grouped(n), bytes(n)]),
+      context.columns(),
+    ).trimEnd(),
     "",
     renderTable(
-      [{ title: "plan" }, { title: "dispatches", align: "right" }, { title: "GFLOP", align: "right" }, { title: "activations", align: "right" }],
+      [
+        { title: "plan" },
+        { title: "dispatches", align: "right" },
+        { title: "GFLOP", align: "right" },
+        { title: "activations", align: "right" },
+      ],
       memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
       context.columns(),
     ).trimEnd(),

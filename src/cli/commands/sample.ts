@@ -6,7 +6,14 @@ import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { fillTemplate } from "../../data/prompts.ts";
 import { type LoraLayer, readLora } from "../../formats/lora.ts";
-import { decodePng, encodePng, fromPlanes, pictureGrid, type Picture as PngPicture, toPlanes } from "../../formats/png.ts";
+import {
+  decodePng,
+  encodePng,
+  fromPlanes,
+  type Picture as PngPicture,
+  pictureGrid,
+  toPlanes,
+} from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { tensorSource } from "../../models/weights_file.ts";
@@ -25,7 +32,11 @@ export const command: Command = {
   summary: "draw pictures from prompts or items, also with a run's weights",
   usage: '["prompt" ...] [--items=FILE|embedded] [--weights=RUN|FILE] [--strength=1]',
   options: [
-    { name: "items", value: "FILE", summary: 'items instead of prompts: a file, or "embedded" for those that come along' },
+    {
+      name: "items",
+      value: "FILE",
+      summary: 'items instead of prompts: a file, or "embedded" for those that come along',
+    },
     { name: "weights", value: "PATH", summary: "a run, a transformer file, or a LoRA file; default the base model" },
     { name: "strength", value: "NUMBER", summary: "strength of a LoRA; default 1" },
     { name: "count", value: "N", summary: "pictures for each prompt; default 2" },
@@ -56,7 +67,13 @@ async function sample(context: CommandContext): Promise<number> {
   const { flags } = context.arguments;
   const { files } = context;
   const { config } = await context.loadConfig({ preset: "embedded" });
-  config.eval = { ...config.eval, steps: config.sample.steps, shift: config.sample.shift, guidance: config.sample.guidance, judge: "none" };
+  config.eval = {
+    ...config.eval,
+    steps: config.sample.steps,
+    shift: config.sample.shift,
+    guidance: config.sample.guidance,
+    judge: "none",
+  };
   const strength = numberFlag(flags["strength"], "strength", 1, -100, 100);
   const output = typeof flags["output"] === "string" ? flags["output"] : "samples";
   const weights = typeof flags["weights"] === "string" ? await weightsFile(context, flags["weights"]) : null;
@@ -92,10 +109,16 @@ async function sample(context: CommandContext): Promise<number> {
     });
     const all = pictures.map((p) => toPlanes(cells.get(p)!));
     const { width, height } = cells.get(pictures[0]!)!;
-    await files.writeAtomic(join(output, "grid.png"), encodePng(pictureGrid(all, width, height, { columns: Math.min(8, all.length), zoom: 2 })));
+    await files.writeAtomic(
+      join(output, "grid.png"),
+      encodePng(pictureGrid(all, width, height, { columns: Math.min(8, all.length), zoom: 2 })),
+    );
   }
   const skipped = pictures.length - missing.length;
-  context.result({ output, drawn: missing.length, skipped }, `${missing.length} pictures in ${output}${skipped ? `, ${skipped} were there already` : ""}`);
+  context.result(
+    { output, drawn: missing.length, skipped },
+    `${missing.length} pictures in ${output}${skipped ? `, ${skipped} were there already` : ""}`,
+  );
   return 0;
 }
 
@@ -106,7 +129,11 @@ async function wanted(context: CommandContext, config: Config, settings: Record<
   const prompts = positionals.map((prompt) => ({ prompt, name: slug(prompt) }));
   if (typeof flags["items"] === "string") {
     const { items } = await loadItems(context.files, { ...config, data: { ...config.data, items: flags["items"] } });
-    for (const item of items) prompts.push({ prompt: fillTemplate(config.data.prompt, item, config.data.styles[0] ?? null), name: slug(item.item) });
+    for (const item of items)
+      prompts.push({
+        prompt: fillTemplate(config.data.prompt, item, config.data.styles[0] ?? null),
+        name: slug(item.item),
+      });
   }
   if (prompts.length === 0) {
     throw new LongtailError("E-ARG-050", {
@@ -123,7 +150,12 @@ async function wanted(context: CommandContext, config: Config, settings: Record<
     for (let i = 0; i < count; i++) {
       const index = pictures.length;
       // Two prompts can read the same once spaces and signs are gone.
-      pictures.push({ prompt, name: `${name}${times > 1 ? `-${times}` : ""}_${i}`, index, text: { prompt, picture: String(index), ...settings } });
+      pictures.push({
+        prompt,
+        name: `${name}${times > 1 ? `-${times}` : ""}_${i}`,
+        index,
+        text: { prompt, picture: String(index), ...settings },
+      });
     }
   }
   return pictures;
@@ -147,12 +179,17 @@ async function openForSampling(
   context: CommandContext,
   config: Config,
   gpu: Gpu,
-  { weights, lora, strength }: { weights: string | null; lora: ReadonlyMap<string, LoraLayer> | undefined; strength: number },
+  {
+    weights,
+    lora,
+    strength,
+  }: { weights: string | null; lora: ReadonlyMap<string, LoraLayer> | undefined; strength: number },
 ): Promise<World> {
   const world = await buildWorld(context.files, config, targetOf(gpu), { train: false, ...(lora ? { lora } : {}) });
   const phases = new Progress(context.emit);
   await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
-    openWorld(world, gpu, config, (name, done, total) => name === "compile" && tick(done, total)));
+    openWorld(world, gpu, config, (name, done, total) => name === "compile" && tick(done, total)),
+  );
   if (lora) {
     world.adapter!.load(world.session, lora, weights!);
     world.adapter!.setStrength(world.session, strength);
@@ -177,13 +214,20 @@ async function drawMissing(
 ): Promise<void> {
   const embeddings = await world.prompts.encode(missing.map((p) => p.prompt));
   for (const text of world.prompts.unknown) {
-    context.emit({ kind: "warning", code: "E-DATA-060", text: `"${text}" has words that the embedded model's tables do not hold; they read as nothing` });
+    context.emit({
+      kind: "warning",
+      code: "E-DATA-060",
+      text: `"${text}" has words that the embedded model's tables do not hold; they read as nothing`,
+    });
   }
   await new Progress(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
     for (let at = 0; at < missing.length; at += config.eval.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + config.eval.batch);
-      const requests = part.map((p, i) => ({ ...embeddings[at + i]!, noise: world.drawing.noise(config.sample.seed, p.index) }));
+      const requests = part.map((p, i) => ({
+        ...embeddings[at + i]!,
+        noise: world.drawing.noise(config.sample.seed, p.index),
+      }));
       const drawn = await world.drawing.draw(requests);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
       tick(at + part.length);
@@ -193,14 +237,30 @@ async function drawMissing(
 
 /** A name that is safe in a file system, of at most 50 characters. */
 function slug(text: string): string {
-  return text.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "_").replace(/^_+|_+$/g, "").slice(0, 50) || "picture";
+  return (
+    text
+      .normalize("NFKD")
+      .replace(/[^A-Za-z0-9]+/g, "_")
+      .replace(/^_+|_+$/g, "")
+      .slice(0, 50) || "picture"
+  );
 }
 
-function numberFlag(value: string | true | undefined, name: string, byDefault: number, least: number, most: number): number {
+function numberFlag(
+  value: string | true | undefined,
+  name: string,
+  byDefault: number,
+  least: number,
+  most: number,
+): number {
   if (value === undefined) return byDefault;
   const number = Number(value);
   if (value !== true && Number.isFinite(number) && number >= least && number <= most) return number;
-  throw new LongtailError("E-ARG-051", { what: `--${name} is not a number between ${least} and ${most}`, where: String(value), fix: `as in --${name}=${byDefault}` });
+  throw new LongtailError("E-ARG-051", {
+    what: `--${name} is not a number between ${least} and ${most}`,
+    where: String(value),
+    fix: `as in --${name}=${byDefault}`,
+  });
 }
 
 /** The weights of a run (its transformer, else its LoRA), or the file itself. */
@@ -208,9 +268,15 @@ async function weightsFile(context: CommandContext, path: string): Promise<strin
   if (path.endsWith(".safetensors")) return path;
   const folder = await findRun(context.files, "runs", path);
   const names = await context.files.list(folder);
-  const found = names.find((n) => n.endsWith(".transformer.safetensors")) ?? names.find((n) => n.endsWith(".lora.safetensors"));
+  const found =
+    names.find((n) => n.endsWith(".transformer.safetensors")) ?? names.find((n) => n.endsWith(".lora.safetensors"));
   if (found) return join(folder, found);
-  throw new LongtailError("E-FILE-055", { what: "the run has no weights", where: folder, why: "it did not reach its end", fix: "continue it with longtail align --resume=auto" });
+  throw new LongtailError("E-FILE-055", {
+    what: "the run has no weights",
+    where: folder,
+    why: "it did not reach its end",
+    fix: "continue it with longtail align --resume=auto",
+  });
 }
 
 async function isLora(context: CommandContext, path: string): Promise<boolean> {

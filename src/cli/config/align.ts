@@ -111,6 +111,16 @@ export const alignSection = section(
       "mia",
       "Texts that the reward compares: MIA's item with and without attributes, control words before the caption, attributes in the prompt alone, or the caption alone.",
     ),
+    pos_prompt: field(
+      text(),
+      "",
+      "Positive text of every MIA pair, a template like data.prompt; empty takes the item's own, else item and attributes.",
+    ),
+    neg_prompt: field(
+      text(),
+      "",
+      "Negative text of every MIA pair, a template like data.prompt; empty takes the item's own, else the prompt itself.",
+    ),
     positive_words: field(
       words(),
       ["Natural-lighting", "Detail", "Detailed", "Real"],

@@ -70,7 +70,7 @@ export interface Machine {
 
 const THIS_MACHINE: Machine = {
   openGpu,
-  openDevice: (gpu) => openDevice(gpu, { rest }),
+  openDevice: (gpu) => openDevice(gpu, { rest: gpu === globalThis.navigator?.gpu ? undefined : rest }),
   environment: environmentFacts,
   selfTests,
   now: () => performance.now() / 1000,

@@ -35,7 +35,10 @@ export class ClipBlock {
     const names = open
       ? { norms: ["ln_1", "ln_2"], attn: "attn", up: "mlp.c_fc", down: "mlp.c_proj" }
       : { norms: ["layer_norm1", "layer_norm2"], attn: "self_attn", up: "mlp.fc1", down: "mlp.fc2" };
-    this.norms = names.norms.map((name) => new LayerNorm(parameters.at(name), width, CLIP_EPS)) as [LayerNorm, LayerNorm];
+    this.norms = names.norms.map((name) => new LayerNorm(parameters.at(name), width, CLIP_EPS)) as [
+      LayerNorm,
+      LayerNorm,
+    ];
     const attn = parameters.at(names.attn);
     if (open) {
       const fused = new Linear(attn, width, 3 * width, { names: ["in_proj_weight", "in_proj_bias"] });

@@ -22,14 +22,31 @@ const STD: [number, number, number] = [0.26862954, 0.26130258, 0.27577711];
 interface RawConfig {
   embed_dim: number;
   quick_gelu?: boolean;
-  vision_cfg: { image_size: number; layers: number; width: number; head_width?: number; patch_size: number; mlp_ratio?: number };
-  text_cfg: { context_length: number; vocab_size: number; width: number; heads: number; layers: number; mlp_ratio?: number };
+  vision_cfg: {
+    image_size: number;
+    layers: number;
+    width: number;
+    head_width?: number;
+    patch_size: number;
+    mlp_ratio?: number;
+  };
+  text_cfg: {
+    context_length: number;
+    vocab_size: number;
+    width: number;
+    heads: number;
+    layers: number;
+    mlp_ratio?: number;
+  };
 }
 
 /** Reads open_clip_config.json, or its `model_cfg` alone. `rows` overrides the vocabulary of a compact table. */
 export function openClipConfig(json: Record<string, unknown>, where: string, rows?: number): OpenClipConfig {
   const raw = ((json["model_cfg"] as unknown) ?? json) as RawConfig;
-  const preprocess = (json["preprocess_cfg"] ?? {}) as { mean?: [number, number, number]; std?: [number, number, number] };
+  const preprocess = (json["preprocess_cfg"] ?? {}) as {
+    mean?: [number, number, number];
+    std?: [number, number, number];
+  };
   const vision = raw.vision_cfg;
   const text = raw.text_cfg;
   if (!vision || !text || typeof raw.embed_dim !== "number" || typeof vision.width !== "number") {

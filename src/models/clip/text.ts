@@ -37,8 +37,10 @@ export class ClipTextModel {
     const model = parameters.at("text_model");
     this.table = model.tensor("embeddings.token_embedding.weight", [config.rows, config.width]);
     this.positions = model.tensor("embeddings.position_embedding.weight", [config.positions, config.width]);
-    this.blocks = Array.from({ length: config.layers }, (_, i) =>
-      new ClipBlock(model.at("encoder.layers").at(i), { ...config, causal: true, layout: "transformers" }));
+    this.blocks = Array.from(
+      { length: config.layers },
+      (_, i) => new ClipBlock(model.at("encoder.layers").at(i), { ...config, causal: true, layout: "transformers" }),
+    );
     this.norm = new LayerNorm(model.at("final_layer_norm"), config.width, CLIP_EPS);
   }
 
@@ -67,8 +69,11 @@ export class OpenClipText {
   constructor(parameters: Parameters, config: OpenClipTextConfig) {
     this.table = parameters.tensor("token_embedding.weight", [config.rows, config.width]);
     this.positions = parameters.tensor("positional_embedding", [config.positions, config.width]);
-    this.blocks = Array.from({ length: config.layers }, (_, i) =>
-      new ClipBlock(parameters.at("transformer.resblocks").at(i), { ...config, causal: true, layout: "open_clip" }));
+    this.blocks = Array.from(
+      { length: config.layers },
+      (_, i) =>
+        new ClipBlock(parameters.at("transformer.resblocks").at(i), { ...config, causal: true, layout: "open_clip" }),
+    );
     this.norm = new LayerNorm(parameters.at("ln_final"), config.width, CLIP_EPS);
     this.projection = parameters.tensor("text_projection", [config.width, config.embed]);
   }
@@ -82,4 +87,3 @@ export class OpenClipText {
     return matmul(this.norm.forward(graph, gatherRows(x, end)), graph.read(this.projection));
   }
 }
-

@@ -41,8 +41,11 @@ export class OpenClipVision {
     this.classToken = parameters.tensor("class_embedding", [config.width]);
     this.positions = parameters.tensor("positional_embedding", [tokens, config.width]);
     this.normPre = new LayerNorm(parameters.at("ln_pre"), config.width, CLIP_EPS);
-    this.blocks = Array.from({ length: config.layers }, (_, i) =>
-      new ClipBlock(parameters.at("transformer.resblocks").at(i), { ...config, causal: false, layout: "open_clip" }));
+    this.blocks = Array.from(
+      { length: config.layers },
+      (_, i) =>
+        new ClipBlock(parameters.at("transformer.resblocks").at(i), { ...config, causal: false, layout: "open_clip" }),
+    );
     this.normPost = new LayerNorm(parameters.at("ln_post"), config.width, CLIP_EPS);
     this.projection = parameters.tensor("proj", [config.width, config.embed]);
   }
@@ -54,7 +57,10 @@ export class OpenClipVision {
     const side = imageSize / patch;
     // A convolution whose stride is its kernel size is a product of unfolded patches with the flattened weights.
     const unfolded = permute(reshape(pictures, [batch, 3, side, patch, side, patch]), [0, 2, 4, 1, 3, 5]);
-    const tokens = linear(reshape(unfolded, [batch, side * side, 3 * patch * patch]), reshape(graph.read(this.patches), [width, 3 * patch * patch]));
+    const tokens = linear(
+      reshape(unfolded, [batch, side * side, 3 * patch * patch]),
+      reshape(graph.read(this.patches), [width, 3 * patch * patch]),
+    );
     const first = expand(reshape(graph.read(this.classToken), [1, 1, width]), [batch, 1, width]);
     let x = this.normPre.forward(graph, add(concat([first, tokens], 1), graph.read(this.positions)));
     for (const block of this.blocks) x = block.forward(graph, x);

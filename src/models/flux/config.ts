@@ -22,7 +22,11 @@ export interface FluxConfig {
 /** @throws LongtailError E-FILE-040 where the file describes another architecture or contradicts itself */
 export function fluxConfig(json: Record<string, unknown>, where: string): FluxConfig {
   const fail = (what: string): never => {
-    throw new LongtailError("E-FILE-040", { what, where, fix: "point [model] at a FLUX.1 transformer in diffusers layout" });
+    throw new LongtailError("E-FILE-040", {
+      what,
+      where,
+      fix: "point [model] at a FLUX.1 transformer in diffusers layout",
+    });
   };
   if (json["_class_name"] !== undefined && json["_class_name"] !== "FluxTransformer2DModel") {
     fail(`the configuration is of ${json["_class_name"]}, not of FluxTransformer2DModel`);

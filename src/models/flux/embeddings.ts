@@ -41,7 +41,11 @@ export function positionIds(textTokens: number, rows: number, columns: number): 
 }
 
 /** Rotary tables [tokens, headSize / 2] from position ids; frequencies in double precision, stored as f32. */
-export function ropeTables(ids: readonly (readonly number[])[], axes: readonly number[], theta: number): { cosine: Float32Array; sine: Float32Array } {
+export function ropeTables(
+  ids: readonly (readonly number[])[],
+  axes: readonly number[],
+  theta: number,
+): { cosine: Float32Array; sine: Float32Array } {
   const half = axes.reduce((a, b) => a + b, 0) / 2;
   const cosine = new Float32Array(ids.length * half);
   const sine = new Float32Array(ids.length * half);
@@ -49,7 +53,7 @@ export function ropeTables(ids: readonly (readonly number[])[], axes: readonly n
     let at = token * half;
     axes.forEach((size, axis) => {
       for (let i = 0; i < size / 2; i++) {
-        const angle = id[axis]! * theta ** (-2 * i / size);
+        const angle = id[axis]! * theta ** ((-2 * i) / size);
         cosine[at] = Math.cos(angle);
         sine[at] = Math.sin(angle);
         at++;

@@ -51,7 +51,11 @@ class Embedder {
 function modulation(graph: Graph, layer: Linear, vector: Tensor, parts: number): Tensor[] {
   const all = layer.forward(graph, vector);
   const width = layer.outputs / parts;
-  return split(reshape(all, [all.dim(0), 1, layer.outputs]), 2, Array.from({ length: parts }, () => width));
+  return split(
+    reshape(all, [all.dim(0), 1, layer.outputs]),
+    2,
+    Array.from({ length: parts }, () => width),
+  );
 }
 
 /** Query, key and value projections of one stream with RMS-normalised queries and keys. */
@@ -59,7 +63,13 @@ class Projections {
   private readonly layers: [Linear, Linear, Linear];
   private readonly norms: [RmsNorm, RmsNorm];
 
-  constructor(parameters: Parameters, width: number, headSize: number, names: [string, string, string], norms: [string, string]) {
+  constructor(
+    parameters: Parameters,
+    width: number,
+    headSize: number,
+    names: [string, string, string],
+    norms: [string, string],
+  ) {
     this.layers = names.map((name) => new Linear(parameters.at(name), width, width)) as [Linear, Linear, Linear];
     this.norms = norms.map((name) => new RmsNorm(parameters.at(name), headSize, EPS)) as [RmsNorm, RmsNorm];
   }
@@ -106,7 +116,13 @@ class DoubleBlock {
     ];
     const attn = parameters.at("attn");
     this.image = new Projections(attn, width, headSize, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"]);
-    this.text = new Projections(attn, width, headSize, ["add_q_proj", "add_k_proj", "add_v_proj"], ["norm_added_q", "norm_added_k"]);
+    this.text = new Projections(
+      attn,
+      width,
+      headSize,
+      ["add_q_proj", "add_k_proj", "add_v_proj"],
+      ["norm_added_q", "norm_added_k"],
+    );
     this.outputs = [new Linear(attn.at("to_out.0"), width, width), new Linear(attn.at("to_add_out"), width, width)];
     this.feedForwards = [
       new FeedForward(parameters.at("ff"), width, mlpRatio * width),
@@ -145,7 +161,13 @@ class SingleBlock {
     const { width, headSize, mlpRatio } = config;
     this.config = config;
     this.modulationLayer = new Linear(parameters.at("norm.linear"), width, 3 * width);
-    this.projections = new Projections(parameters.at("attn"), width, headSize, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"]);
+    this.projections = new Projections(
+      parameters.at("attn"),
+      width,
+      headSize,
+      ["to_q", "to_k", "to_v"],
+      ["norm_q", "norm_k"],
+    );
     this.up = new Linear(parameters.at("proj_mlp"), width, mlpRatio * width);
     this.out = new Linear(parameters.at("proj_out"), (1 + mlpRatio) * width, width);
   }
@@ -202,8 +224,14 @@ export class FluxTransformer {
     this.time = new Embedder(embed.at("timestep_embedder"), SINUSOID_WIDTH, width);
     this.guidance = config.guidance ? new Embedder(embed.at("guidance_embedder"), SINUSOID_WIDTH, width) : null;
     this.pooled = new Embedder(embed.at("text_embedder"), config.pooledWidth, width);
-    this.doubles = Array.from({ length: config.doubleBlocks }, (_, i) => new DoubleBlock(parameters.at("transformer_blocks").at(i), config));
-    this.singles = Array.from({ length: config.singleBlocks }, (_, i) => new SingleBlock(parameters.at("single_transformer_blocks").at(i), config));
+    this.doubles = Array.from(
+      { length: config.doubleBlocks },
+      (_, i) => new DoubleBlock(parameters.at("transformer_blocks").at(i), config),
+    );
+    this.singles = Array.from(
+      { length: config.singleBlocks },
+      (_, i) => new SingleBlock(parameters.at("single_transformer_blocks").at(i), config),
+    );
     this.normOut = new Linear(parameters.at("norm_out.linear"), width, 2 * width);
     this.out = new Linear(parameters.at("proj_out"), width, config.outChannels);
   }
@@ -225,13 +253,21 @@ export class FluxTransformer {
     const traced = (name: string, tensors: Tensor[], body: (t: Tensor[]) => Tensor[]): Tensor[] =>
       graph.scope(name, () => (options.checkpoint ? graph.checkpoint(tensors, body) : body(tensors)));
     this.doubles.forEach((block, i) => {
-      [image, text] = traced(`transformer_blocks.${i}`, [image, text, active], ([a, b, c]) => block.forward(graph, a!, b!, c!, rotary)) as [Tensor, Tensor];
+      [image, text] = traced(`transformer_blocks.${i}`, [image, text, active], ([a, b, c]) =>
+        block.forward(graph, a!, b!, c!, rotary),
+      ) as [Tensor, Tensor];
       blocks.push({ name: `double${i}`, image, text });
     });
     let joint = concat([text, image], 1);
     this.singles.forEach((block, i) => {
-      [joint] = traced(`single_transformer_blocks.${i}`, [joint, active], ([a, c]) => [block.forward(graph, a!, c!, rotary)]) as [Tensor];
-      blocks.push({ name: `single${i}`, image: slice(joint, 1, textTokens, imageTokens), text: slice(joint, 1, 0, textTokens) });
+      [joint] = traced(`single_transformer_blocks.${i}`, [joint, active], ([a, c]) => [
+        block.forward(graph, a!, c!, rotary),
+      ]) as [Tensor];
+      blocks.push({
+        name: `single${i}`,
+        image: slice(joint, 1, textTokens, imageTokens),
+        text: slice(joint, 1, 0, textTokens),
+      });
     });
     const last = slice(joint, 1, textTokens, imageTokens);
     // diffusers' order here is scale, shift.

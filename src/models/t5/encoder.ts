@@ -71,7 +71,9 @@ class T5Block {
     const mlp = parameters.at("layer.1");
     const bare = { bias: false };
     this.norms = [new RmsNorm(attn.at("layer_norm"), width, eps), new RmsNorm(mlp.at("layer_norm"), width, eps)];
-    this.projections = ["q", "k", "v"].map((name) => new Linear(attn.at("SelfAttention").at(name), width, heads * headSize, bare));
+    this.projections = ["q", "k", "v"].map(
+      (name) => new Linear(attn.at("SelfAttention").at(name), width, heads * headSize, bare),
+    );
     this.out = new Linear(attn.at("SelfAttention.o"), heads * headSize, width, bare);
     this.gate = new Linear(mlp.at("DenseReluDense.wi_0"), width, inner, bare);
     this.up = new Linear(mlp.at("DenseReluDense.wi_1"), width, inner, bare);
@@ -84,7 +86,10 @@ class T5Block {
     const attended = attention(q, k, v, { heads: this.heads, scale: 1, bias });
     const y = add(this.out.forward(graph, attended), x);
     const inner = this.norms[1].forward(graph, y);
-    return add(this.down.forward(graph, mul(geluTanh(this.gate.forward(graph, inner)), this.up.forward(graph, inner))), y);
+    return add(
+      this.down.forward(graph, mul(geluTanh(this.gate.forward(graph, inner)), this.up.forward(graph, inner))),
+      y,
+    );
   }
 }
 
@@ -101,7 +106,9 @@ export class T5Encoder {
     this.parameters = parameters;
     this.table = parameters.tensor("shared.weight", [config.rows, config.width]);
     const blocks = parameters.at("encoder.block");
-    this.biasTable = blocks.at("0.layer.0.SelfAttention").tensor("relative_attention_bias.weight", [config.buckets, config.heads]);
+    this.biasTable = blocks
+      .at("0.layer.0.SelfAttention")
+      .tensor("relative_attention_bias.weight", [config.buckets, config.heads]);
     this.blocks = Array.from({ length: config.layers }, (_, i) => new T5Block(blocks.at(i), config));
     this.norm = new RmsNorm(parameters.at("encoder.final_layer_norm"), config.width, config.eps);
   }

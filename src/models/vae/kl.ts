@@ -7,8 +7,8 @@ import { Linear } from "../../nn/linear.ts";
 import { GroupNorm } from "../../nn/norms.ts";
 import type { Parameters } from "../../nn/parameters.ts";
 import { attention } from "../../ops/attention.ts";
-import { add, affine, clamp, exp, mul, silu } from "../../ops/pointwise.ts";
 import { permute } from "../../ops/permute.ts";
+import { add, affine, clamp, exp, mul, silu } from "../../ops/pointwise.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { slice } from "../../ops/slab.ts";
 import { upsampleNearest2x } from "../../ops/upsample.ts";
@@ -47,7 +47,10 @@ class ResidualBlock {
       new GroupNorm(parameters.at("norm1"), groups, inputs, EPS),
       new GroupNorm(parameters.at("norm2"), groups, outputs, EPS),
     ];
-    this.convs = [new Conv2d(parameters.at("conv1"), inputs, outputs, 3), new Conv2d(parameters.at("conv2"), outputs, outputs, 3)];
+    this.convs = [
+      new Conv2d(parameters.at("conv1"), inputs, outputs, 3),
+      new Conv2d(parameters.at("conv2"), outputs, outputs, 3),
+    ];
     this.shortcut = inputs === outputs ? null : new Conv2d(parameters.at("conv_shortcut"), inputs, outputs, 1);
   }
 
@@ -112,7 +115,9 @@ export class KlEncoder {
       }
       // One zero row below and one zero column to the right, then stride 2 without padding.
       if (level < widths.length - 1) {
-        this.layers.push(new Conv2d(block.at("downsamplers.0.conv"), width, width, 3, { stride: 2, padding: [0, 0, 1, 1] }));
+        this.layers.push(
+          new Conv2d(block.at("downsamplers.0.conv"), width, width, 3, { stride: 2, padding: [0, 0, 1, 1] }),
+        );
       }
     });
     this.layers.push(new Middle(parameters.at("mid_block"), width, groups));

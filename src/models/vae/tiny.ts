@@ -31,16 +31,17 @@ class Block {
     this.convs = [0, 2, 4].map((i) => new Conv2d(parameters.at(`conv.${i}`), width, width, 3));
     this.pool = pool
       ? {
-        up: new Conv2d(parameters.at("pool.0"), width, POOL_FACTOR * width, 1, { bias: false }),
-        norm: new GroupNorm(parameters.at("pool.1"), 4, POOL_FACTOR * width, 1e-5),
-        down: new Conv2d(parameters.at("pool.3"), POOL_FACTOR * width, width, 1, { bias: false }),
-      }
+          up: new Conv2d(parameters.at("pool.0"), width, POOL_FACTOR * width, 1, { bias: false }),
+          norm: new GroupNorm(parameters.at("pool.1"), 4, POOL_FACTOR * width, 1e-5),
+          down: new Conv2d(parameters.at("pool.3"), POOL_FACTOR * width, width, 1, { bias: false }),
+        }
       : null;
   }
 
   forward(graph: Graph, input: Tensor): Tensor {
     let x = input;
-    if (this.pool) x = add(this.pool.down.forward(graph, relu(this.pool.norm.forward(graph, this.pool.up.forward(graph, x)))), x);
+    if (this.pool)
+      x = add(this.pool.down.forward(graph, relu(this.pool.norm.forward(graph, this.pool.up.forward(graph, x)))), x);
     let y = relu(this.convs[0]!.forward(graph, x));
     y = relu(this.convs[1]!.forward(graph, y));
     return relu(add(this.convs[2]!.forward(graph, y), x));

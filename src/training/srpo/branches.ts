@@ -51,7 +51,13 @@ export function branchesOf(options: BranchOptions, m0: number): Record<BranchKin
   const n = options.timestepLength;
   const table = trainingTable(options);
   const k = branchSpan(options, m0);
-  const branch = (kind: BranchKind, m: number, from: number, to: number, discounts: readonly [number, number]): Branch => ({
+  const branch = (
+    kind: BranchKind,
+    m: number,
+    from: number,
+    to: number,
+    discounts: readonly [number, number],
+  ): Branch => ({
     kind,
     m,
     from: table[from]!,

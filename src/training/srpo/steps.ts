@@ -2,8 +2,8 @@
 // recover, decode, score, loss, backward). Sigmas, times, discounts and text features are data, so one plan serves every
 // branch and every update.
 
-import type { FluxTransformer } from "../../models/flux/transformer.ts";
 import type { OpenClip } from "../../models/clip/open_clip.ts";
+import type { FluxTransformer } from "../../models/flux/transformer.ts";
 import { backward } from "../../ops/backward.ts";
 import { add, affine, clamp, full, mul, relu, sub } from "../../ops/pointwise.ts";
 import { sumAll } from "../../ops/reduce.ts";
@@ -119,7 +119,10 @@ export function traceMicroStep(
 }
 
 /** The scalars of a branch, in the float32 arithmetic of the reference. */
-export function branchScalars(from: number, to: number): { from: number; keep: number; move: number; to: number; recover: number } {
+export function branchScalars(
+  from: number,
+  to: number,
+): { from: number; keep: number; move: number; to: number; recover: number } {
   const f = Math.fround;
   return { from: f(from), keep: f(1 - f(from)), move: f(f(to) - f(from)), to: f(to), recover: f(1 / f(1 - f(to))) };
 }

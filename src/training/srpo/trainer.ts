@@ -8,13 +8,14 @@ import { SINUSOID_WIDTH, sinusoids } from "../../models/flux/embeddings.ts";
 import type { Pipeline } from "../../models/pipeline.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
-import { ADAMW_REPORT, ADAMW_SCALARS, adamwScalars, type AdamWSettings, traceAdamW } from "../../optim/adamw.ts";
+import { ADAMW_SCALARS, type AdamWSettings, adamwScalars, traceAdamW } from "../../optim/adamw.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
 import type { Pool, Variable } from "../../tensor/variable.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
+import { rewardFactors, summariseUpdate, type UpdateReport } from "./reports.ts";
 import { branchScalars, type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
 
 export interface SrpoReward {
@@ -59,33 +60,6 @@ export interface PreparedPrompt {
   picture?: Float32Array;
 }
 
-export interface MicroReport {
-  branch: Branch;
-  /** Already divided by the number of prompts and branches. */
-  loss: number;
-  reward: number[];
-  positive: number[];
-  negative: number[];
-}
-
-export interface UpdateReport {
-  step: number;
-  rate: number;
-  m0: number;
-  micro: MicroReport[];
-  loss: number;
-  /** Mean reward, and means of the two cosines of the first reward. */
-  reward: number;
-  positive: number;
-  negative: number;
-  /** Global gradient norm before clipping. */
-  gradientNorm: number;
-  /** False where a gradient or the loss was not finite: nothing was changed then. */
-  finite: boolean;
-  /** ‖ΔW‖ of this update / ‖W‖. */
-  updateRatio: number;
-}
-
 /** Inputs of the micro-step that are one number a sample. */
 const SCALARS = ["from", "keep", "move", "to", "recover"] as const;
 
@@ -98,10 +72,21 @@ export class SrpoTrainer {
   private readonly rewards: readonly SrpoReward[];
   private readonly gradients: Pool;
   private readonly vars: Record<string, Variable> = {};
-  private readonly texts: { positive: Variable; negative: Variable; positiveFactor: Variable; negativeFactor: Variable }[] = [];
+  private readonly texts: {
+    positive: Variable;
+    negative: Variable;
+    positiveFactor: Variable;
+    negativeFactor: Variable;
+  }[] = [];
 
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
-  constructor(session: Session, pipeline: Pipeline, trained: Pool, rewards: readonly SrpoReward[], settings: SrpoSettings) {
+  constructor(
+    session: Session,
+    pipeline: Pipeline,
+    trained: Pool,
+    rewards: readonly SrpoReward[],
+    settings: SrpoSettings,
+  ) {
     this.session = session;
     this.pipeline = pipeline;
     this.rewards = rewards;
@@ -141,7 +126,8 @@ export class SrpoTrainer {
           scalars: this.variable("optimizer.scalars"),
           report: this.variable("optimizer.report"),
           loss: graph.read(this.variable("reports")),
-        })),
+        }),
+      ),
     };
   }
 
@@ -209,7 +195,12 @@ export class SrpoTrainer {
       const repeated = (name: string): Tensor => {
         const tensor = read(name);
         const times = samples / this.settings.batch;
-        return times === 1 ? tensor : concat(Array.from({ length: times }, () => tensor), 0);
+        return times === 1
+          ? tensor
+          : concat(
+              Array.from({ length: times }, () => tensor),
+              0,
+            );
       };
       const rewards: RewardTerm[] = this.rewards.map(({ scorer }, i) => {
         const text = this.texts[i]!;
@@ -221,35 +212,51 @@ export class SrpoTrainer {
           negativeFactor: graph.read(text.negativeFactor),
         };
       });
-      const step = traceMicroStep(graph, this.pipeline.transformer, {
-        clean: repeated("clean"),
-        noise: repeated("noise"),
-        states: read("states"),
-        pooled: read("pooled"),
-        time: read("time"),
-        guidance: this.pipeline.config.guidance ? read("guidance") : undefined,
-        ...this.pipeline.rotary(graph, this.session),
-        from: read("from"),
-        keep: read("keep"),
-        move: read("move"),
-        to: read("to"),
-        recover: read("recover"),
-        rewards,
-        lossWeight: read("lossWeight"),
-      }, {
-        threshold: this.settings.threshold,
-        decode: (g: Graph, packed: Tensor) => this.pipeline.decode(g, packed),
-        constant: (name, values, shape) => this.session.constant(graph, name, values, shape),
-        checkpoint: this.settings.checkpointing,
-      });
-      graph.assign(this.variable("report"), concat([step.loss, step.reward, step.positive, step.negative].map((t) => reshape(t, [t.size])), 0));
+      const step = traceMicroStep(
+        graph,
+        this.pipeline.transformer,
+        {
+          clean: repeated("clean"),
+          noise: repeated("noise"),
+          states: read("states"),
+          pooled: read("pooled"),
+          time: read("time"),
+          guidance: this.pipeline.config.guidance ? read("guidance") : undefined,
+          ...this.pipeline.rotary(graph, this.session),
+          from: read("from"),
+          keep: read("keep"),
+          move: read("move"),
+          to: read("to"),
+          recover: read("recover"),
+          rewards,
+          lossWeight: read("lossWeight"),
+        },
+        {
+          threshold: this.settings.threshold,
+          decode: (g: Graph, packed: Tensor) => this.pipeline.decode(g, packed),
+          constant: (name, values, shape) => this.session.constant(graph, name, values, shape),
+          checkpoint: this.settings.checkpointing,
+        },
+      );
+      graph.assign(
+        this.variable("report"),
+        concat(
+          [step.loss, step.reward, step.positive, step.negative].map((t) => reshape(t, [t.size])),
+          0,
+        ),
+      );
     });
   }
 
   /** The index m0 of update `step`, drawn from [margin, N - margin]. */
   timestep(step: number): number {
     const { timestepMargin, branch, seed } = this.settings;
-    return new RandomStream(seed, "srpo timestep").integer(step, 0, timestepMargin, branch.timestepLength - timestepMargin);
+    return new RandomStream(seed, "srpo timestep").integer(
+      step,
+      0,
+      timestepMargin,
+      branch.timestepLength - timestepMargin,
+    );
   }
 
   /** Initial noise of one micro-batch of update `step`, [batch · L · C]. */
@@ -268,7 +275,11 @@ export class SrpoTrainer {
    * One update from `promptsPerUpdate` prepared prompts. `drawn` replaces the random choices, for comparisons.
    * The returned promise resolves when the device has done it; nothing is changed where it says `finite: false`.
    */
-  async update(step: number, prompts: readonly PreparedPrompt[], drawn?: { m0: number; noise: Float32Array }): Promise<UpdateReport> {
+  async update(
+    step: number,
+    prompts: readonly PreparedPrompt[],
+    drawn?: { m0: number; noise: Float32Array },
+  ): Promise<UpdateReport> {
     const { settings, session } = this;
     const m0 = drawn?.m0 ?? this.timestep(step);
     const all = branchesOf(settings.branch, m0);
@@ -290,7 +301,8 @@ export class SrpoTrainer {
     session.run(this.plans.optimizer);
     const reports = await session.read(this.variable("reports"));
     const optimizer = await session.read(this.variable("optimizer.report"));
-    return this.summarise(step, rate, m0, branches, reports, optimizer);
+    const { batch } = settings;
+    return summariseUpdate({ step, rate, m0, branches, batch, samples: this.samples }, reports, optimizer);
   }
 
   /**
@@ -303,7 +315,8 @@ export class SrpoTrainer {
     const branches = settings.branches.map((kind) => all[kind]);
     // What the failed update left in them would be found in the first call that adds to it.
     session.clear(this.gradients);
-    const told = (plan: string, found: { label: string; scope: string }) => `${found.label} in ${found.scope || plan} (${plan})`;
+    const told = (plan: string, found: { label: string; scope: string }) =>
+      `${found.label} in ${found.scope || plan} (${plan})`;
     for (let part = 0; part < settings.accumulation; part++) {
       const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
       this.makeClean(batch, this.noise(step, part));
@@ -353,63 +366,33 @@ export class SrpoTrainer {
     session.write(this.variable("states"), joined(samples.map((s) => s.prompt.states)));
     session.write(this.variable("pooled"), joined(samples.map((s) => s.prompt.pooled)));
     session.write(this.variable("time"), sinusoids(samples.map((s) => s.branch.time)));
-    if (this.pipeline.config.guidance) session.write(this.variable("guidance"), sinusoids(samples.map(() => this.settings.trainGuidance)));
+    if (this.pipeline.config.guidance)
+      session.write(this.variable("guidance"), sinusoids(samples.map(() => this.settings.trainGuidance)));
     const scalars = samples.map((s) => branchScalars(s.branch.from, s.branch.to));
-    for (const name of SCALARS) session.write(this.variable(name), Float32Array.from(scalars, (s) => s[name]));
+    for (const name of SCALARS)
+      session.write(
+        this.variable(name),
+        Float32Array.from(scalars, (s) => s[name]),
+      );
     this.rewards.forEach(({ scorer, kind, weight }, i) => {
       const text = this.texts[i]!;
       const factor = scorer.factor(kind) * weight;
       const factors = samples.map((s) => rewardFactors(s.branch, s.prompt.texts[i]!.negative !== null));
       session.write(text.positive, joined(samples.map((s) => s.prompt.texts[i]!.positive)));
-      session.write(text.negative, joined(samples.map((s) => s.prompt.texts[i]!.negative ?? s.prompt.texts[i]!.positive)));
-      session.write(text.positiveFactor, Float32Array.from(factors, (f) => f.positive * factor));
-      session.write(text.negativeFactor, Float32Array.from(factors, (f) => f.negative * factor));
+      session.write(
+        text.negative,
+        joined(samples.map((s) => s.prompt.texts[i]!.negative ?? s.prompt.texts[i]!.positive)),
+      );
+      session.write(
+        text.positiveFactor,
+        Float32Array.from(factors, (f) => f.positive * factor),
+      );
+      session.write(
+        text.negativeFactor,
+        Float32Array.from(factors, (f) => f.negative * factor),
+      );
     });
   }
-
-  private summarise(step: number, rate: number, m0: number, branches: Branch[], reports: Float32Array, optimizer: Float32Array): UpdateReport {
-    const { batch, stacked } = this.settings;
-    const width = 1 + 3 * this.samples;
-    const micro: MicroReport[] = [];
-    for (let slot = 0; slot < reports.length / width; slot++) {
-      const row = reports.subarray(slot * width, (slot + 1) * width);
-      const group = stacked ? branches : [branches[slot % branches.length]!];
-      group.forEach((branch, g) => {
-        const at = (k: number) => [...row.subarray(1 + k * this.samples + g * batch, 1 + k * this.samples + (g + 1) * batch)];
-        micro.push({ branch, loss: row[0]! / group.length, reward: at(0), positive: at(1), negative: at(2) });
-      });
-    }
-    const mean = (pick: (m: MicroReport) => number[]) => {
-      const values = micro.flatMap(pick);
-      return values.reduce((a, b) => a + b, 0) / values.length;
-    };
-    return {
-      step,
-      rate,
-      m0,
-      micro,
-      loss: micro.reduce((sum, m) => sum + m.loss, 0),
-      reward: mean((m) => m.reward),
-      positive: mean((m) => m.positive),
-      negative: mean((m) => m.negative),
-      gradientNorm: optimizer[ADAMW_REPORT.norm]!,
-      finite: optimizer[ADAMW_REPORT.notFinite] === 0,
-      updateRatio: optimizer[ADAMW_REPORT.update]! / Math.max(1e-30, optimizer[ADAMW_REPORT.parameters]!),
-    };
-  }
-}
-
-/**
- * Factors of the two cosines in the reward of a branch: the denoise branch has (1 + D) s+ - s-, the inversion branch
- * (1 + D') s- - s+, because the velocity enters its recovered picture with the opposite sign. Without a negative text the
- * reward is s+, with that sign.
- */
-export function rewardFactors(branch: Branch, hasNegative: boolean): { positive: number; negative: number } {
-  const f = Math.fround;
-  const own = hasNegative ? f(1 + f(branch.discount)) : 1;
-  const other = hasNegative ? -1 : 0;
-  if (branch.kind === "denoise") return { positive: own, negative: other };
-  return hasNegative ? { positive: -1, negative: own } : { positive: -1, negative: 0 };
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {
