@@ -4,23 +4,13 @@
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
+import type { LoraLayer } from "./adapter_layers.ts";
 import { fuseNames, splitFused } from "./lora_kohya.ts";
 import { adapterMetadata, type LoraFields, readFields, scaleOf } from "./lora_metadata.ts";
 import { Safetensors } from "./safetensors.ts";
 import { writeSafetensors } from "./safetensors_write.ts";
 
-/** The low-rank change of one Linear layer: ΔW = scale · up · down. */
-export interface LoraLayer {
-  rank: number;
-  inputs: number;
-  outputs: number;
-  /** A, [rank, inputs]. */
-  down: Float32Array;
-  /** B, [outputs, rank]. */
-  up: Float32Array;
-  /** alpha / rank. */
-  scale: number;
-}
+export type { LoraLayer } from "./adapter_layers.ts";
 
 export type LoraStyle = "diffusers" | "peft" | "kohya";
 
