@@ -10,7 +10,14 @@ export interface ConfigWarning {
 }
 
 /** Learning rates of the measured recipes, taken by `optim.lr = "auto"`. */
-export const RECIPE_LR: Readonly<Record<Config["adapter"]["kind"], number>> = { full: 3e-5, lora: 6e-4 };
+const RECIPE_LR = { full: 3e-5, adapter: 6e-4 };
+
+/** The rate for what is trained and by which optimizer: Lion's steps are signs, Prodigy finds the scale itself. */
+export function recipeRate(adapter: Config["adapter"]["kind"], optimizer: Config["optim"]["kind"]): number {
+  if (optimizer === "prodigy") return 1;
+  const rate = adapter === "full" ? RECIPE_LR.full : RECIPE_LR.adapter;
+  return optimizer === "lion" ? rate / 10 : rate;
+}
 
 /** A discount is a weight beside 1; beyond this the plain term drowns the pair. */
 const LARGEST_DISCOUNT = 10;
@@ -228,7 +235,7 @@ function checkOptimizer({ adapter, optim, align, device }: Config, refuse: Refus
       "0.9 and 0.999 are usual",
     );
   }
-  if (adapter.kind === "lora" && Array.isArray(adapter.targets) && !adapter.targets.length) {
+  if (adapter.kind !== "full" && Array.isArray(adapter.targets) && !adapter.targets.length) {
     refuse(
       "E-CFG-018",
       "adapter.targets",

@@ -3,7 +3,7 @@
 
 import { parse, TomlError } from "smol-toml";
 import { LongtailError, nearestName } from "../../base/errors.ts";
-import { type ConfigWarning, checkConfig, RECIPE_LR } from "./checks.ts";
+import { type ConfigWarning, checkConfig, recipeRate } from "./checks.ts";
 import { admitsType } from "./fields.ts";
 import { keyText, problemOf, unknownKey, wrongValue } from "./problems.ts";
 import { type Config, configSchema, describeSections, findOption } from "./schema.ts";
@@ -77,8 +77,8 @@ export async function loadConfig(request: LoadRequest, sources: ConfigSources): 
       if (!file) throw await missingSource(request.source, sources);
       sourceText = await sources.readText(request.source);
       const layer = parseLayer(sourceText, request.source);
-      preset ??= takePreset(layer);
-      delete layer.table.preset;
+      // What the file builds on counts before what the command would put below it.
+      preset = takePreset(layer) ?? preset;
       layers.push(layer);
     }
   }
@@ -181,7 +181,7 @@ export function resolveLayers(
   const parsed = result.data;
   const automatic = parsed.optim.lr === "auto";
   if (automatic) complete.set("optim.lr", `the ${parsed.adapter.kind} recipe`);
-  const lr = parsed.optim.lr === "auto" ? RECIPE_LR[parsed.adapter.kind] : parsed.optim.lr;
+  const lr = parsed.optim.lr === "auto" ? recipeRate(parsed.adapter.kind, parsed.optim.kind) : parsed.optim.lr;
   const config: Config = { ...parsed, optim: { ...parsed.optim, lr } };
   return { config, origins: complete, warnings: checkConfig(config, whereOf), preset, sourceText };
 }

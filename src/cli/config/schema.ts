@@ -3,21 +3,17 @@
 
 import { z } from "zod";
 import { alignSection } from "./align.ts";
+import { dataSection } from "./data.ts";
 import { acceptedText, admitsType, type FieldMeta, unwrap } from "./fields.ts";
+import { deviceSection, evalSection, logSection, modelSection, runSection, saveSection } from "./sections.ts";
 import {
   adapterSection,
-  dataSection,
-  deviceSection,
-  evalSection,
-  logSection,
-  modelSection,
+  flowSection,
   optimSection,
-  runSection,
   sampleSection,
-  saveSection,
   scheduleSection,
   trainSection,
-} from "./sections.ts";
+} from "./training.ts";
 
 export const configSchema = z.strictObject({
   model: modelSection,
@@ -26,6 +22,7 @@ export const configSchema = z.strictObject({
   optim: optimSection,
   schedule: scheduleSection,
   train: trainSection,
+  flow: flowSection,
   sample: sampleSection,
   eval: evalSection,
   align: alignSection,
@@ -40,6 +37,7 @@ type Parsed = z.output<typeof configSchema>;
 export type Config = Omit<Parsed, "optim"> & { optim: Omit<Parsed["optim"], "lr"> & { lr: number } };
 export type AlignConfig = Config["align"];
 export type RewardConfig = AlignConfig["rewards"][number];
+export type PictureSetConfig = Config["data"]["sets"][number];
 
 /** One key of the schema with all that help and documentation need. */
 export interface OptionInfo {

@@ -1,5 +1,5 @@
-// The sections of a run's configuration that every command shares: model, data, adapter, optimizer, schedule, training
-// loop, samples, evaluation, log, checkpoints, run folder and device. The alignment's own section is in align.ts.
+// The sections of a run's configuration that every command shares: model, evaluation, log, checkpoints, run folder and
+// device. Data is in data.ts, what trains in training.ts, the alignment's own section in align.ts.
 
 import { z } from "zod";
 import { field, real, section, text, whole, words } from "./fields.ts";
@@ -22,135 +22,13 @@ export const modelSection = section(
       'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along.',
     ),
     image_size: field(whole(0), 0, "Side of the square pictures; 0 takes the pipeline's own size.", "pixels"),
-  },
-  "The text-to-image pipeline to be aligned.",
-);
-
-export const dataSection = section(
-  {
-    items: field(
-      text().min(1),
-      "embedded",
-      'File of items in CuRe\'s schema (item, category, region, optional pos and neg); "embedded" is the long tail in miniature.',
-    ),
-    pictures: field(
-      text().min(1),
-      "embedded",
-      'Index of real pictures for the report and for offline mode; "none" works without them.',
-    ),
-    prompt: field(
-      text().min(1),
-      "{style} icon of {item}",
-      "Template of the generation prompt; {item}, {category}, {region} and {style} are filled in from the item, and underscores become spaces.",
-    ),
-    attributes: field(
-      z.array(z.enum(["category", "region"])),
-      ["category", "region"],
-      "Attributes that an automatic MIA pair appends to the positive prompt, in this order.",
-    ),
-    styles: field(
-      words(),
-      ["noto", "twitter", "fluent"],
-      "Style words for {style}; each training prompt draws one of them.",
-    ),
-    exclude_categories: field(
-      words(),
-      [],
-      "Categories whose items are left out, for example people in CuRe, who are real named persons.",
-    ),
-  },
-  "Items, prompts and real pictures.",
-);
-
-export const adapterSection = section(
-  {
-    kind: field(
-      z.enum(["full", "lora"]),
-      "full",
-      "What is trained: every tensor of the transformer, or a LoRA beside its frozen weights.",
-    ),
-    rank: field(whole(1), 16, "Rank of the LoRA's two factors."),
-    alpha: field(z.number().gt(0), 16, "The LoRA's output is scaled by alpha / rank."),
-    targets: field(
-      z.union([z.enum(["diffusers", "all-linear"]), words()]),
-      "diffusers",
-      "Which Linear layers get a LoRA: diffusers' FLUX set, every Linear, or a list of endings of module names.",
-    ),
-    difference_rank: field(
-      whole(0),
-      16,
-      "Rank of the LoRA that is made from the difference after full fine-tuning, on every Linear; 0 makes none.",
-    ),
-  },
-  "What is trained, and in which form it is saved.",
-);
-
-export const optimSection = section(
-  {
-    kind: field(z.enum(["adamw"]), "adamw", "The optimizer."),
-    lr: field(
-      z.union([z.literal("auto"), z.number().gt(0)]),
+    storage: field(
+      z.enum(["auto", "f32", "f16", "bf16", "int8", "nf4"]),
       "auto",
-      'Peak learning rate; "auto" is the measured recipe\'s: 3e-5 for full fine-tuning, 6e-4 for a LoRA.',
-    ),
-    betas: field(
-      z.tuple([real(0), real(0)]),
-      [0.9, 0.999],
-      "Decay of the running mean of gradients and of their squares.",
-    ),
-    eps: field(z.number().gt(0), 1e-8, "Added to the root of the squared-gradient mean."),
-    weight_decay: field(real(0), 1e-4, "Decoupled weight decay, on every trained tensor."),
-    grad_clip: field(real(0), 0.1, "Largest global L2 norm of an update's gradient; 0 does not clip."),
-  },
-  "The optimizer.",
-);
-
-export const scheduleSection = section(
-  {
-    kind: field(z.enum(["constant"]), "constant", "Course of the learning rate after its warm-up."),
-    warmup: field(whole(0), 10, "Linear warm-up: update t has lr · min(1, t / (warmup + 1)), t from 1.", "updates"),
-  },
-  "The learning rate over time.",
-);
-
-export const trainSection = section(
-  {
-    accumulation: field(
-      whole(1),
-      1,
-      "Micro-batches of prompts whose gradients are summed into one update; equals a batch that many times larger.",
-    ),
-    seed: field(whole(0), 1, "Seed of noise, timesteps, prompt order and LoRA initialisation."),
-    checkpointing: field(
-      z.boolean(),
-      false,
-      "Gradient checkpointing: recompute each block's activations in the backward pass to save memory.",
+      'How frozen matrices of the transformer lie in device memory while an adapter is trained beside them; "auto" follows device.precision.',
     ),
   },
-  "The training loop.",
-);
-
-export const sampleSection = section(
-  {
-    items: field(
-      whole(1),
-      8,
-      "Items of the tail and as many of the head whose pictures are kept before and after.",
-      "items",
-    ),
-    pictures: field(whole(1), 2, "Pictures an item, each from its own noise.", "pictures"),
-    steps: field(whole(1), 6, "Euler steps of the sampler.", "steps"),
-    shift: field(z.number().gt(0), 1.5, "Time shift of the sampler's schedule."),
-    guidance: field(real(0), 3.5, "Guidance given to the network; ignored by a model without a guidance embedding."),
-    every: field(
-      whole(0),
-      0,
-      "Draw samples every so many updates; 0 draws only before the first and after the last.",
-      "updates",
-    ),
-    seed: field(whole(0), 42, "Seed of the samples' noise, the same before and after."),
-  },
-  "Sample pictures.",
+  "The text-to-image pipeline to be trained or aligned.",
 );
 
 export const evalSection = section(
@@ -181,6 +59,7 @@ export const logSection = section(
   {
     every: field(whole(1), 1, "Write metrics every so many updates.", "updates"),
     heartbeat: field(z.number().gt(0), 10, "Longest silence where no progress line can be redrawn.", "seconds"),
+    tensorboard: field(z.boolean(), true, "Write TensorBoard files into the run's tb/ folder (longtail train)."),
   },
   "What is written while a run goes on.",
 );
@@ -194,6 +73,11 @@ export const saveSection = section(
       "updates",
     ),
     keep: field(whole(1), 2, "Checkpoints kept besides the best one before an alarm.", "checkpoints"),
+    dtype: field(
+      z.enum(["f32", "f16", "bf16"]),
+      "f32",
+      "Element type of the LoRA files that a training run leaves; checkpoints are always exact.",
+    ),
   },
   "Checkpoints.",
 );
