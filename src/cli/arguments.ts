@@ -92,7 +92,8 @@ function readFlag(word: string, next: string | undefined, command: Command | nul
     return given === undefined ? 1 : 0;
   }
   const negated = name.startsWith("no-") ? name.slice(3) : null;
-  const key = negated ?? name;
+  const short = negated ?? name;
+  const key = (command?.aliases && Object.hasOwn(command.aliases, short) ? command.aliases[short] : short) as string;
   const isKey = key.includes(".") || Object.hasOwn(ALIASES, key);
   if (!command?.configuration || !isKey) throw unknownFlag(spelled, command);
   return readKey(key, negated !== null, spelled, given, next, parsed);

@@ -30,6 +30,8 @@ export interface Command {
   positionals?: readonly [number, number];
   /** True where configuration keys can be set on the command line. */
   configuration?: boolean;
+  /** Short names of keys that mean something else here than in `ALIASES`, `{ steps: "train.steps" }`. */
+  aliases?: Readonly<Record<string, string>>;
   /** With --json: "stream" (default) prints events as they happen and then the result, "result" prints the result alone. */
   json?: "stream" | "result";
   /** Does the work and returns the exit code. */

@@ -6,6 +6,7 @@ import type { Command } from "./command.ts";
 const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/demo.ts"),
   () => import("./commands/doctor.ts"),
+  () => import("./commands/init.ts"),
   () => import("./commands/plan.ts"),
   () => import("./commands/align.ts"),
   () => import("./commands/sample.ts"),

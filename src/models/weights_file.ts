@@ -4,6 +4,15 @@ import type { FileStore } from "../base/files.ts";
 import type { TensorSource } from "../base/tensor_source.ts";
 import { parseJson } from "../formats/jsonl.ts";
 import type { Safetensors } from "../formats/safetensors.ts";
+import type { Parameters } from "../nn/parameters.ts";
+
+/** A tree of declared parameters and the open file that its values come from. */
+export interface WeightsPart {
+  parameters: Parameters;
+  file: Safetensors;
+  /** Name in the file of a declared name; identity where absent. */
+  rename?: (name: string) => string;
+}
 
 export function tensorSource(file: Safetensors): TensorSource {
   return {

@@ -4,7 +4,7 @@
 import { RandomStream } from "../base/random.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { SINUSOID_WIDTH, sinusoids } from "../models/flux/embeddings.ts";
-import type { Pipeline } from "../models/pipeline.ts";
+import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
 import { clamp } from "../ops/pointwise.ts";
 import { pictureFeatures } from "../rewards/clip_reward.ts";
 import type { ClipScorer } from "../rewards/scorer.ts";
@@ -17,17 +17,19 @@ export interface DrawingOptions {
   steps: number;
   shift: number;
   guidance: number;
+  /** Size of the pictures; the pipeline's square where it is not given. */
+  geometry?: Geometry;
 }
 
 export interface DrawRequest {
   states: Float32Array;
   pooled: Float32Array;
-  /** Initial noise [L · C]. */
+  /** Initial noise [rows · columns · C]. */
   noise: Float32Array;
 }
 
 export interface Drawn {
-  /** [3 · S · S] in [0, 1]. */
+  /** [3 · height · width] in [0, 1]. */
   picture: Float32Array;
   /** Unit features by scorer, in the order given to the constructor. */
   features: Float32Array[];
@@ -35,31 +37,34 @@ export interface Drawn {
 
 export class Drawing {
   readonly options: DrawingOptions;
+  readonly geometry: Geometry;
   readonly plans: { step: Plan; finish: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "states" | "pooled" | "time" | "guidance" | "step" | "pictures", Variable>;
   private readonly features: Variable[];
 
-  /** Traces the plans; the session must not be open yet. */
+  /** Traces the plans; the session must not be open yet. One session takes one drawing of each geometry. */
   constructor(session: Session, pipeline: Pipeline, scorers: readonly ClipScorer[], options: DrawingOptions) {
     this.session = session;
     this.pipeline = pipeline;
     this.options = options;
     const { batch } = options;
-    const side = pipeline.imageSize;
-    const data = (name: string, shape: number[]) => session.data(`draw.${name}`, shape);
+    this.geometry = options.geometry ?? pipeline.geometry;
+    const { rows, columns } = this.geometry;
+    const title = options.geometry ? `draw ${geometryName(options.geometry)}` : "draw";
+    const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
     this.vars = {
-      z: data("z", [batch, pipeline.imageTokens, pipeline.channels]),
+      z: data("z", [batch, rows * columns, pipeline.channels]),
       states: data("states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
       pooled: data("pooled", [batch, pipeline.config.pooledWidth]),
       time: data("time", [batch, SINUSOID_WIDTH]),
       guidance: data("guidance", [batch, SINUSOID_WIDTH]),
       step: data("step", [1]),
-      pictures: data("pictures", [batch, 3, side, side]),
+      pictures: data("pictures", [batch, 3, TOKEN_PIXELS * rows, TOKEN_PIXELS * columns]),
     };
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    const step = session.plan("draw step", (graph) => {
+    const step = session.plan(`${title} step`, (graph) => {
       const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
       graph.assign(
         this.vars.z,
@@ -69,12 +74,12 @@ export class Drawing {
           time: read("time"),
           guidance: pipeline.config.guidance ? read("guidance") : undefined,
           step: read("step"),
-          ...pipeline.rotary(graph, session),
+          ...pipeline.rotary(graph, session, this.geometry),
         }),
       );
     });
-    const finish = session.plan("draw finish", (graph) => {
-      const pictures = clamp(pipeline.decode(graph, graph.read(this.vars.z)), 0, 1);
+    const finish = session.plan(`${title} finish`, (graph) => {
+      const pictures = clamp(pipeline.decode(graph, graph.read(this.vars.z), this.geometry), 0, 1);
       graph.assign(this.vars.pictures, pictures);
       scorers.forEach((scorer, i) => {
         const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
@@ -90,8 +95,8 @@ export class Drawing {
 
   /** Noise of picture `index` under `seed`. */
   noise(seed: number, index: number): Float32Array {
-    const { imageTokens, channels } = this.pipeline;
-    return Float32Array.from(new RandomStream(seed, "drawing noise").normals(index, imageTokens * channels));
+    const values = this.geometry.rows * this.geometry.columns * this.pipeline.channels;
+    return Float32Array.from(new RandomStream(seed, "drawing noise").normals(index, values));
   }
 
   /** Draws all requests; `onDrawn` hears how many are done. */

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
-import { Pipeline } from "../../src/models/pipeline.ts";
+import { Pipeline, type PipelineParts } from "../../src/models/pipeline.ts";
 import { ClipScorer } from "../../src/rewards/scorer.ts";
 import type { Session } from "../../src/tensor/session.ts";
 import { openSource } from "./dumps.ts";
@@ -70,13 +70,13 @@ export function embeddedTensors() {
   return openSource(join(OWN_FIXTURES, "embedded/fixture.safetensors"));
 }
 
-export function openPipeline(session: Session, options: { encoder?: boolean } = {}): Promise<Pipeline> {
+export function openPipeline(session: Session, parts: Partial<PipelineParts> = {}): Promise<Pipeline> {
   return Pipeline.open(files, session, {
     folder: EMBEDDED,
     vae: "auto",
     tokenizers: TOKENIZERS,
     imageSize: 0,
-    ...options,
+    parts,
   });
 }
 

@@ -63,7 +63,7 @@ export async function buildWorld(
     vae: config.model.vae,
     tokenizers,
     imageSize: config.model.image_size,
-    encoder: options.train && config.align.offline,
+    parts: { encoder: options.train && config.align.offline },
     precision,
     // Trained weights stay f32: their updates are far below the resolution of f16.
     transformerPrecision: options.train && !lora ? "f32" : precision,
@@ -125,5 +125,6 @@ export async function openWorld(
     onPhase("load", 4 + i + 1, parts, "files");
   }
   if (world.trainer) world.adapter?.initialise(world.session, config.train.seed);
-  if (world.trainer) for (const pool of Object.values(world.trainer.moments)) world.session.clear(pool);
+  world.trainer?.optimizer.initialise(world.session);
+  world.trainer?.optimizer.begin(world.session);
 }

@@ -1,0 +1,133 @@
+// Where the parts of a text-to-image pipeline lie and what their configurations say: diffusers' folder of FLUX.1
+// (model_index.json, transformer, text_encoder, text_encoder_2, vae), or the same with a pipeline.json that says what the
+// model files do not (compact texts, another autoencoder).
+
+import { LongtailError } from "../base/errors.ts";
+import type { FileStore } from "../base/files.ts";
+import type { AutoencoderSettings } from "./vae/autoencoder.ts";
+import { readJson } from "./weights_file.ts";
+
+export interface Part {
+  config: Record<string, unknown>;
+  configPath: string;
+  /** A safetensors file, or the name that its shards and index share. */
+  weights: string;
+}
+
+export interface PipelineLayout {
+  folder: string;
+  transformer: Part;
+  clip: Part;
+  t5: Part;
+  autoencoder: { settings: AutoencoderSettings; weights: string };
+  /** Side of square pictures when nothing else is asked for, in pixels. */
+  imageSize: number;
+  clipLength: number;
+  t5Length: number;
+}
+
+/** Tokens of T5: dev's transformer was trained with 512, schnell's (which has no guidance embedding) with 256. */
+const T5_LENGTH = { guided: 512, distilled: 256 };
+const CLIP_LENGTH = 77;
+const IMAGE_SIZE = 1024;
+
+/**
+ * Reads the configurations of a pipeline's folder; weights are not touched.
+ * @param vae "auto" for the pipeline's own autoencoder, else a folder of one in diffusers' layout or a TAEF2 file
+ * @throws LongtailError E-FILE-033 no pipeline there, E-FILE-034 one of another family, E-FILE-001 a part is missing
+ */
+export async function readLayout(files: FileStore, folder: string, vae: string): Promise<PipelineLayout> {
+  const at = (...parts: string[]) => [folder, ...parts].join("/");
+  const own = (await files.exists(at("pipeline.json"))) ? await readJson(files, at("pipeline.json")) : null;
+  if (!own) await checkIndex(files, folder);
+  const part = async (name: string, stem: string): Promise<Part> => ({
+    config: await readJson(files, at(name, "config.json")),
+    configPath: at(name, "config.json"),
+    weights: at(name, `${stem}.safetensors`),
+  });
+  const transformer = await part("transformer", "diffusion_pytorch_model");
+  const clip = await part("text_encoder", "model");
+  const t5 = await part("text_encoder_2", "model");
+  const guided = Boolean(transformer.config["guidance_embeds"]);
+  const positions = clip.config["max_position_embeddings"];
+  const autoencoder = await readAutoencoder(files, folder, vae, own);
+  return {
+    folder,
+    transformer,
+    clip,
+    t5,
+    autoencoder,
+    imageSize: numberOf(own?.["image_size"]) ?? numberOf(autoencoder.settings.config["sample_size"]) ?? IMAGE_SIZE,
+    clipLength: numberOf(own?.["clip_length"]) ?? numberOf(positions) ?? CLIP_LENGTH,
+    t5Length: numberOf(own?.["t5_length"]) ?? (guided ? T5_LENGTH.guided : T5_LENGTH.distilled),
+  };
+}
+
+const numberOf = (value: unknown): number | undefined => (typeof value === "number" && value > 0 ? value : undefined);
+
+async function checkIndex(files: FileStore, folder: string): Promise<void> {
+  const path = `${folder}/model_index.json`;
+  if (!(await files.exists(path))) {
+    throw new LongtailError("E-FILE-033", {
+      what: "there is no pipeline",
+      where: folder,
+      why: "it has neither model_index.json nor pipeline.json",
+      fix: 'set model.pipeline to a FLUX.1 folder in diffusers\' layout, or to "embedded"',
+    });
+  }
+  const family = (await readJson(files, path))["_class_name"];
+  if (typeof family === "string" && /^Flux[A-Za-z]*Pipeline$/.test(family) && !/Flux2/.test(family)) return;
+  throw new LongtailError("E-FILE-034", {
+    what: `the pipeline is ${JSON.stringify(family ?? null)}`,
+    where: path,
+    why: "transformers of the FLUX.1 family are trained and drawn with",
+    fix: "use a FLUX.1 pipeline, or a model of its architecture",
+  });
+}
+
+/** Classes of diffusers' autoencoders by the kind that reads them. */
+const KINDS: Readonly<Record<string, "kl" | "tiny">> = { AutoencoderKL: "kl", AutoencoderTiny: "tiny" };
+
+async function readAutoencoder(
+  files: FileStore,
+  folder: string,
+  vae: string,
+  own: Record<string, unknown> | null,
+): Promise<PipelineLayout["autoencoder"]> {
+  const described = own?.["vae"] as
+    | { file?: string; kind?: string; scaling_factor?: number; shift_factor?: number }
+    | undefined;
+  const taef2 = { scale: described?.scaling_factor ?? 1, shift: described?.shift_factor ?? 0 };
+  const place = vae === "auto" ? (described?.file ? `${folder}/${described.file}` : `${folder}/vae`) : vae;
+  if (place.endsWith(".safetensors")) {
+    if (described || vae === "auto")
+      return { settings: { kind: "taef2", ...taef2, config: {} }, weights: place };
+    throw new LongtailError("E-FILE-035", {
+      what: "a lone file does not say which autoencoder it is",
+      where: place,
+      why: "its config.json holds the architecture and the scaling of latents",
+      fix: "give the folder that has config.json and diffusion_pytorch_model.safetensors",
+    });
+  }
+  const path = `${place}/config.json`;
+  const config = await readJson(files, path);
+  const kind = KINDS[String(config["_class_name"])];
+  if (!kind) {
+    throw new LongtailError("E-FILE-035", {
+      what: `the autoencoder is ${JSON.stringify(config["_class_name"] ?? null)}`,
+      where: path,
+      why: `read are ${Object.keys(KINDS).join(" and ")}`,
+      fix: "use the autoencoder that belongs to the transformer",
+    });
+  }
+  const fallback = kind === "kl" ? { scale: 0.3611, shift: 0.1159 } : { scale: 1, shift: 0 };
+  return {
+    settings: {
+      kind,
+      scale: numberOf(config["scaling_factor"]) ?? fallback.scale,
+      shift: typeof config["shift_factor"] === "number" ? config["shift_factor"] : fallback.shift,
+      config,
+    },
+    weights: `${place}/diffusion_pytorch_model.safetensors`,
+  };
+}
