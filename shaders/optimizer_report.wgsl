@@ -1,6 +1,6 @@
 // What a run logs about an update: report = (gradient norm before clipping, flag, norm of the update, norm of the
 // parameters).
-// Bindings: 1 state (src/optim/adamw.ts), 2 parts (two sums of squares a chunk), 3 report. Grid: one workgroup of 256.
+// Bindings: 1 state (src/optim/step.ts; norm and flag are the same for all groups), 2 parts (two sums of squares a chunk), 3 report. Grid: one workgroup of 256.
 
 struct Params { chunks : u32 }
 @group(0) @binding(0) var<uniform> p : Params;

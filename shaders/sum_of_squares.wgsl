@@ -4,7 +4,7 @@
 // Bindings: 1 x (bits of f32, four a vector), 2 sums, 3 flags. Chunk: 1024 vectors. Grid: one workgroup of 64 a chunk,
 // folded into y with p.fold a row.
 
-struct Params { vectors : u32, chunks : u32, first : u32, fold : u32 }
+struct Params { vectors : u32, chunks : u32, first : u32, fold : u32, base : u32 }
 @group(0) @binding(0) var<uniform> p : Params;
 @group(0) @binding(1) var<storage, read_write> x : array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> sums : array<f32>;

@@ -34,7 +34,7 @@ const SETTINGS: SrpoSettings = {
   rolloutGuidance: 1,
   trainGuidance: 3.5,
   seed: 1,
-  optimizer: { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4, maxNorm: 0.1 },
+  optimizer: { kind: "adamw", beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4, maxNorm: 0.1 },
   schedule: { kind: "constant_with_warmup", rate: 3e-5, warmup: 10, total: 40 },
   checkpointing: false,
 };

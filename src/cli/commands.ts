@@ -9,6 +9,8 @@ const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/init.ts"),
   () => import("./commands/plan.ts"),
   () => import("./commands/align.ts"),
+  () => import("./commands/train.ts"),
+  () => import("./commands/cache.ts"),
   () => import("./commands/sample.ts"),
   () => import("./commands/report.ts"),
   () => import("./commands/help.ts"),

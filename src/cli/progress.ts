@@ -4,7 +4,7 @@
 import pc from "picocolors";
 import type { RunEvent } from "../base/events.ts";
 import { bytes } from "../evaluation/format.ts";
-import { clock, endText, metricTexts, PhaseProgress } from "./progress_state.ts";
+import { clock, endText, isOuterPhase, Metrics, PhaseProgress } from "./progress_state.ts";
 import { cutTo, displayWidth, type Terminal, wrapWords } from "./terminal.ts";
 
 export interface ProgressOptions {
@@ -22,6 +22,7 @@ const REDRAW = 0.1;
 /** Shortest time between two plain lines of one phase, as a share of the heartbeat. */
 const PLAIN_SHARE = 0.5;
 const LONGEST_BAR = 24;
+const MOST_METRICS = 4;
 /** Longer lines of prose are hard to read. */
 const WIDEST_TEXT = 110;
 
@@ -40,7 +41,9 @@ export class Progress {
   private heartbeat: number;
   private stopTimer: (() => void) | null = null;
   private phase: PhaseProgress | null = null;
-  private metrics: Record<string, number> = {};
+  /** The phase that waits while one inside it runs. */
+  private outer: PhaseProgress | null = null;
+  private metrics = new Metrics();
   private drawn = false;
   private lastDraw = -Infinity;
   private lastPrint = -Infinity;
@@ -65,7 +68,7 @@ export class Progress {
         this.onPhase(event);
         break;
       case "metric":
-        this.metrics = event.values;
+        this.metrics.add(event.values);
         this.refresh();
         break;
       case "checkpoint":
@@ -98,6 +101,7 @@ export class Progress {
   /** Ends the line and the timer; the running phase, if any, is closed as it stands. */
   close(): void {
     this.endPhase();
+    if (this.phase) this.endPhase();
     this.erase();
     this.stopTimer?.();
     this.stopTimer = null;
@@ -114,26 +118,45 @@ export class Progress {
 
   private onPhase(event: Extract<RunEvent, { kind: "phase" }>): void {
     const now = this.now();
+    if (this.outer?.name === event.name) this.endPhase();
     if (this.phase?.name === event.name) this.phase.update(event, now);
     else {
-      this.endPhase();
-      this.phase = new PhaseProgress(event, now);
-      this.metrics = {};
+      this.beginPhase(event, now);
       if (!this.quiet) {
         this.stopTimer ??= this.terminal.interactive
           ? this.every(REDRAW * 5, () => this.refresh(true))
           : this.every(1, () => this.beat());
-        if (!this.terminal.interactive) this.plain();
+        if (!this.terminal.interactive && !this.outer) this.plain();
       }
     }
-    if (this.phase.finished) this.endPhase();
+    if (this.phase!.finished) this.endPhase();
     else this.refresh();
   }
 
-  /** Leaves one lasting line for the phase that ends. */
+  private beginPhase(event: Extract<RunEvent, { kind: "phase" }>, now: number): void {
+    // One inside another comes and goes many times in a run: it has the line while it lasts and leaves nothing behind.
+    if (this.outer) this.endPhase();
+    if (this.phase && isOuterPhase(this.phase.name) && !this.phase.finished) {
+      this.outer = this.phase;
+      this.outer.pause(now);
+    } else {
+      this.endPhase();
+      this.metrics = new Metrics();
+    }
+    this.phase = new PhaseProgress(event, now);
+  }
+
+  /** Leaves one lasting line for the phase that ends; the end of an inner phase gives the line back to the outer one. */
   private endPhase(): void {
     const phase = this.phase;
     if (!phase) return;
+    if (this.outer) {
+      this.phase = this.outer;
+      this.outer = null;
+      this.phase.resume(this.now());
+      this.refresh(true);
+      return;
+    }
     this.phase = null;
     if (this.quiet) return;
     this.erase();
@@ -162,12 +185,17 @@ export class Progress {
       this.phase.amount(),
       this.phase.rateText(now),
       this.etaText(now),
-      ...metricTexts(this.metrics).slice(0, 4),
+      ...this.metricTexts(),
       this.phase.note,
     ];
     const text = parts.filter(Boolean).join(", ");
     this.terminal.out(`  ${this.phase.name}${text ? `: ${text}` : ""} [${clock(this.phase.elapsed(now))}]\n`);
     this.lastPrint = now;
+  }
+
+  /** Metrics of the running phase; a phase inside another has none of its own. */
+  private metricTexts(): string[] {
+    return this.phase && !this.outer ? this.metrics.texts(MOST_METRICS, isOuterPhase(this.phase.name)) : [];
   }
 
   private etaText(now: number): string {
@@ -185,7 +213,7 @@ export class Progress {
     if (this.quiet || !this.phase || !this.terminal.interactive) return;
     const now = this.now();
     // The last column stays free: writing there wraps on some terminals, and a wrapped line cannot be erased.
-    const line = progressLine(this.phase, this.metrics, now, this.terminal.columns() - 1, this.colors);
+    const line = progressLine(this.phase, this.metricTexts(), now, this.terminal.columns() - 1, this.colors);
     this.terminal.out(`\r\u001b[2K${line}`);
     this.drawn = true;
     this.lastDraw = now;
@@ -195,7 +223,7 @@ export class Progress {
 /** The updating line in at most `width` columns: what does not fit is dropped, metrics first, the bar next. */
 export function progressLine(
   phase: PhaseProgress,
-  metrics: Readonly<Record<string, number>>,
+  metrics: readonly string[],
   now: number,
   width: number,
   colors: ReturnType<typeof pc.createColors> = pc.createColors(false),
@@ -203,13 +231,7 @@ export function progressLine(
   const left = phase.remaining(now);
   const eta = left !== null ? `ETA ${clock(left)}` : phase.total > 0 ? "ETA –" : "";
   const required = [phase.name, phase.amount()].filter(Boolean);
-  const optional = [
-    eta,
-    phase.rateText(now),
-    clock(phase.elapsed(now)),
-    ...metricTexts(metrics).slice(0, 4),
-    phase.note,
-  ].filter(Boolean);
+  const optional = [eta, phase.rateText(now), clock(phase.elapsed(now)), ...metrics, phase.note].filter(Boolean);
   const gap = "  ";
   let used = displayWidth(required.join(gap));
   if (used > width) return cutTo(required.join(gap), width);

@@ -9,6 +9,13 @@ type PhaseEvent = Extract<RunEvent, { kind: "phase" }>;
 /** Seconds over which the rate is measured, and the most points of it. */
 const RATE_WINDOW = 60;
 const RATE_POINTS = 40;
+/** Phases within which others run and come back: samples, validation and checkpoints in the middle of a training. */
+const OUTER_PHASES: ReadonlySet<string> = new Set(["train", "pretrain"]);
+/** Newest losses of which the mean is shown, and the fewest that make one. */
+const MEAN_OF = 100;
+const MEAN_FROM = 10;
+
+export const isOuterPhase = (name: string) => OUTER_PHASES.has(name);
 
 export class PhaseProgress {
   readonly name: string;
@@ -19,6 +26,9 @@ export class PhaseProgress {
   note: string;
   /** Times at which `done` grew, newest last; the phase's start is the first. */
   private points: { time: number; done: number }[];
+  private pausedAt: number | null = null;
+  /** Seconds that went to phases inside this one. */
+  private pausedSeconds = 0;
 
   constructor(event: PhaseEvent, now: number) {
     this.name = event.name;
@@ -39,6 +49,19 @@ export class PhaseProgress {
     this.total = event.total;
     this.unit = event.unit;
     this.note = event.note ?? "";
+  }
+
+  /** A phase inside this one begins: its time counts neither for the rate nor as a stall. */
+  pause(now: number): void {
+    this.pausedAt ??= now;
+  }
+
+  resume(now: number): void {
+    if (this.pausedAt === null) return;
+    const gap = now - this.pausedAt;
+    for (const point of this.points) point.time += gap;
+    this.pausedSeconds += gap;
+    this.pausedAt = null;
   }
 
   get finished(): boolean {
@@ -64,7 +87,10 @@ export class PhaseProgress {
     const rate = this.rate(now);
     if (rate === null || this.total <= 0 || this.finished) return null;
     const since = now - (this.points.at(-1)?.time ?? now);
-    return Math.max(0, (this.total - this.done) / rate - Math.min(since, 1 / rate));
+    // Phases inside this one will come again about as often as so far.
+    const working = this.elapsed(now) - this.pausedSeconds;
+    const others = working > 0 ? Math.min(1, this.pausedSeconds / working) : 0;
+    return Math.max(0, (this.total - this.done) / rate - Math.min(since, 1 / rate)) * (1 + others);
   }
 
   /** `12/40 updates`, or `12 updates` where the total is unknown. */
@@ -98,8 +124,36 @@ export function clock(seconds: number): string {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+/** Newest values of a phase's metrics. Events may bring some of them only now and then, as validation does. */
+export class Metrics {
+  values: Record<string, number> = {};
+  private readonly losses: number[] = [];
+
+  add(values: Readonly<Record<string, number>>): void {
+    this.values = { ...this.values, ...values };
+    const { loss } = values;
+    if (loss === undefined || !Number.isFinite(loss)) return;
+    this.losses.push(loss);
+    if (this.losses.length > MEAN_OF) this.losses.shift();
+  }
+
+  /** Mean of the newest losses; null while there are too few. One step's loss says little: it hangs on its noise level. */
+  get meanLoss(): number | null {
+    if (this.losses.length < MEAN_FROM) return null;
+    return this.losses.reduce((sum, loss) => sum + loss, 0) / this.losses.length;
+  }
+
+  /** At most `most` texts, the most telling first. */
+  texts(most: number, withMean: boolean): string[] {
+    const mean = withMean ? this.meanLoss : null;
+    return metricTexts(this.values)
+      .map((text) => (mean !== null && text.startsWith("loss ") ? `${text} (mean ${compact(mean, 3)})` : text))
+      .slice(0, most);
+  }
+}
+
 /** Metrics in the order in which a narrow line drops them last; others follow in the order of the event. */
-const FIRST_METRICS = ["reward", "loss", "judge", "grad_norm", "lr"];
+const FIRST_METRICS = ["reward", "loss", "val_loss", "judge", "grad_norm", "lr"];
 
 /** `reward .412`, `loss .288`, ... the most telling first. */
 export function metricTexts(values: Readonly<Record<string, number>>): string[] {

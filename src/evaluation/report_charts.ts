@@ -29,8 +29,8 @@ export interface LineChart {
   /** Shaded range of y; an absent end is open. */
   band?: { low?: number; high?: number; name: string };
   limit?: { value: number; name: string };
-  /** A vertical mark. */
-  mark?: { x: number; name: string };
+  /** Vertical marks. */
+  mark?: { x: number | readonly number[]; name: string };
   xName?: string;
   /** For grids of narrow cells: text keeps its size there. */
   narrow?: boolean;
@@ -40,6 +40,8 @@ const HEIGHT = 210;
 /** Width of the drawing, near to the width in px at which it is shown, so that 11 px of text stay about that. */
 const WIDTHS = { normal: 360, narrow: 250 };
 const PLOT = { left: 46, top: 10, bottom: 180, rightMargin: 12 };
+/** A line of more points has several in each pixel, and the page grows for nothing. */
+const MOST_POINTS = 800;
 
 /** A chart with title, legend and note; an empty text where no series has a finite point. */
 export function lineChart(chart: LineChart): string {
@@ -60,7 +62,7 @@ export function lineChart(chart: LineChart): string {
   // With a band there is more room, so that its edges stand clear of the frame.
   const margin = chart.band ? 0.16 : 0.06;
   const yScale = makeScale([...ys, ...extra].filter(usable), chart.logarithmic ?? false, PLOT.bottom, PLOT.top, margin);
-  const [xLow, xHigh] = [Math.min(...xs), Math.max(...xs)];
+  const [xLow, xHigh] = extent(xs);
   const xAt = (x: number) =>
     xHigh === xLow ? (PLOT.left + right) / 2 : PLOT.left + ((x - xLow) / (xHigh - xLow)) * (right - PLOT.left);
 
@@ -85,8 +87,9 @@ export function lineChart(chart: LineChart): string {
     const y = place(yScale.at(chart.limit.value));
     parts.push(`<line class="limit" x1="${PLOT.left}" x2="${right}" y1="${y}" y2="${y}"/>`);
   }
-  if (chart.mark && chart.mark.x >= xLow && chart.mark.x <= xHigh) {
-    const x = place(xAt(chart.mark.x));
+  for (const at of [chart.mark?.x ?? []].flat()) {
+    if (at < xLow || at > xHigh) continue;
+    const x = place(xAt(at));
     parts.push(`<line class="mark" x1="${x}" x2="${x}" y1="${PLOT.top}" y2="${PLOT.bottom}"/>`);
   }
   series.forEach((s, i) => {
@@ -111,7 +114,9 @@ export function lineChart(chart: LineChart): string {
 
 function seriesOf(s: Series, style: SeriesStyle, xAt: (x: number) => number, yAt: (y: number) => number): string {
   const path = (points: Series["points"]) =>
-    points.map(([x, y], i) => `${i === 0 ? "M" : "L"}${place(xAt(x))} ${place(yAt(y))}`).join("");
+    thinned(points, MOST_POINTS)
+      .map(([x, y], i) => `${i === 0 ? "M" : "L"}${place(xAt(x))} ${place(yAt(y))}`)
+      .join("");
   let text = "";
   for (const [x, low, high] of s.whiskers ?? []) {
     if (!Number.isFinite(low) || !Number.isFinite(high)) continue;
@@ -139,6 +144,11 @@ function marker(style: SeriesStyle, x: number, y: number): string {
   return `<circle class="dot ${style}" cx="${place(x)}" cy="${place(y)}" r="3.6"/>`;
 }
 
+/** Smallest and largest value; spread into Math.min, a long run's values would not fit the stack. */
+function extent(values: readonly number[]): [number, number] {
+  return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+}
+
 /** Points that a running mean averages: about a sixth of the series, an odd number, at least five. */
 export function meanWindow(length: number): number {
   return 2 * Math.max(2, Math.round(length / 12)) + 1;
@@ -151,11 +161,28 @@ export function meanWindow(length: number): number {
 export function runningMean(points: Series["points"]): [number, number][] {
   const window = meanWindow(points.length);
   const half = (window - 1) / 2;
-  return points.slice(half, points.length - half).map(([x], i) => {
-    let sum = 0;
-    for (let k = i; k < i + window; k++) sum += points[k]![1];
-    return [x, sum / window];
-  });
+  // Sums up to each point: the window grows with the series, and summing it anew for every point would be quadratic.
+  const sums = [0];
+  for (const [, y] of points) sums.push(sums.at(-1)! + y);
+  return points
+    .slice(half, points.length - half)
+    .map(([x], i) => [x, (sums[i + window]! - sums[i]!) / window] as [number, number]);
+}
+
+/** The lowest and the highest point of each of `most / 2` stretches, so that no spike is lost; short series as they are. */
+export function thinned(points: Series["points"], most: number): Series["points"] {
+  if (points.length <= most) return points;
+  const stretches = Math.floor(most / 2);
+  const kept: (readonly [number, number])[] = [];
+  for (let i = 0; i < stretches; i++) {
+    const from = Math.floor((i * points.length) / stretches);
+    const part = points.slice(from, Math.floor(((i + 1) * points.length) / stretches));
+    const low = part.reduce((best, p) => (p[1] < best[1] ? p : best));
+    const high = part.reduce((best, p) => (p[1] > best[1] ? p : best));
+    if (low !== high) kept.push(...(low[0] < high[0] ? [low, high] : [high, low]));
+    else kept.push(low);
+  }
+  return kept;
 }
 
 function legendOf(series: readonly Series[], chart: LineChart): string {
@@ -205,8 +232,9 @@ function bandOf(band: NonNullable<LineChart["band"]>, scale: Scale, right: numbe
 function makeScale(values: readonly number[], logarithmic: boolean, from: number, to: number, share: number): Scale {
   const map = logarithmic ? Math.log10 : (v: number) => v;
   const unmap = logarithmic ? (v: number) => 10 ** v : (v: number) => v;
-  let low = map(Math.min(...values));
-  let high = map(Math.max(...values));
+  const [least, most] = extent(values);
+  let low = map(least);
+  let high = map(most);
   // A flat series sits in the middle of a range that is small against its own size.
   const room =
     high - low < 1e-12 * Math.max(1, Math.abs(high)) ? Math.max(Math.abs(high) * 0.1, logarithmic ? 0.3 : 0.01) : 0;

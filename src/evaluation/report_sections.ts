@@ -372,6 +372,6 @@ function factsOf(data: ReportData): [string, string][] {
   return facts.filter((fact): fact is [string, string] => fact[1] !== undefined);
 }
 
-export function creditSection(data: ReportData): string {
+export function creditSection(data: Pick<ReportData, "attributions">): string {
   return data.attributions?.length ? attributionTable(data.attributions) : "";
 }

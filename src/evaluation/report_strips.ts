@@ -119,7 +119,12 @@ function itemCard(item: ItemPictures, row: ItemRow | null, credits: ReadonlyMap<
 
 function picture(p: Picture, kind: string, item: string): string {
   const what = kind === "real" ? "real picture" : `model's picture ${kind}`;
-  const text = escapeHtml(`${item}, ${what}${p.label ? ` (${p.label})` : ""}`);
+  return embeddedPicture(p, `${item}, ${what}${p.label ? ` (${p.label})` : ""}`);
+}
+
+/** A picture with its alternative text; an empty frame in place of one that the page does not carry itself. */
+export function embeddedPicture(p: Picture, alternative: string): string {
+  const text = escapeHtml(alternative);
   // Only pictures that the page carries itself: anything else would be a request to somewhere.
   if (!p.source.startsWith("data:image/"))
     return `<span class="missing" role="img" aria-label="${text}: missing"></span>`;

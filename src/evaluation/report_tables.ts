@@ -169,7 +169,7 @@ export function attributionTable(attributions: readonly Attribution[]): string {
   return table("Credits and licences", ["What", "Licence", "Credit"], rows, "files");
 }
 
-function shareBar(part: number, whole: number): string {
+export function shareBar(part: number, whole: number): string {
   const percent = whole > 0 && Number.isFinite(part) ? Math.round((1000 * part) / whole) / 10 : 0;
   return `<span class="share"><i style="width:${percent}%"></i></span><small>${percent.toFixed(0)} %</small>`;
 }

@@ -2,7 +2,7 @@
 // value in one matrix, and in single blocks the MLP's first layer with them. A file holds for such a matrix either one
 // down factor that its parts share, or the parts' own factors on a block diagonal.
 
-import type { LoraLayer } from "./lora.ts";
+import type { LoraLayer, LoraLayers } from "./adapter_layers.ts";
 
 export interface FusedNames {
   /** diffusers' modules whose rows lie in the matrix, from the top. */
@@ -48,6 +48,51 @@ const OUTER: Readonly<Record<string, string>> = {
 const own = <T>(table: Readonly<Record<string, T>>, key: string) =>
   Object.hasOwn(table, key) ? table[key] : undefined;
 
+/** The part of a module's path that a table names, and the block before it. */
+const BLOCK = /^(single_transformer_blocks|transformer_blocks)\.(\d+)\.(.+)$/;
+
+const DOUBLE_STEMS = stemsOf(DOUBLE);
+const SINGLE_STEMS = stemsOf(SINGLE);
+const OUTER_STEMS = new Map(Object.entries(OUTER).map(([stem, module]) => [module, stem]));
+
+function stemsOf(table: Readonly<Record<string, readonly string[]>>): Map<string, string> {
+  return new Map(Object.entries(table).flatMap(([stem, modules]) => modules.map((module) => [module, stem])));
+}
+
+/** The stem that holds a module of diffusers' naming, `lora_unet_…`, or null where the layout has no such layer. */
+export function stemOf(module: string): string | null {
+  const block = BLOCK.exec(module);
+  if (!block) {
+    const outer = OUTER_STEMS.get(module);
+    return outer === undefined ? null : `lora_unet_${outer}`;
+  }
+  const double = block[1] === "transformer_blocks";
+  const own = (double ? DOUBLE_STEMS : SINGLE_STEMS).get(block[3]!);
+  return own === undefined ? null : `lora_unet_${double ? "double" : "single"}_blocks_${block[2]}_${own}`;
+}
+
+/** What a path of Black Forest Labs' layout stands for, `double_blocks.0.img_attn.qkv`; null for an unknown one. */
+export function fusePath(path: string): FusedNames | null {
+  return /[^A-Za-z0-9_.]/.test(path) ? null : fuseNames(`lora_unet_${path.replaceAll(".", "_")}`);
+}
+
+/**
+ * The module of diffusers' naming whose dots were replaced by underscores (OneTrainer, LyCORIS), or null for none:
+ * "transformer_blocks_0_attn_to_out_0" is "transformer_blocks.0.attn.to_out.0".
+ */
+export function unflatten(flat: string): string | null {
+  const block = /^(single_transformer_blocks|transformer_blocks)_(\d+)_(.+)$/.exec(flat);
+  if (!block) return FLAT_OUTER.get(flat) ?? null;
+  const found = (block[1] === "transformer_blocks" ? FLAT_DOUBLE : FLAT_SINGLE).get(block[3]!);
+  return found === undefined ? null : `${block[1]}.${block[2]}.${found}`;
+}
+
+const flattened = (modules: Iterable<string>) =>
+  new Map([...modules].map((module) => [module.replaceAll(".", "_"), module]));
+const FLAT_DOUBLE = flattened(DOUBLE_STEMS.keys());
+const FLAT_SINGLE = flattened(SINGLE_STEMS.keys());
+const FLAT_OUTER = flattened(OUTER_STEMS.keys());
+
 /** What a stem like `lora_unet_double_blocks_0_img_attn_qkv` stands for, or null where it is no transformer layer's. */
 export function fuseNames(stem: string): FusedNames | null {
   const block = /^lora_unet_(double|single)_blocks_(\d+)_(.+)$/.exec(stem);
@@ -64,15 +109,23 @@ export function fuseNames(stem: string): FusedNames | null {
   return { modules: [module], rows: "equal", swapHalves: module === "norm_out.linear" };
 }
 
-/** Splits a matrix into its modules' own layers; null where the rows do not share out. A part without values is left out. */
-export function splitFused(names: FusedNames, fused: LoraLayer): Map<string, LoraLayer> | null {
-  const { rank, inputs, outputs, scale } = fused;
+/** Rows of each part of a fused matrix, or null where they do not share out. */
+export function partHeights(names: FusedNames, inputs: number, outputs: number): number[] | null {
   const parts = names.modules.length;
   const heights =
     names.rows === "equal" ? names.modules.map(() => outputs / parts) : [inputs, inputs, inputs, outputs - 3 * inputs];
   if (heights.some((height) => !Number.isInteger(height) || height < 1)) return null;
-  if (names.swapHalves && outputs % 2 !== 0) return null;
+  return names.swapHalves && outputs % 2 !== 0 ? null : heights;
+}
+
+/** Splits a matrix into its modules' own layers; null where the rows do not share out. A part without values is left out. */
+export function splitFused(names: FusedNames, fused: LoraLayer): Map<string, LoraLayer> | null {
+  const { rank, inputs, outputs, scale } = fused;
+  const parts = names.modules.length;
+  const heights = partHeights(names, inputs, outputs);
+  if (!heights) return null;
   const up = names.swapHalves ? swapped(fused.up) : fused.up;
+  const magnitude = names.swapHalves && fused.magnitude ? swapped(fused.magnitude) : fused.magnitude;
   const layers = new Map<string, LoraLayer>();
   const diagonal = parts > 1 && isBlockDiagonal(up, rank, heights);
   const width = diagonal ? rank / parts : rank;
@@ -85,20 +138,22 @@ export function splitFused(names: FusedNames, fused: LoraLayer): Map<string, Lor
       const from = (row + i) * rank + column;
       ownUp.set(up.subarray(from, from + width), i * width);
     }
+    const ownMagnitude = magnitude?.slice(row, row + height);
     row += height;
     const down = fused.down.slice(column * inputs, (column + width) * inputs);
     // The form has room for all parts of a fused layer even where only some were trained.
-    if (diagonal && ownUp.every((v) => v === 0) && down.every((v) => v === 0)) return;
-    layers.set(module, { rank: width, inputs, outputs: height, down, up: ownUp, scale });
+    if (diagonal && !ownMagnitude && ownUp.every((v) => v === 0) && down.every((v) => v === 0)) return;
+    const layer: LoraLayer = { rank: width, inputs, outputs: height, down, up: ownUp, scale };
+    layers.set(module, ownMagnitude ? { ...layer, magnitude: ownMagnitude } : layer);
   });
   return layers;
 }
 
-function swapped(up: Float32Array): Float32Array {
-  const half = up.length / 2;
-  const out = new Float32Array(up.length);
-  out.set(up.subarray(half));
-  out.set(up.subarray(0, half), half);
+function swapped(values: Float32Array): Float32Array {
+  const half = values.length / 2;
+  const out = new Float32Array(values.length);
+  out.set(values.subarray(half));
+  out.set(values.subarray(0, half), half);
   return out;
 }
 
@@ -121,3 +176,112 @@ function isBlockDiagonal(up: Float32Array, rank: number, heights: readonly numbe
   // A fresh shared factor is all zero as well: then nothing tells the two forms apart, and sharing keeps every value.
   return any;
 }
+
+export interface FusedLayers {
+  /** By stem, `lora_unet_…`. */
+  layers: Map<string, LoraLayer>;
+  /** Modules whose values were multiplied to bring the parts of a matrix to one scale: exact up to float32's rounding. */
+  rescaled: string[];
+}
+
+/**
+ * Joins layers into the matrices of Black Forest Labs' layout. Parts with one common down factor keep it; others come to
+ * lie on a block diagonal of n · r, where r is the largest rank of the parts, and alpha grows with the rank so that
+ * alpha / rank stays. Parts that were not trained are zero.
+ * @throws Error with the module's name where it cannot be joined
+ */
+export function joinFused(layers: LoraLayers): FusedLayers {
+  const stems = new Map<string, string[]>();
+  for (const module of layers.keys()) {
+    const stem = stemOf(module);
+    if (stem === null) throw new Error(`${module} has no name in Black Forest Labs' layout`);
+    stems.set(stem, [...(stems.get(stem) ?? []), module]);
+  }
+  const joined: FusedLayers = { layers: new Map(), rescaled: [] };
+  for (const stem of stems.keys()) {
+    const names = fuseNames(stem)!;
+    const parts = names.modules.map((module) => layers.get(module) ?? null);
+    joined.layers.set(stem, names.modules.length === 1 ? single(names, parts[0]!) : joinParts(names, parts, joined));
+  }
+  return joined;
+}
+
+function single(names: FusedNames, layer: LoraLayer): LoraLayer {
+  if (!names.swapHalves) return layer;
+  if (layer.outputs % 2 !== 0) throw new Error(`${names.modules[0]} has an odd number of rows`);
+  const { magnitude } = layer;
+  return { ...layer, up: swapped(layer.up), ...(magnitude ? { magnitude: swapped(magnitude) } : {}) };
+}
+
+function joinParts(names: FusedNames, parts: readonly (LoraLayer | null)[], joined: FusedLayers): LoraLayer {
+  const present = parts.filter((part) => part !== null);
+  const { inputs } = present[0]!;
+  const scale = present.find((part) => part.scale !== 0)?.scale ?? 0;
+  const lacking = names.modules.find((_, i) => parts[i] === null);
+  const dora = present.some((part) => part.magnitude);
+  if (present.some((part) => part.inputs !== inputs))
+    throw new Error(`${names.modules[0]} and its kin differ in width`);
+  if (dora && (lacking !== undefined || present.some((part) => !part.magnitude))) {
+    throw new Error(
+      `${lacking ?? names.modules[0]} has no DoRA magnitude, so the matrix that holds it cannot have one`,
+    );
+  }
+  // The MLP is four times as wide in every FLUX.1 model; its height matters only where it was not trained.
+  const heights = parts.map(
+    (part, i) => part?.outputs ?? (names.rows === "single-linear1" && i === 3 ? 4 : 1) * inputs,
+  );
+  const expected = partHeights(
+    names,
+    inputs,
+    heights.reduce((a, b) => a + b, 0),
+  );
+  if (!expected || expected.some((height, i) => height !== heights[i])) {
+    throw new Error(`${names.modules.join(", ")} have rows ${heights.join(", ")}, which do not form one matrix`);
+  }
+  const outputs = heights.reduce((a, b) => a + b, 0);
+  const magnitude = dora ? concatenated(present.map((part) => part.magnitude!)) : undefined;
+  const extra = magnitude ? { magnitude } : {};
+  const first = present[0]!;
+  const shared =
+    lacking === undefined &&
+    present.every((part) => part.rank === first.rank && part.scale === scale && sameValues(part.down, first.down));
+  if (shared) {
+    const up = concatenated(present.map((part) => part.up));
+    // Zeros off the diagonal would make a reader take the factor apart.
+    if (!isBlockDiagonal(up, first.rank, heights)) {
+      return { rank: first.rank, inputs, outputs, down: first.down, up, scale, ...extra };
+    }
+  }
+  const width = Math.max(...present.map((part) => part.rank));
+  const rank = width * parts.length;
+  const down = new Float32Array(rank * inputs);
+  const up = new Float32Array(outputs * rank);
+  let row = 0;
+  parts.forEach((part, i) => {
+    if (part) {
+      const factor = scale === 0 ? 1 : part.scale / scale;
+      if (factor !== 1) joined.rescaled.push(names.modules[i]!);
+      down.set(part.down, i * width * inputs);
+      for (let r = 0; r < part.outputs; r++) {
+        for (let k = 0; k < part.rank; k++) {
+          up[(row + r) * rank + i * width + k] = factor * part.up[r * part.rank + k]!;
+        }
+      }
+    }
+    row += heights[i]!;
+  });
+  return { rank, inputs, outputs, down, up, scale, ...extra };
+}
+
+function concatenated(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+const sameValues = (a: Float32Array, b: Float32Array) =>
+  a === b || (a.length === b.length && a.every((value, i) => value === b[i]));

@@ -1,9 +1,11 @@
 // Pictures as PNG files (W3C «Portable Network Graphics», third edition): samples, sheets and reports are written with it,
 // pictures of users are read. What a picture was made from travels inside as text, so that a sample found on a disk still
-// says its prompt and seed. Compression comes from fast-png; palettes, bit depths and text in any script are handled here.
+// says its prompt and seed. Writing comes from fast-png, with text in any script added here; reading is in png_decode.ts.
 
-import { convertIndexedToRgb, type DecodedPng, decode, encode } from "fast-png";
+import { encode } from "fast-png";
 import { LongtailError } from "../base/errors.ts";
+import { crc32 } from "./inflate.ts";
+import { decodePngBytes, PNG_SIGNATURE, PngError, readPngHeader } from "./png_decode.ts";
 
 export interface Picture {
   width: number;
@@ -20,87 +22,43 @@ export interface Picture {
 /** Larger pictures are refused before memory is taken for them. */
 export const LARGEST_PICTURE = 2 ** 27;
 
-const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
-const UTF8 = new TextDecoder("utf-8");
 const LATIN1 = /^[\u0020-\u007e\u00a0-\u00ff\n]*$/;
 
 /**
  * Decodes a PNG of any colour type and bit depth to RGB or RGBA; depths below 8 become 8.
  * @param where the file's name, for the message
- * @throws E-DATA-020 the picture does not decode
+ * @param maxPixels larger pictures are refused before memory is taken for them
+ * @throws E-DATA-020 the picture does not decode, E-DATA-023 it is larger than `maxPixels`
  */
-export function decodePng(bytes: Uint8Array, where: string): Picture {
-  const refuse = (why: string, cause?: unknown): never => {
-    throw new LongtailError("E-DATA-020", {
-      what: "the picture does not decode",
-      where,
-      why,
-      fix: "save the picture anew as PNG, or take it out of the data set",
-      cause,
-    });
-  };
-  if (bytes.length === 0) refuse("the file is empty");
-  if (SIGNATURE.some((byte, i) => bytes[i] !== byte)) refuse(`it is ${guessType(bytes)}, not a PNG`);
-  if (bytes.length < 33) refuse("the file ends inside its header");
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const [width, height] = [view.getUint32(16), view.getUint32(20)];
-  if (width === 0 || height === 0) refuse(`its size is ${width} x ${height}`);
-  if (width * height > LARGEST_PICTURE) refuse(`its size of ${width} x ${height} is beyond ${LARGEST_PICTURE} pixels`);
-  // fast-png takes each pixel of an interlaced picture for at least one byte.
-  if (bytes[24]! < 8 && bytes[28] === 1) refuse("it is interlaced with less than 8 bits a channel, which is not read");
+export function decodePng(bytes: Uint8Array, where: string, maxPixels = LARGEST_PICTURE): Picture {
   try {
-    // fast-png looks at the buffer behind a view; a copy keeps it from reading the neighbours.
-    const found = decode(bytes.slice(), { checkCrc: true });
-    const text = { ...found.text, ...readTexts(bytes) };
-    return { width, height, text, ...toColours(found) };
+    const { width, height } = readPngHeader(bytes);
+    if (width * height > maxPixels) throw tooManyPixels(where, width, height, maxPixels);
+    return decodePngBytes(bytes);
   } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error), error);
+    if (!(error instanceof PngError)) throw error;
+    const isOther = bytes.length > 0 && PNG_SIGNATURE.some((byte, i) => bytes[i] !== byte);
+    throw damagedPicture(where, isOther ? `it is ${guessType(bytes)}, not a PNG` : error.message, error);
   }
 }
 
-/** RGB or RGBA samples of what fast-png returns: grey, palette and low depths are expanded. */
-function toColours(png: DecodedPng): Pick<Picture, "channels" | "depth" | "data"> {
-  const pixels = png.width * png.height;
-  if (png.palette) {
-    const channels = png.palette[0]?.length === 4 ? 4 : 3;
-    return { channels, depth: 8, data: convertIndexedToRgb(png) };
-  }
-  const depth = png.depth === 16 ? 16 : 8;
-  const source = png.depth < 8 ? expandBits(png) : png.data;
-  if (source.length !== pixels * png.channels) throw new Error("the picture data is incomplete");
-  const key = png.transparency;
-  const hasAlpha = png.channels === 2 || png.channels === 4;
-  const channels = hasAlpha || key ? 4 : 3;
-  if (channels === png.channels) return { channels, depth, data: source as Uint8Array | Uint16Array };
-  const data = depth === 16 ? new Uint16Array(pixels * channels) : new Uint8Array(pixels * channels);
-  const opaque = depth === 16 ? 65535 : 255;
-  const colours = png.channels >= 3 ? 3 : 1;
-  const scale = png.depth < 8 ? 255 / (2 ** png.depth - 1) : 1;
-  for (let i = 0; i < pixels; i++) {
-    const from = i * png.channels;
-    for (let c = 0; c < 3; c++) data[i * channels + c] = source[from + (colours === 3 ? c : 0)]!;
-    if (channels !== 4) continue;
-    let alpha = opaque;
-    if (hasAlpha) alpha = source[from + colours]!;
-    else if (key?.every((value, c) => value * scale === source[from + c])) alpha = 0;
-    data[i * 4 + 3] = alpha;
-  }
-  return { channels, depth, data };
+export function damagedPicture(where: string, why: string, cause?: unknown): LongtailError {
+  return new LongtailError("E-DATA-020", {
+    what: "the picture does not decode",
+    where,
+    why,
+    fix: "save the picture anew as PNG, or take it out of the data set",
+    cause,
+  });
 }
 
-/** Grey samples of 1, 2 or 4 bits, packed in rows, to 8 bits. */
-function expandBits(png: DecodedPng): Uint8Array {
-  const rowBytes = Math.ceil((png.width * png.depth) / 8);
-  const largest = 2 ** png.depth - 1;
-  const out = new Uint8Array(png.width * png.height);
-  for (let y = 0; y < png.height; y++) {
-    for (let x = 0; x < png.width; x++) {
-      const bit = x * png.depth;
-      const byte = png.data[y * rowBytes + (bit >> 3)]!;
-      out[y * png.width + x] = (((byte >> (8 - png.depth - (bit & 7))) & largest) * 255) / largest;
-    }
-  }
-  return out;
+export function tooManyPixels(where: string, width: number, height: number, most: number): LongtailError {
+  return new LongtailError("E-DATA-023", {
+    what: "the picture is too large",
+    where,
+    why: `its size of ${width} x ${height} is beyond ${(most / 1e6).toFixed(1)} megapixels`,
+    fix: "make the picture smaller, or raise the limit of megapixels",
+  });
 }
 
 function guessType(bytes: Uint8Array): string {
@@ -149,30 +107,6 @@ function textChunk(keyword: string, text: string): Uint8Array {
   out.set(content, 4);
   view.setUint32(out.length - 4, crc32(content));
   return out;
-}
-
-/** The checksum of the PNG specification, Annex D. */
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  }
-  return ~crc >>> 0;
-}
-
-/** Uncompressed iTXt chunks, which fast-png passes over. */
-function readTexts(bytes: Uint8Array): Record<string, string> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const found: Record<string, string> = {};
-  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
-    const length = view.getUint32(at);
-    if (UTF8.decode(bytes.subarray(at + 4, at + 8)) !== "iTXt") continue;
-    const parts = UTF8.decode(bytes.subarray(at + 8, at + 8 + length));
-    const match = /^([^\0]{1,79})\0\0\0[^\0]*\0[^\0]*\0(.*)$/s.exec(parts);
-    if (match) found[match[1]!] = match[2]!;
-  }
-  return found;
 }
 
 /**

@@ -1,27 +1,30 @@
-// Linear layer y = x Wᵀ + b with a slot for a low-rank adapter: y += s · (x Aᵀ) Bᵀ (Hu et al. 2021). The strength s is a
-// scalar on the device, so a sample with another LoRA strength replays the same plan.
+// Linear layer y = x Wᵀ + b with a slot for an adapter (src/nn/adapters): whatever kind it is, it gets the layer's input
+// and output and returns the changed output, so that a model traces the same way with and without one.
 
-import { linear, matmul } from "../ops/matmul.ts";
-import { add, mul } from "../ops/pointwise.ts";
+import { matmul } from "../ops/matmul.ts";
+import { add } from "../ops/pointwise.ts";
+import { decodeMatrix, type StoredMatrix, storedLinear } from "../ops/quantized.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
-import type { Variable } from "../tensor/variable.ts";
+import { Variable } from "../tensor/variable.ts";
 import type { Parameters } from "./parameters.ts";
 
-export interface LowRank {
-  /** [rank, in] */
-  down: Variable;
-  /** [out, rank] */
-  up: Variable;
-  /** [1]: alpha / rank times the strength. */
-  scale: Variable;
+/** What hangs on a Linear layer and changes what it gives. */
+export interface LinearAdapter {
+  /**
+   * The layer's output with the adapter.
+   * @param x input [..., in]
+   * @param y output without the adapter, x Wᵀ + b, [..., out]
+   */
+  apply(graph: Graph, linear: Linear, x: Tensor, y: Tensor): Tensor;
 }
 
 export class Linear {
-  readonly weight: Variable;
+  /** A variable [out, in], or codes that products decode. */
+  readonly weight: Variable | StoredMatrix;
   readonly bias: Variable | null;
   readonly inputs: number;
   readonly outputs: number;
-  adapter: LowRank | null = null;
+  adapter: LinearAdapter | null = null;
 
   constructor(
     parameters: Parameters,
@@ -32,20 +35,27 @@ export class Linear {
     const [weight, bias] = options.names ?? ["weight", "bias"];
     this.inputs = inputs;
     this.outputs = outputs;
-    this.weight = parameters.tensor(weight, [outputs, inputs]);
+    this.weight = parameters.matrix(weight, [outputs, inputs]);
     this.bias = options.bias === false ? null : parameters.tensor(bias, [outputs]);
     // A layer with tensor names of its own shares its place with other tensors: it is no module that a LoRA could name.
     if (!options.names) parameters.register(this);
   }
 
+  /** The weight [out, in] as a tensor that operations read; a stored one is decoded and has no gradient. */
+  weightTensor(graph: Graph): Tensor {
+    return this.weight instanceof Variable ? graph.read(this.weight) : decodeMatrix(graph, this.weight);
+  }
+
+  /** The product with the weight alone: x [..., in] -> x Wᵀ [..., out], without bias and adapter. */
+  project(graph: Graph, x: Tensor): Tensor {
+    if (!(this.weight instanceof Variable)) return storedLinear(x, this.weight);
+    return matmul(x, graph.read(this.weight), { transposeB: true });
+  }
+
   /** x [..., in] -> [..., out]. */
   forward(graph: Graph, x: Tensor): Tensor {
-    let y = linear(x, graph.read(this.weight), this.bias ? graph.read(this.bias) : undefined);
-    if (this.adapter) {
-      const low = matmul(x, graph.read(this.adapter.down), { transposeB: true });
-      const update = matmul(low, graph.read(this.adapter.up), { transposeB: true });
-      y = add(y, mul(update, graph.read(this.adapter.scale)));
-    }
-    return y;
+    const product = this.project(graph, x);
+    const y = this.bias ? add(product, graph.read(this.bias)) : product;
+    return this.adapter ? this.adapter.apply(graph, this, x, y) : y;
   }
 }

@@ -3,36 +3,62 @@
 // discovered by its pictures.
 
 import { LongtailError } from "../base/errors.ts";
-import { f32ToF16 } from "../base/halves.ts";
+import {
+  encodeHalves,
+  encodeWeight,
+  hasScales,
+  type Storage,
+  scaleCount,
+  storedBytes,
+  wordCount,
+} from "../base/quantize.ts";
 import type { TensorSource } from "../base/tensor_source.ts";
+import type { Decoded, StoredMatrix } from "../ops/quantized.ts";
 import type { Session } from "../tensor/session.ts";
-import { type DType, type Shape, sameShape, showShape } from "../tensor/shape.ts";
-import type { Pool, Variable } from "../tensor/variable.ts";
+import { type DType, elements, type Shape, sameShape, showShape } from "../tensor/shape.ts";
+import { type Pool, Variable } from "../tensor/variable.ts";
 import type { Linear } from "./linear.ts";
 
 /** What all places of one tree share. */
 interface Declared {
-  tensors: Map<string, Variable>;
+  tensors: Map<string, Variable | StoredMatrix>;
   linears: Map<string, Linear>;
+}
+
+export interface ParametersOptions {
+  /** Element type of embeddings and convolutions, and of Linear layers where `storage` says nothing. */
+  dtype?: DType;
+  /** How matrices of Linear layers are kept. All but f32 are frozen: no gradient of theirs exists. */
+  storage?: Storage;
+  /** What products read of a stored matrix; f16 needs shader-f16 and rounds bf16, int8 and nf4 once more. */
+  decoded?: Decoded;
 }
 
 /** A place in a tree of parameter names; models declare their tensors through it. */
 export class Parameters {
   readonly pool: Pool;
   readonly dtype: DType;
+  readonly storage: Storage;
+  private readonly options: ParametersOptions;
   private readonly prefix: string;
   private readonly declared: Declared;
 
-  constructor(pool: Pool, options: { dtype?: DType; prefix?: string; declared?: Declared } = {}) {
+  constructor(pool: Pool, options: ParametersOptions & { prefix?: string; declared?: Declared } = {}) {
     this.pool = pool;
+    this.options = options;
     this.dtype = options.dtype ?? "f32";
+    this.storage = options.storage ?? (this.dtype === "f16" ? "f16" : "f32");
     this.prefix = options.prefix ?? "";
     this.declared = options.declared ?? { tensors: new Map(), linears: new Map() };
   }
 
   /** The subtree under `name`. */
   at(name: string | number): Parameters {
-    return new Parameters(this.pool, { dtype: this.dtype, prefix: `${this.prefix}${name}.`, declared: this.declared });
+    return new Parameters(this.pool, {
+      ...this.options,
+      prefix: `${this.prefix}${name}.`,
+      declared: this.declared,
+    });
   }
 
   /** Remembers a Linear layer under this place's path, so that an adapter can find it. */
@@ -47,16 +73,62 @@ export class Parameters {
 
   /** Declares a tensor. Vectors stay f32: they are small, and norms and biases need the range. */
   tensor(name: string, shape: Shape): Variable {
+    return this.tensorOf(name, shape, shape.length > 1 ? this.dtype : "f32");
+  }
+
+  private tensorOf(name: string, shape: Shape, dtype: DType): Variable {
     const full = this.prefix + name;
-    const variable = this.pool.add(full, shape, shape.length > 1 ? this.dtype : "f32");
+    const variable = this.pool.add(full, shape, dtype);
     this.declared.tensors.set(full, variable);
     return variable;
   }
 
-  /** All tensors declared so far under any prefix, in order. */
+  /** Declares the weight [out, in] of a Linear layer in this tree's storage. */
+  matrix(name: string, shape: readonly [number, number]): Variable | StoredMatrix {
+    const { storage } = this;
+    if (storage === "f32") return this.tensorOf(name, shape, "f32");
+    const full = this.prefix + name;
+    const count = elements(shape);
+    const matrix: StoredMatrix = {
+      name: full,
+      storage,
+      shape,
+      codes: this.pool.add(full, [wordCount(storage, count)], "u32"),
+      scales: hasScales(storage) ? this.pool.add(`${full}.scales`, [scaleCount(count)], "f32") : null,
+      decoded: this.options.decoded ?? "f32",
+    };
+    this.declared.tensors.set(full, matrix);
+    return matrix;
+  }
+
+  /** Tensors declared so far under any prefix that are kept as they are, in order. */
   get variables(): ReadonlyMap<string, Variable> {
+    return new Map([...this.declared.tensors].filter((entry): entry is [string, Variable] => isPlain(entry[1])));
+  }
+
+  /** All tensors declared so far under any prefix, in order, stored matrices too. */
+  get tensors(): ReadonlyMap<string, Variable | StoredMatrix> {
     return this.declared.tensors;
   }
+
+  /** Number of the model's parameters, whatever they are stored as. */
+  get count(): number {
+    return [...this.tensors.values()].reduce((n, { shape }) => n + elements(shape), 0);
+  }
+
+  /** Bytes of the weights by what they are stored as, without the padding between them. */
+  get bytesByStorage(): Readonly<Partial<Record<Storage, number>>> {
+    const bytes: Partial<Record<Storage, number>> = {};
+    for (const tensor of this.tensors.values()) {
+      const storage = isPlain(tensor) ? (tensor.dtype === "f16" ? "f16" : "f32") : tensor.storage;
+      bytes[storage] = (bytes[storage] ?? 0) + storedBytes(storage, elements(tensor.shape));
+    }
+    return bytes;
+  }
+}
+
+function isPlain(tensor: Variable | StoredMatrix): tensor is Variable {
+  return tensor instanceof Variable;
 }
 
 /**
@@ -70,20 +142,20 @@ export function checkParameters(
   source: TensorSource,
   rename: (name: string) => string = (name) => name,
 ): void {
-  const missing = [...parameters.variables.keys()].filter((name) => !source.has(rename(name)));
+  const missing = [...parameters.tensors.keys()].filter((name) => !source.has(rename(name)));
   if (missing.length > 0) {
     throw new LongtailError("E-FILE-030", {
-      what: `${missing.length} of ${parameters.variables.size} tensors are missing: ${missing.slice(0, 3).map(rename).join(", ")}${missing.length > 3 ? ", ..." : ""}`,
+      what: `${missing.length} of ${parameters.tensors.size} tensors are missing: ${missing.slice(0, 3).map(rename).join(", ")}${missing.length > 3 ? ", ..." : ""}`,
       where: source.name,
       why: "the file belongs to another model or another layout",
       fix: "check [model] in the configuration; the config.json beside the weights must describe them",
     });
   }
-  for (const [name, variable] of parameters.variables) {
+  for (const [name, tensor] of parameters.tensors) {
     const shape = source.shape(rename(name));
-    if (!sameShape(shape, variable.shape)) {
+    if (!sameShape(shape, tensor.shape)) {
       throw new LongtailError("E-FILE-031", {
-        what: `tensor ${rename(name)} has shape ${showShape(shape)}, and the model expects ${showShape(variable.shape)}`,
+        what: `tensor ${rename(name)} has shape ${showShape(shape)}, and the model expects ${showShape(tensor.shape)}`,
         where: source.name,
         why: "the file and its config.json do not belong together",
         fix: "use the config.json that came with these weights",
@@ -92,7 +164,12 @@ export function checkParameters(
   }
 }
 
-/** Loads every declared tensor from `source` into the open session; checks and errors as `checkParameters`. */
+/**
+ * Loads every declared tensor from `source` into the open session, one at a time: no more than one lies in host memory as
+ * numbers.
+ * @throws LongtailError as `checkParameters`; E-FILE-036 where a value that is to be stored in less than f32 is NaN or
+ * infinite, E-FILE-037 where it is too large for its storage
+ */
 export async function loadParameters(
   session: Session,
   parameters: Parameters,
@@ -100,8 +177,15 @@ export async function loadParameters(
   rename: (name: string) => string = (name) => name,
 ): Promise<void> {
   checkParameters(parameters, source, rename);
-  for (const [name, variable] of parameters.variables) {
+  for (const [name, tensor] of parameters.tensors) {
     const values = await source.load(rename(name));
-    session.write(variable, variable.dtype === "f16" ? f32ToF16(values) : values);
+    const where = `${source.name}, ${rename(name)}`;
+    if (isPlain(tensor)) {
+      session.write(tensor, tensor.dtype === "f16" ? encodeHalves(where, "f16", values) : values);
+      continue;
+    }
+    const { codes, scales } = encodeWeight(where, tensor.storage, values);
+    session.write(tensor.codes, codes);
+    if (tensor.scales) session.write(tensor.scales, scales!);
   }
 }

@@ -3,12 +3,14 @@
 // Heads are column blocks of the last dimension, so that no transpose is needed around the operation.
 
 import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
+import gradBiasSource from "../../shaders/attention_grad_bias.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "text" };
 import gradKeyValueSource from "../../shaders/attention_grad_key_value.wgsl" with { type: "text" };
 import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { type: "text" };
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
+import { sum } from "./reduce.ts";
 
 export interface AttentionOptions {
   /** Number of heads; the last dimension of q, k and v is heads * head size. */
@@ -17,7 +19,7 @@ export interface AttentionOptions {
   scale?: number;
   /** Row i sees the keys j <= i. */
   causal?: boolean;
-  /** Added to the scores, [H, Lq, Lk], the same for the whole batch (T5). Constant: it gets no gradient. */
+  /** Added to the scores, [H, Lq, Lk], the same for the whole batch (T5). */
   bias?: Tensor;
   /** Element type of the result; f32 by default. */
   output?: "f32" | "f16";
@@ -180,11 +182,6 @@ const attentionOperation: Operation = {
   },
   gradient(node, [dout, dlse], needs) {
     if (dlse) throw new Error("attention: the log-sum-exp is there for the backward pass and has no gradient itself");
-    if (needs[3]) {
-      throw new Error(
-        "attention: the bias needs a gradient, which this operation does not give; pass it as a constant",
-      );
-    }
     const [q, k, v, bias] = node.inputs as [Tensor, Tensor, Tensor, Tensor | undefined];
     const [out, logSumExp] = node.outputs as [Tensor, Tensor];
     const delta = apply1(deltaOperation, [dout!, out], { heads: node.attributes["heads"] });
@@ -192,7 +189,8 @@ const attentionOperation: Operation = {
     const dq = needs[0] ? apply1(gradQueryOperation, inputs, { ...node.attributes }) : null;
     const [dk, dv] =
       needs[1] || needs[2] ? q.graph.apply(gradKeyValueOperation, inputs, { ...node.attributes }) : [null, null];
-    return [dq, needs[1] ? dk! : null, needs[2] ? dv! : null, null].slice(0, node.inputs.length);
+    const dbias = bias && needs[3] ? sum(apply1(gradBiasOperation, inputs, { ...node.attributes }), 0) : null;
+    return [dq, needs[1] ? dk! : null, needs[2] ? dv! : null, dbias].slice(0, node.inputs.length);
   },
 };
 
@@ -279,11 +277,54 @@ const gradKeyValueOperation: Operation = {
   },
 };
 
+/** Samples that one invocation of the bias gradient adds up: few biases and a large batch must still fill a device. */
+const BIAS_CHUNK = 16;
+
+/** Inputs as for the query gradient, with the bias; output [chunks, H, Lq, Lk], sums over parts of the batch. */
+const gradBiasOperation: Operation = {
+  name: "attention bias gradient",
+  infer: ([q, , , , , , bias]) => [{ shape: [Math.ceil(q!.shape[0]! / BIAS_CHUNK), ...bias!.shape], dtype: "f32" }],
+  lower(lowering, node) {
+    const s = sizesOfNode(node);
+    const out = node.outputs[0]!;
+    const grid = grid1d(out.size, 64, lowering.target);
+    const [q, k, v, dout, , , bias] = node.inputs as Tensor[];
+    const count = s.headSize / 4;
+    lowering.call({
+      label: "attention bias gradient",
+      source: gradBiasSource,
+      constants: {
+        Q: q!.dtype,
+        K: k!.dtype,
+        V: v!.dtype,
+        DOUT: dout!.dtype,
+        BIAS_TYPE: bias!.dtype,
+        CAUSAL: Boolean(node.attributes["causal"]),
+      },
+      inputs: node.inputs.map((t) => lowering.slot(t)),
+      outputs: [lowering.slot(out)],
+      params: [
+        s.batch,
+        s.heads,
+        s.rows,
+        s.keys,
+        count,
+        BIAS_CHUNK,
+        out.size,
+        grid[0],
+        f32Bits(node.attributes["scale"] as number),
+      ],
+      grid,
+      flops: 4 * s.batch * s.heads * s.rows * s.keys * s.headSize,
+    });
+  },
+};
+
 /**
  * softmax(scale * q kᵀ + bias) v for every head: q [B, Lq, H * hd], k and v [B, Lk, H * hd] → [B, Lq, H * hd].
- * Elements are f32 or f16, arithmetic is f32; gradients of q, k and v come back in f32. A key whose bias is below -1e38
+ * Elements are f32 or f16, arithmetic is f32; gradients of q, k, v and the bias come back in f32. A key whose bias is below -1e38
  * (-inf included) has no part in its row; a row without any key gives zeros.
- * @throws Error where shapes do not fit, the head size is no multiple of 4 or above 512, or the bias needs a gradient
+ * @throws Error where shapes do not fit, the head size is no multiple of 4 or above 512
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
   const { heads, bias } = options;

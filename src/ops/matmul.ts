@@ -2,8 +2,10 @@
 // and dB = Aᵀ dC, so NN, NT and TN are all that is ever needed. A weight gradient that nothing else reads is added into
 // its gradient buffer by the kernel itself.
 
-import type { Operation, Tensor } from "../tensor/graph.ts";
+import type { Node, Operation, Tensor } from "../tensor/graph.ts";
 import { apply1 } from "../tensor/graph.ts";
+import type { Lowering, Slot } from "../tensor/lower.ts";
+import type { DType, Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 import { add } from "./pointwise.ts";
@@ -26,40 +28,9 @@ const matmulOperation: Operation = {
   },
   lower(lowering, node) {
     const [a, b] = node.inputs as [Tensor, Tensor];
-    const { M, N, K, batch } = sizes(a.shape, b.shape, node.attributes as MatmulTransposes);
-    const { transposeA: transA, transposeB: transB } = node.attributes as MatmulTransposes;
-    const shape: MatmulShape = {
-      M,
-      N,
-      K,
-      batch,
-      strideA: a.dim(0) === 1 ? 0 : M * K,
-      strideB: b.dim(0) === 1 ? 0 : K * N,
-      transA,
-      transB,
-    };
-    const { target } = lowering;
-    const into = node.attributes["accumulateInto"] as Variable | undefined;
-    const name =
-      target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
-      defaultMatmulVariant(shape, target.kernels, target.software);
-    const choice = chooseMatmul(shape, name, target.kernels, {
-      A: a.dtype as "f32",
-      B: b.dtype as "f32",
-      accumulate: into !== undefined,
-    });
-    lowering.call({
-      label: `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`,
-      source: choice.source,
-      constants: choice.constants,
-      inputs: [lowering.slot(a), lowering.slot(b)],
-      outputs: into ? [] : [lowering.slot(node.outputs[0]!)],
-      inPlace: into ? [lowering.variable(into)] : [],
-      params: choice.params,
-      grid: choice.grid,
-      flops: 2 * M * N * K * batch,
-      epilogueOf: node,
-    });
+    const operand = ({ shape, dtype }: Tensor, slot: Slot): MatmulOperand => ({ slot, shape, dtype });
+    const operands = [operand(a, lowering.slot(a)), operand(b, lowering.slot(b))] as const;
+    lowerProduct(lowering, node, operands, node.attributes as MatmulTransposes);
   },
   gradient(node, [dy], needs) {
     const [a, b] = node.inputs as [Tensor, Tensor];
@@ -84,6 +55,57 @@ const matmulOperation: Operation = {
     return { ...node, operation: accumulatingMatmul, attributes: { ...node.attributes, accumulateInto: target } };
   },
 };
+
+/** One side of a product as a kernel sees it. */
+export interface MatmulOperand {
+  slot: Slot;
+  /** [batch or 1, rows, columns] */
+  shape: Shape;
+  dtype: DType;
+}
+
+/** Calls the kernel that makes output 0 of `node` from two operands, wherever they lie. */
+export function lowerProduct(
+  lowering: Lowering,
+  node: Node,
+  [a, b]: readonly [MatmulOperand, MatmulOperand],
+  transposes: MatmulTransposes,
+): void {
+  const { M, N, K, batch } = sizes(a.shape, b.shape, transposes);
+  const { transposeA: transA, transposeB: transB } = transposes;
+  const shape: MatmulShape = {
+    M,
+    N,
+    K,
+    batch,
+    strideA: a.shape[0] === 1 ? 0 : M * K,
+    strideB: b.shape[0] === 1 ? 0 : K * N,
+    transA,
+    transB,
+  };
+  const { target } = lowering;
+  const into = node.attributes["accumulateInto"] as Variable | undefined;
+  const name =
+    target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
+    defaultMatmulVariant(shape, target.kernels, target.software);
+  const choice = chooseMatmul(shape, name, target.kernels, {
+    A: a.dtype as "f32",
+    B: b.dtype as "f32",
+    accumulate: into !== undefined,
+  });
+  lowering.call({
+    label: `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`,
+    source: choice.source,
+    constants: choice.constants,
+    inputs: [a.slot, b.slot],
+    outputs: into ? [] : [lowering.slot(node.outputs[0]!)],
+    inPlace: into ? [lowering.variable(into)] : [],
+    params: choice.params,
+    grid: choice.grid,
+    flops: 2 * M * N * K * batch,
+    epilogueOf: node,
+  });
+}
 
 /** Key under which a tuner remembers a shape. */
 export function matmulKey(s: MatmulShape, a: string, b: string): string {

@@ -7,18 +7,18 @@ import { type Pool, Variable } from "../tensor/variable.ts";
 const known = new WeakMap<Pool, Variable[]>();
 
 /**
- * Variables [bytes / 4] f32 over the whole segments of a pool; always the same objects while the pool does not grow.
+ * Variables [bytes / 4] of one element type over the whole segments of a pool; always the same objects while the pool does not grow.
  * They alias the pool's own variables, so a plan that binds them must not write those by other names at the same call.
- * Throws a plain Error where a variable is not f32.
+ * Throws a plain Error where a variable has another element type.
  */
-export function poolSegments(pool: Pool): Variable[] {
+export function poolSegments(pool: Pool, dtype: "f32" | "u32" = "f32"): Variable[] {
   const old = known.get(pool);
   if (old && old.length === pool.segmentBytes.length && old.every((v, i) => v.bytes === pool.segmentBytes[i]))
     return old;
-  const other = pool.variables.find((v) => v.dtype !== "f32");
-  if (other) throw new Error(`pool ${pool.name}: ${other.name} is ${other.dtype}; flat segments hold f32`);
+  const other = pool.variables.find((v) => v.dtype !== dtype);
+  if (other) throw new Error(`pool ${pool.name}: ${other.name} is ${other.dtype}; flat segments hold ${dtype}`);
   const segments = pool.segmentBytes.map((bytes, segment) => {
-    return new Variable(`${pool.name}.segment${segment}`, [bytes / BYTES.f32], "f32", { pool, segment, offset: 0 });
+    return new Variable(`${pool.name}.segment${segment}`, [bytes / BYTES[dtype]], dtype, { pool, segment, offset: 0 });
   });
   known.set(pool, segments);
   return segments;

@@ -262,6 +262,19 @@ export class Session {
     device.queue.submit([encoder.finish()]);
   }
 
+  /** Copies a pool over another of the same layout, in the queue's order. */
+  copyPool(from: Pool, to: Pool): void {
+    const { device } = this.requireGpu();
+    const sources = this.buffers.get(from) ?? [];
+    const targets = this.buffers.get(to) ?? [];
+    const sizes = (buffers: readonly GPUBuffer[]) => buffers.map((b) => b.size).join();
+    if (sources.length === 0 || sizes(sources) !== sizes(targets))
+      throw new Error(`pool ${to.name} has not the layout of ${from.name}`);
+    const encoder = device.createCommandEncoder();
+    sources.forEach((source, i) => encoder.copyBufferToBuffer(source, 0, targets[i]!, 0, source.size));
+    device.queue.submit([encoder.finish()]);
+  }
+
   /** Sets every byte of a pool to zero, in the queue's order. */
   clear(pool: Pool): void {
     const { device } = this.requireGpu();

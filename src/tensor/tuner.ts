@@ -184,7 +184,7 @@ async function measure(
 }
 
 /** The same numbers for the same slot of every variant; small halves and floats alike, never NaN. */
-function fixedValues(slot: Slot, seed: number): Float32Array | Uint16Array {
+function fixedValues(slot: Slot, seed: number): Float32Array | Uint16Array | Uint32Array {
   const count = slot.dtype === "f16" ? slot.bytes / 2 : slot.bytes / 4;
   const values = new Float32Array(count);
   let state = (seed + 1) * 0x9e3779b9;
@@ -192,5 +192,7 @@ function fixedValues(slot: Slot, seed: number): Float32Array | Uint16Array {
     state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) >>> 0;
     values[i] = state / 2 ** 31 - 1;
   }
+  // Words may be codes of a stored weight: both halves of one are small numbers as f16 and as bf16.
+  if (slot.dtype === "u32") return new Uint32Array(values.buffer).map((bits) => (bits >>> 16) * 0x10001);
   return slot.dtype === "f16" ? f32ToF16(values) : values;
 }

@@ -17,11 +17,28 @@ const STATE = "state.json";
 const BEST = "best.json";
 const PARTIAL = ".partial";
 
+/** Element types of a checkpoint: numbers, and words of packed codes. */
+export type CheckpointType = "F32" | "U32";
+export type CheckpointValues = Float32Array | Uint32Array;
+
+/** How a variable of the device appears in a checkpoint. */
+export const checkpointEntry = (variable: {
+  name: string;
+  shape: readonly number[];
+  dtype: string;
+}): { name: string; shape: readonly number[]; dtype: CheckpointType } => ({
+  name: variable.name,
+  shape: variable.shape,
+  dtype: variable.dtype === "u32" ? "U32" : "F32",
+});
+
 export interface CheckpointTensor {
   name: string;
   shape: readonly number[];
+  /** F32 where it is not given. */
+  dtype?: CheckpointType;
   /** Fetches the values when their turn comes, so that the set need not lie in memory at once. */
-  load: () => Float32Array | Promise<Float32Array>;
+  load: () => CheckpointValues | Promise<CheckpointValues>;
 }
 
 /**
@@ -86,7 +103,12 @@ export async function saveCheckpoint(files: FileStore, folder: string, content: 
     for (const [group, tensors] of Object.entries(groups)) {
       if (!/^[a-z][a-z0-9_-]*$/.test(group))
         throw new RangeError(`group ${JSON.stringify(group)} cannot be a file's name`);
-      const entries = tensors.map(({ name, shape, load }) => ({ name, shape, dtype: "F32" as const, data: load }));
+      const entries = tensors.map(({ name, shape, dtype, load }) => ({
+        name,
+        shape,
+        dtype: dtype ?? "F32",
+        data: load,
+      }));
       await writeSafetensors(hashing, join(partial, groupFile(group)), entries);
     }
     await hashing.writeAtomic(join(partial, STATE), state);
@@ -205,12 +227,12 @@ export class Checkpoint {
 
   /**
    * Hands every tensor of a group to `take`, one at a time, after checking that the group holds exactly these tensors.
-   * @throws LongtailError E-RUN-012 where group, names or shapes differ
+   * @throws LongtailError E-RUN-012 where group, names, shapes or element types differ
    */
   async restore(
     group: string,
-    expected: readonly { name: string; shape: readonly number[] }[],
-    take: (name: string, values: Float32Array) => void | Promise<void>,
+    expected: readonly { name: string; shape: readonly number[]; dtype?: CheckpointType }[],
+    take: (name: string, values: CheckpointValues) => void | Promise<void>,
   ): Promise<void> {
     const refuse = (why: string): never => {
       throw new LongtailError("E-RUN-012", {
@@ -221,15 +243,18 @@ export class Checkpoint {
       });
     };
     const file = this.groups.get(group) ?? refuse(`it has ${[...this.groups.keys()].join(", ")} alone`);
-    for (const { name, shape } of expected) {
+    for (const { name, shape, dtype } of expected) {
       const own = file.tensors.get(name) ?? refuse(`${name} is missing`);
       if (own.shape.join() !== shape.join())
         refuse(`${name} has shape [${own.shape.join(", ")}], expected [${shape.join(", ")}]`);
+      if (own.dtype !== (dtype ?? "F32")) refuse(`${name} has element type ${own.dtype}, expected ${dtype ?? "F32"}`);
     }
     const names = new Set(expected.map(({ name }) => name));
     const other = file.names().find((name) => !names.has(name));
     if (other !== undefined) refuse(`${other} is no tensor of this run`);
-    for (const { name } of expected) await take(name, await file.readF32(name));
+    for (const { name, dtype } of expected) {
+      await take(name, dtype === "U32" ? wordsOf(await file.readBytes(name)) : await file.readF32(name));
+    }
   }
 
   async close(): Promise<void> {
@@ -269,6 +294,9 @@ export async function loadCheckpoint(
   }
   return new Checkpoint(path, step, state, groups);
 }
+
+/** Bytes of the file as words; they may begin anywhere in a larger buffer. */
+const wordsOf = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.slice().buffer);
 
 type Flat = Readonly<Record<string, JsonValue>>;
 

@@ -154,6 +154,80 @@ describe("elsewhere", () => {
   });
 });
 
+describe("a training", () => {
+  const step = (done: number) => phase(done, 1000, "train", "steps");
+  const values = (i: number) => ({ update_ratio: 4e-4, lr: 1e-4, grad_norm: 0.31, loss: i % 2 ? 0.2 : 0.4 });
+
+  /** Runs steps of half a second. */
+  function steps(run: ReturnType<typeof start>, from: number, to: number): void {
+    for (let i = from; i <= to; i++) {
+      run.time.advance(0.5);
+      run.progress.sink({ kind: "metric", step: i, values: values(i) });
+      run.progress.sink(step(i));
+    }
+    run.time.advance(0.4);
+  }
+
+  it("shows speed, time to go and the loss with its mean, which one step's loss says little without", () => {
+    const run = start(true, { width: 140 });
+    run.progress.sink(step(0));
+    steps(run, 1, 40);
+    run.time.advance(0.1);
+    const line = run.terminal.screen.at(-1)!;
+    expect(line).toContain("40/1,000 steps  ETA 8:00  2/s  0:21  loss 0.4 (mean 0.3)  grad_norm 0.31  lr 0.0001");
+  });
+
+  it("keeps its line, its rate and its metrics through phases inside it, which leave no lines behind", () => {
+    const run = start(true, { width: 140 });
+    run.progress.sink(step(0));
+    steps(run, 1, 40);
+    run.progress.sink(phase(0, 4, "samples", "pictures"));
+    expect(run.terminal.screen.at(-1)).toMatch(/^samples/);
+    expect(run.terminal.screen.at(-1)).not.toContain("loss");
+    for (let i = 1; i <= 4; i++) {
+      run.time.advance(5);
+      run.progress.sink(phase(i, 4, "samples", "pictures"));
+    }
+    expect(run.terminal.screen.at(-1)).toContain("40/1,000 steps");
+    run.progress.sink({ kind: "metric", step: 40, values: { val_loss: 0.123 } });
+    steps(run, 41, 60);
+    const line = run.terminal.screen.at(-1)!;
+    expect(line).toMatch(
+      /60\/1,000 steps {2}ETA \d+:\d\d {2}(?:2|1\.9\d*)\/s {2}0:51 {2}loss 0\.4 \(mean 0\.3\) {2}val_loss 0\.123/,
+    );
+    // 470 s of steps are left, and for each 30 s of steps 20 s went to samples.
+    const [, minutes, seconds] = line.match(/ETA (\d+):(\d\d)/)!;
+    expect(60 * Number(minutes) + Number(seconds)).toBeGreaterThan(700);
+    expect(run.terminal.screen).toHaveLength(1);
+    run.progress.sink(step(1000));
+    expect(run.terminal.screen[0]).toMatch(/^✓ train {2}1,000 steps in 51 s$/);
+  });
+
+  it("says where it was left when a phase inside it was the last", () => {
+    const run = start(true);
+    run.progress.sink(step(7));
+    run.progress.sink(phase(1, 3, "validate", "pictures"));
+    run.time.advance(2);
+    run.progress.close();
+    expect(run.terminal.screen[0]).toBe("· train  left at 7/1,000 steps after 2.0 s");
+  });
+
+  it("prints plain lines with a heartbeat where no line can be redrawn", () => {
+    const run = start(false);
+    run.progress.sink(step(0));
+    steps(run, 1, 30);
+    run.progress.sink(phase(0, 4, "samples", "pictures"));
+    run.time.advance(25);
+    run.progress.sink(phase(4, 4, "samples", "pictures"));
+    steps(run, 31, 50);
+    expect(run.terminal.output).not.toContain("\u001b");
+    expect(run.terminal.lines.some((line) => line.startsWith("  samples: 0/4 pictures"))).toBe(true);
+    expect(run.terminal.lines.at(-1)).toMatch(
+      /^ {2}train: \d+\/1,000 steps, (?:2|1\.9\d*)\/s, ETA \d+:\d\d, loss 0\.\d+ \(mean 0\.3\d*\), grad_norm 0\.31, lr 0\.0001, .*\[/,
+    );
+  });
+});
+
 describe("rates", () => {
   it("does not claim a rate or an ETA before anything was done", () => {
     const progress = new PhaseProgress(phase(0), 0);

@@ -8,41 +8,7 @@ import { renderReport } from "../../src/evaluation/report.ts";
 import { lineChart, meanWindow, niceTicks, runningMean } from "../../src/evaluation/report_charts.ts";
 import type { ReportData } from "../../src/evaluation/report_data.ts";
 import { fakeReport, sparseReports } from "./fake_report.ts";
-
-const VOID = new Set(["meta", "img", "br", "hr", "link", "input"]);
-
-/** Every problem of nesting; an empty list for sound markup. Style text and comments have no tags of their own. */
-function markupProblems(html: string): string[] {
-  const problems: string[] = [];
-  const open: string[] = [];
-  const ids = new Set<string>();
-  const body = html.replace(/<style>[\s\S]*?<\/style>/, "");
-  for (const [tag, slash, name, rest] of body.matchAll(/<(\/?)([a-zA-Z][\w-]*)((?:"[^"]*"|[^>"])*)>/g)) {
-    const id = rest!.match(/\sid="([^"]*)"/)?.[1];
-    if (id !== undefined) {
-      if (ids.has(id)) problems.push(`id ${id} twice`);
-      ids.add(id);
-    }
-    if (rest!.endsWith("/") || VOID.has(name!.toLowerCase())) continue;
-    if (!slash) open.push(name!);
-    else if (open.pop() !== name) problems.push(`${tag} closes another element`);
-  }
-  for (const name of open) problems.push(`<${name}> is not closed`);
-  for (const [, target] of body.matchAll(/href="#([^"]*)"/g))
-    if (!ids.has(target!)) problems.push(`#${target} leads nowhere`);
-  for (const [label] of body.matchAll(/aria-labelledby="[^"]*"/g)) {
-    if (!ids.has(label.slice(17, -1))) problems.push(`${label} names nothing`);
-  }
-  return problems;
-}
-
-/** What a reader sees: tags and style removed. */
-function textOf(html: string): string {
-  return html
-    .replace(/<style>[\s\S]*?<\/style>/, "")
-    .replace(/src="data:[^"]*"/g, "")
-    .replace(/<[^>]*>/g, " ");
-}
+import { markupProblems, textOf } from "./markup.ts";
 
 const pages: [string, ReportData][] = [["a full run", fakeReport()], ...Object.entries(sparseReports())];
 

@@ -154,7 +154,7 @@ describe("a diffusers file's metadata", () => {
     expect([...stabilised.values()].map((layer) => layer.scale).sort()).toEqual([1, 4]);
   });
 
-  it("is refused where it asks for more than a plain LoRA or is no configuration", async () => {
+  it("is refused where it asks for what is not read, or is no configuration", async () => {
     for (const fields of [
       { "transformer.use_dora": true },
       { "transformer.peft_type": "LOHA" },
@@ -183,8 +183,9 @@ describe("a LoRA file is refused", () => {
       ],
       ["lora_unet_double_blocks_0_constructor.lora_down.weight"],
       ["transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "text_encoder.y.lora_A.weight"],
-      ["transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "transformer.x.lora_magnitude_vector"],
-      ["double_blocks.0.processor.qkv_lora1.down.weight"],
+      ["transformer.x.lora_A.weight", "transformer.x.lora_B.weight", "transformer.x.lora_B.bias"],
+      ["double_blocks.0.processor.qkv_lora3.down.weight"],
+      ["lycoris_constructor.lokr_w1"],
     ]) {
       const error = await failure(read(await fileOf(Object.fromEntries(keys.map((key) => [key, a])))));
       expect(error.code, keys[0]).toBe("E-FILE-017");

@@ -91,8 +91,7 @@ export class Bench {
 
   /** What a checkpoint holds: trained tensors, first and second moments. */
   get pools(): Pool[] {
-    const { first, second } = this.world.trainer!.moments;
-    return [this.world.trained, first, second];
+    return [this.world.trained, ...Object.values(this.world.trainer!.optimizer.state)];
   }
 
   /** The bits of all pools, in order. */

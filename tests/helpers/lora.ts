@@ -1,7 +1,9 @@
-// Runs the FLUX transformer of a dump with a LoRA on the test device: outputs at several strengths of one plan, gradients
-// of the factors alone, the model's weights frozen.
+// Runs the FLUX transformer of a dump with an adapter on the test device: outputs at several strengths of one plan,
+// gradients of the adapter alone, the model's weights frozen.
 
-import type { LoraLayer } from "../../src/formats/lora.ts";
+import type { TensorSource } from "../../src/base/tensor_source.ts";
+import type { LokrLayer, LoraLayer } from "../../src/formats/adapter_layers.ts";
+import type { Safetensors } from "../../src/formats/safetensors.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { ropeTables } from "../../src/models/flux/embeddings.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
@@ -25,15 +27,21 @@ export interface LoraRun {
   loss: number;
   /** Kernel calls of the plan that differentiates. */
   calls: string[];
-  /** The factors as read back. */
-  layers: Map<string, LoraLayer>;
+  /** The adapter as read back. */
+  layers: Map<string, LoraLayer | LokrLayer>;
+}
+
+/** A dump's own sinusoids where it holds them: it may be of another processor than its model's dump. */
+async function sinusoidsOf(io: Safetensors & TensorSource, name: string): Promise<Float32Array> {
+  const own = `sinusoid.${name}`;
+  return io.has(own) ? await io.load(own) : await dumpSinusoids([...(await io.load(name))]);
 }
 
 /** @param inputs the dump with the inputs, @param model the dump with weights and sizes */
 export async function runLora(
   inputs: Dump,
   model: Dump,
-  layers: ReadonlyMap<string, LoraLayer>,
+  layers: ReadonlyMap<string, LoraLayer | LokrLayer>,
   strengths: readonly number[],
 ): Promise<LoraRun> {
   const config = fluxConfig(model.config, model.folder);
@@ -47,11 +55,11 @@ export async function runLora(
     states: await io.load("encoder_hidden_states"),
     pooled: await io.load("pooled_projections"),
     weight: await io.load("loss_weight"),
-    time: await dumpSinusoids([...(await io.load("timestep"))]),
+    time: await sinusoidsOf(io, "timestep"),
     cosine,
     sine,
   };
-  if (config.guidance) values["guidance"] = await dumpSinusoids([...(await io.load("guidance"))]);
+  if (config.guidance) values["guidance"] = await sinusoidsOf(io, "guidance");
   const batch = io.shape("hidden_states")[0]!;
   const tables = [ids.length, config.headSize / 2];
   const shapes: Record<string, readonly number[]> = {
@@ -71,8 +79,9 @@ export async function runLora(
     const parameters = new Parameters(session.pool("weights", "weights"));
     const transformer = new FluxTransformer(parameters, config);
     const adapter = new Adapter(session, parameters, adaptersOf(layers));
-    const gradientPool = session.adopt(adapter.pool.twin("gradients", "gradients", ".grad"));
-    adapter.pool.variables.forEach((variable, i) => (variable.gradient = gradientPool.variables[i]!));
+    const pools = adapter.groups().map(({ pool }) => pool);
+    const gradients = pools.map((pool, k) => session.adopt(pool.twin(`gradients ${k}`, "gradients", ".grad")));
+    pools.forEach((pool, k) => pool.variables.forEach((v, i) => (v.gradient = gradients[k]!.variables[i]!)));
     const variables = Object.fromEntries(Object.keys(values).map((name) => [name, session.data(name, shapes[name]!)]));
     const output = session.data("output", shapes["weight"]!);
     const inputGradient = session.data("gradient.latents", shapes["latents"]!);
@@ -98,11 +107,11 @@ export async function runLora(
       inputGradient: new Float32Array(),
       loss: Number.NaN,
       calls: plan.lowered.calls.map((call) => call.label),
-      layers: await adapter.read(session),
+      layers: adapter.kind === "lokr" ? await adapter.readLokr(session) : await adapter.read(session),
     };
     for (const strength of [1, ...strengths]) {
       adapter.setStrength(session, strength);
-      session.clear(gradientPool);
+      for (const pool of gradients) session.clear(pool);
       session.poison();
       session.run(plan);
       await session.finish();
@@ -110,7 +119,7 @@ export async function runLora(
       if (strength !== 1) continue;
       run.loss = (await session.read(loss))[0]!;
       run.inputGradient = await session.read(inputGradient);
-      for (const variable of adapter.pool.variables)
+      for (const variable of pools.flatMap((pool) => pool.variables))
         run.gradients[variable.name] = await session.read(variable.gradient!);
     }
     return run;

@@ -14,7 +14,7 @@ import { TinyDecoder } from "../../src/models/vae/tiny.ts";
 import { Adapter } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
 import { affine } from "../../src/ops/pointwise.ts";
-import { ADAMW_SCALARS, traceAdamW } from "../../src/optim/adamw.ts";
+import { Optimizer } from "../../src/optim/optimizer.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import { type Plan, Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
@@ -47,8 +47,7 @@ export interface World {
   /** Names in the dump of the micro-step's outputs. */
   outputs: string[];
   trained: Pool;
-  gradients: Pool;
-  moments: { first: Pool; second: Pool };
+  optimizer: Optimizer;
   /** Name in the dump of a trained variable. */
   publicName: (variable: Variable) => string;
   /** Puts the trained weights of the dump back. */
@@ -71,7 +70,13 @@ export function missingFiles(dump: Dump): string[] {
 
 export async function openWorld(
   dump: Dump,
-  options: { trained: "full" | "lora"; decoder: "kl" | "tiny"; threshold: number },
+  options: {
+    trained: "full" | "lora";
+    decoder: "kl" | "tiny";
+    threshold: number;
+    weightDecay: number;
+    maxNorm: number;
+  },
 ): Promise<World> {
   const io = await dump.open("io");
   const [height, width] = dump.config["image"] as [number, number];
@@ -125,12 +130,14 @@ export async function openWorld(
     );
   }
   const trained = adapter?.pool ?? fluxParameters.pool;
-  const gradients = session.adopt(trained.twin("gradients", "gradients", ".gradient"));
-  trained.variables.forEach((v, i) => (v.gradient = gradients.variables[i]!));
-  const moments = {
-    first: session.adopt(trained.twin("first", "optimizer", ".first")),
-    second: session.adopt(trained.twin("second", "optimizer", ".second")),
-  };
+  const optimizer = new Optimizer(session, [{ pool: trained }], {
+    kind: "adamw",
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: options.weightDecay,
+    maxNorm: options.maxNorm,
+  });
 
   const data: Record<string, Variable> = {};
   const declare = (name: string, shape: readonly number[], dtype: "f32" | "u32" = "f32") =>
@@ -141,8 +148,6 @@ export async function openWorld(
   declare("pooled", io.shape("pooled_projections"));
   for (const name of ["time", "guidance"]) declare(name, [1, SINUSOID_WIDTH]);
   for (const name of [...SCALARS, "step", "lossWeight", "positiveFactor", "negativeFactor"]) declare(name, [1]);
-  declare("optimizer scalars", [ADAMW_SCALARS]);
-  declare("optimizer report", [4]);
   const length = clip.config.text.positions;
   declare("tokens", [2, length], "u32");
   declare("ends", [2], "u32");
@@ -229,23 +234,14 @@ export async function openWorld(
       keep("loss", step.loss);
       DIFFERENTIATED.forEach((name, i) => keep(`grad.${name}`, step.gradients[i]!));
     }),
-    optimizer: session.plan("optimizer", (graph) =>
-      traceAdamW(graph, {
-        parameters: trained,
-        gradients,
-        ...moments,
-        scalars: data["optimizer scalars"]!,
-        report: data["optimizer report"]!,
-        loss: graph.read(data["micro.loss"]!),
-      }),
-    ),
+    optimizer: session.plan("optimizer", (graph) => optimizer.trace(graph, { loss: graph.read(data["micro.loss"]!) })),
   };
   await session.open(gpu);
   for (const { parameters, path } of places) await loadParameters(session, parameters, await openSource(path));
   const start = fluxParameters.pool.variables;
   const source = await openSource(weightsPath(dump, "transformer"));
   const reset = async () => {
-    for (const pool of [gradients, moments.first, moments.second]) session.clear(pool);
+    optimizer.initialise(session);
     if (adapter) adapter.load(session, lora, loraPath);
     else for (const variable of start) session.write(variable, await source.load(variable.name));
   };
@@ -255,8 +251,7 @@ export async function openWorld(
     data,
     outputs,
     trained,
-    gradients,
-    moments,
+    optimizer,
     publicName: (variable) => (adapter ? `transformer.${variable.name}` : variable.name),
     reset,
     close: () => session.close(),

@@ -5,6 +5,7 @@ import type { LongtailError } from "../../src/base/errors.ts";
 import type { LoraLayer } from "../../src/formats/lora.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { splitSize } from "../../src/nn/adapters/targets.ts";
 import { Adapter, adaptersOf, chooseAdapters, DIFFUSERS_TARGETS } from "../../src/nn/adapters.ts";
 import { Linear } from "../../src/nn/linear.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
@@ -80,6 +81,82 @@ describe("the choice of modules", () => {
     );
   });
 
+  it("has presets for attention alone and for kohya's set, every layer of the blocks with the modulation", () => {
+    const { parameters } = model();
+    const attention = [...chooseAdapters(parameters, { targets: "attention", rank: 1, alpha: 1 }).keys()];
+    expect(attention.length).toBe(2 * 8 + 3 * 3);
+    expect(attention.every((module) => module.includes(".attn."))).toBe(true);
+    const kohya = [...chooseAdapters(parameters, { targets: "kohya", rank: 1, alpha: 1 }).keys()];
+    expect(kohya.length).toBe(2 * 14 + 3 * 6);
+    expect(kohya).toContain("transformer_blocks.1.norm1_context.linear");
+    expect(kohya).toContain("single_transformer_blocks.0.norm.linear");
+    expect(kohya).toContain("single_transformer_blocks.0.proj_out");
+    expect(kohya).not.toContain("proj_out");
+  });
+
+  it("leaves out what is excluded", () => {
+    const { parameters } = model();
+    const chosen = chooseAdapters(parameters, {
+      targets: "kohya",
+      exclude: ["norm.linear", "transformer_blocks.0.norm1.linear"],
+      rank: 1,
+      alpha: 1,
+    });
+    expect(chosen.size).toBe(2 * 14 + 3 * 6 - 3 - 1);
+    expect([...chosen.keys()].some((module) => module.endsWith("norm.linear"))).toBe(false);
+  });
+
+  it("scales by alpha / √rank where that is asked for", () => {
+    const settings = { targets: ["proj_out"], rank: 16, alpha: 8, rankStabilised: true };
+    expect(chooseAdapters(model().parameters, settings).get("proj_out")).toEqual({ rank: 16, scale: 2 });
+  });
+
+  it("refuses entries that change nothing, and says which setting they are of", () => {
+    const { parameters } = model();
+    const base = { targets: ["to_q"], rank: 1, alpha: 1 };
+    for (const [settings, words] of [
+      [{ ...base, exclude: ["to_qq"] }, ["adapter.exclude", '"to_q"']],
+      [{ ...base, rankOf: { to_k: 2 } }, ["adapter.layers", "with an adapter", '"to_k"']],
+      [{ ...base, alphaOf: { to_k: 2 } }, ["adapter.layers", '"to_k"']],
+      [{ ...base, exclude: ["to_q"] }, ["adapter.exclude", "no Linear layer is left"]],
+      [{ ...base, targets: [] }, ["adapter.targets", "no Linear layer is left"]],
+    ] as const) {
+      const error = thrown(() => chooseAdapters(parameters, settings));
+      expect(error.code).toBe("E-CFG-040");
+      for (const word of words) expect(error.message).toContain(word);
+    }
+  });
+
+  it("gives LoKr the sizes of LyCORIS, with a scale of 1 where no rank is left", () => {
+    const { parameters } = model();
+    const choose = (rank: number, more: object = {}) =>
+      chooseAdapters(parameters, { kind: "lokr", targets: ["ff.net.2"], rank, alpha: 4, ...more }).get(
+        "transformer_blocks.0.ff.net.2",
+      );
+    // 128 inputs and 32 outputs.
+    expect(choose(2)).toEqual({
+      kind: "lokr",
+      first: { rows: 4, columns: 8, rank: null },
+      second: { rows: 8, columns: 16, rank: 2 },
+      scale: 2,
+    });
+    expect(choose(2, { factor: 2, decomposeBoth: true })).toMatchObject({
+      first: { rows: 2, columns: 2, rank: null },
+      second: { rows: 16, columns: 64, rank: 2 },
+    });
+    expect(choose(2, { decomposeBoth: true })).toMatchObject({ first: { rank: 2 } });
+    expect(choose(8)).toMatchObject({ second: { rank: null }, scale: 1 });
+  });
+
+  it("splits sizes as LyCORIS does", () => {
+    expect(splitSize(128)).toEqual([8, 16]);
+    expect(splitSize(128, 4)).toEqual([4, 32]);
+    expect(splitSize(3072)).toEqual([48, 64]);
+    expect(splitSize(250)).toEqual([10, 25]);
+    expect(splitSize(250, 4)).toEqual([2, 125]);
+    expect(splitSize(127)).toEqual([1, 127]);
+  });
+
   it("refuses a name that no layer has, with the nearest", () => {
     const error = thrown(() => chooseAdapters(model().parameters, { targets: ["attn.to_qq"], rank: 1, alpha: 1 }));
     expect(error.code).toBe("E-CFG-040");
@@ -100,6 +177,32 @@ describe("the choice of modules", () => {
       ["transformer_blocks.1.ff.net.2.lora_B.weight", [32, 3]],
     ]);
     expect(session.memory().variables.adapter).toBe(adapter.pool.bytes);
+    expect(adapter.groups()).toEqual([{ pool: adapter.pool }]);
+  });
+
+  it("keeps DoRA's magnitudes in a group of their own without weight decay", () => {
+    const { session, parameters } = model();
+    const settings = { kind: "dora", targets: ["ff.net.2"], rank: 3, alpha: 3, dropout: 0.1 } as const;
+    const adapter = new Adapter(session, parameters, chooseAdapters(parameters, settings));
+    expect(adapter.kind).toBe("dora");
+    expect(adapter.magnitudes!.variables.map(({ name, shape }) => [name, shape])).toEqual([
+      ["transformer_blocks.0.ff.net.2.lora_magnitude_vector", [32]],
+      ["transformer_blocks.1.ff.net.2.lora_magnitude_vector", [32]],
+    ]);
+    expect(adapter.groups()).toEqual([{ pool: adapter.pool }, { pool: adapter.magnitudes, weightDecay: 0 }]);
+    expect(session.memory().variables.adapter).toBe(adapter.pool.bytes + adapter.magnitudes!.bytes);
+  });
+
+  it("names LoKr's factors as PEFT does", () => {
+    const { session, parameters } = model();
+    const settings = { kind: "lokr", targets: ["proj_mlp"], rank: 2, alpha: 3 } as const;
+    const adapter = new Adapter(session, parameters, chooseAdapters(parameters, settings));
+    const own = adapter.pool.variables.filter(({ name }) => name.startsWith("single_transformer_blocks.0."));
+    expect(own.map(({ name, shape }) => [name.slice("single_transformer_blocks.0.".length), shape])).toEqual([
+      ["proj_mlp.lokr_w1", [8, 4]],
+      ["proj_mlp.lokr_w2_a", [16, 2]],
+      ["proj_mlp.lokr_w2_b", [2, 8]],
+    ]);
   });
 });
 
@@ -118,7 +221,7 @@ describe("an adapter on the device", () => {
       const plan = session.plan("linear", (graph) => graph.assign(y, layer.forward(graph, graph.read(x))));
       await session.open(gpu);
       session.write(
-        layer.weight,
+        parameters.variables.get("proj.weight")!,
         Float32Array.from({ length: 960 }, (_, i) => Math.sin(i)),
       );
       session.write(

@@ -6,20 +6,45 @@ import { MOVES } from "./table/moves.ts";
 import { PICTURES_AND_RANDOM } from "./table/pictures.ts";
 import { POINTWISE } from "./table/pointwise.ts";
 import { PRODUCTS } from "./table/products.ts";
+import { QUANTIZED } from "./table/quantized.ts";
 import { ROWWISE } from "./table/rows.ts";
 import type { Entry } from "./table/types.ts";
 
-export const OPERATIONS: readonly Entry[] = [...POINTWISE, ...PRODUCTS, ...ROWWISE, ...MOVES, ...PICTURES_AND_RANDOM];
+export const OPERATIONS: readonly Entry[] = [
+  ...POINTWISE,
+  ...PRODUCTS,
+  ...QUANTIZED,
+  ...ROWWISE,
+  ...MOVES,
+  ...PICTURES_AND_RANDOM,
+];
 
 /** Files of src/ops that hold no operation of their own. */
-export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "matmul_choice.ts"];
+export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "detach.ts", "matmul_choice.ts"];
 
 /** Kernels that no operation calls: the session's copy, and those of src/optim, which have their own tests. */
 export const OTHER_KERNELS = [
+  "adafactor.wgsl",
+  "adafactor_columns.wgsl",
+  "adafactor_columns_sum.wgsl",
+  "adafactor_means.wgsl",
+  "adafactor_rates.wgsl",
+  "adafactor_rows.wgsl",
+  "adafactor_sizes.wgsl",
+  "adam8bit.wgsl",
+  "adam_small.wgsl",
   "adamw.wgsl",
+  "average.wgsl",
   "clip_scale.wgsl",
   "copy.wgsl",
   "finite_flag.wgsl",
+  "lion.wgsl",
+  "loss_scale.wgsl",
   "optimizer_report.wgsl",
+  "prodigy.wgsl",
+  "prodigy_estimate.wgsl",
+  "prodigy_gather.wgsl",
+  "prodigy_sums.wgsl",
+  "sgd.wgsl",
   "sum_of_squares.wgsl",
 ];

@@ -1,8 +1,5 @@
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { learningRate, type Schedule } from "../../src/optim/schedules.ts";
-import { FIXTURES } from "../helpers/files.ts";
 
 describe("learning rates", () => {
   const schedule: Schedule = { kind: "constant_with_warmup", rate: 3e-5, warmup: 10, total: 40 };
@@ -31,33 +28,29 @@ describe("learning rates", () => {
     expect(learningRate({ ...schedule, kind: "linear" }, 400)).toBe(0);
   });
 
-  interface Table {
-    kind: string;
-    base_lr: number;
-    num_warmup_steps: number;
-    num_training_steps: number;
-    lr: number[];
-  }
-  const tables = join(FIXTURES, "optim", "lr_schedules.json");
-  it.skipIf(!existsSync(tables))("equal those of diffusers when the warm-up starts from zero", () => {
-    let seen = 0;
-    for (const [name, table] of Object.entries<Table>(JSON.parse(readFileSync(tables, "utf8")))) {
-      const kind = table.kind;
-      if (!["constant", "constant_with_warmup", "linear", "cosine"].includes(kind)) continue;
-      const own: Schedule = {
-        kind: kind as Schedule["kind"],
-        rate: table.base_lr,
-        warmup: table.num_warmup_steps,
-        total: table.num_training_steps,
-        warmupFromZero: true,
-      };
-      table.lr.forEach((rate, i) => {
-        // The cosine of diffusers rises again behind the last step; ours stays at zero.
-        if (i < own.total)
-          expect(Math.abs(learningRate(own, i + 1) - rate), `${name} at step ${i + 1}`).toBeLessThan(1e-12 * own.rate);
-      });
-      seen++;
-    }
-    expect(seen).toBeGreaterThan(0);
+  it("turn round in a cosine of several periods, and fall anew in one with restarts", () => {
+    const whole: Schedule = { kind: "cosine", rate: 1, warmup: 0, total: 40, periods: 1 };
+    expect(learningRate(whole, 1)).toBe(1);
+    expect(learningRate(whole, 21)).toBeCloseTo(0, 12);
+    expect(learningRate(whole, 41)).toBeCloseTo(1, 12);
+    const restarts: Schedule = { ...whole, kind: "cosine_with_restarts", cycles: 2 };
+    expect(learningRate(restarts, 20)).toBeLessThan(0.01);
+    expect(learningRate(restarts, 21)).toBe(1);
+    expect(learningRate(restarts, 41)).toBe(0);
+  });
+
+  it("end a polynomial at the rate asked for, and never rise to it", () => {
+    const polynomial: Schedule = { kind: "polynomial", rate: 1, warmup: 0, total: 10, power: 2, end: 0.1 };
+    expect(learningRate(polynomial, 1)).toBe(1);
+    expect(learningRate(polynomial, 6)).toBeCloseTo(0.9 * 0.25 + 0.1, 12);
+    for (const t of [11, 12, 500]) expect(learningRate(polynomial, t)).toBeCloseTo(0.1, 12);
+    expect(learningRate({ ...polynomial, rate: 1e-8, end: undefined }, 5)).toBe(1e-8);
+  });
+
+  it("stay high and fall late in the reflected exponential", () => {
+    const rex: Schedule = { kind: "rex", rate: 1, warmup: 0, total: 100 };
+    expect(learningRate(rex, 1)).toBe(1);
+    expect(learningRate(rex, 51)).toBeCloseTo(0.5 / 0.75, 12);
+    expect(learningRate(rex, 101)).toBe(0);
   });
 });

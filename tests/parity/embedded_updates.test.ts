@@ -106,6 +106,7 @@ async function runUpdates(
       trainGuidance: 3.5,
       seed: 0,
       optimizer: {
+        kind: "adamw",
         beta1: recipe.betas[0],
         beta2: recipe.betas[1],
         epsilon: 1e-8,
@@ -119,7 +120,7 @@ async function runUpdates(
     await pipeline.loadWeights(session);
     await reward.loadWeights(session);
     if (adapter) adapter.load(session, lora, "the fixture");
-    for (const pool of [trainer.moments.first, trainer.moments.second]) session.clear(pool);
+    trainer.optimizer.initialise(session);
     const noise = await io.load("srpo_noise");
     await check({
       session,

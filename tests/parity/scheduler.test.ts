@@ -3,6 +3,13 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
+import {
+  type ShiftConfig,
+  samplerSigmas,
+  shiftExponent,
+  sigmasBetweenTrainingEnds,
+  trainingSigmas,
+} from "../../src/diffusion/shifting.ts";
 import { rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables, SINUSOID_WIDTH } from "../../src/models/flux/embeddings.ts";
@@ -19,6 +26,8 @@ import { dumpSinusoids } from "../helpers/sinusoids.ts";
 
 interface Table {
   steps: number;
+  tokens?: number;
+  mu?: number | null;
   sigmas: number[];
   timesteps: number[];
 }
@@ -26,27 +35,53 @@ interface Table {
 suite("scheduler", (dump) => {
   const weights = dump.path(dump.config["weights"]);
   const schedules = JSON.parse(readFileSync(dump.path("schedules.json"), "utf8")) as {
-    configs: Record<string, { shift: number; use_dynamic_shifting: boolean }>;
+    configs: Record<string, any>;
     inference: Record<string, Table[]>;
+    training: Record<string, Pick<Table, "sigmas" | "timesteps">>;
   };
 
-  for (const [name, config] of Object.entries(schedules.configs)) {
-    if (config.use_dynamic_shifting) {
-      it.skip(`table ${name}: dynamic shifting is not supported yet`, () => {});
-      continue;
-    }
+  const shiftOf = (name: string): ShiftConfig => {
+    const own = schedules.configs[name.replace(" without sigmas", "")]!;
+    return {
+      shift: own.shift,
+      dynamic: own.use_dynamic_shifting,
+      baseShift: own.base_shift,
+      maxShift: own.max_shift,
+      baseTokens: own.base_image_seq_len,
+      maxTokens: own.max_image_seq_len,
+    };
+  };
+
+  for (const [name, tables] of Object.entries(schedules.inference)) {
     it(`makes the sigmas of table ${name} for every number of steps`, () => {
-      for (const { steps, sigmas, timesteps } of schedules.inference[name]!) {
-        const own = rolloutSigmas(steps, config.shift);
-        expect(largestDifference(own, sigmas), `${steps} steps`).toBeLessThan(1e-6);
-        expect(
-          largestDifference(
-            own.subarray(0, steps).map((s) => 1000 * s),
-            timesteps,
-          ),
-          `${steps} steps`,
-        ).toBeLessThan(1e-3);
+      const config = shiftOf(name);
+      expect(tables.length).toBeGreaterThan(0);
+      for (const { steps, tokens, mu, sigmas, timesteps } of tables) {
+        const where = `${steps} steps, ${tokens} tokens`;
+        const own = name.endsWith("without sigmas")
+          ? sigmasBetweenTrainingEnds(steps, config)
+          : samplerSigmas(steps, config, tokens!);
+        expect(largestDifference(own, sigmas), where).toBeLessThan(1e-6);
+        const times = own.subarray(0, steps).map((s) => 1000 * s);
+        expect(largestDifference(times, timesteps), where).toBeLessThan(1e-3);
+        if (typeof mu === "number") expect(shiftExponent(tokens!, config), where).toBeCloseTo(mu, 12);
+        // The sampler of this program counts 1 - i/steps, with 0 at the end: the same values under a static shift.
+        if (config.dynamic || name.endsWith("without sigmas")) continue;
+        expect(largestDifference(rolloutSigmas(steps, config.shift), sigmas), where).toBeLessThan(1e-6);
       }
+    });
+  }
+
+  for (const [name, { sigmas, timesteps }] of Object.entries(schedules.training)) {
+    it(`makes the training table ${name}`, () => {
+      const own = trainingSigmas(shiftOf(name));
+      expect(largestDifference(own, sigmas)).toBeLessThan(1e-6);
+      expect(
+        largestDifference(
+          own.map((s) => 1000 * s),
+          timesteps,
+        ),
+      ).toBeLessThan(1e-3);
     });
   }
 

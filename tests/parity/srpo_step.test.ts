@@ -3,7 +3,6 @@
 
 import { afterAll, it } from "vitest";
 import { modelTime, rolloutSigmas } from "../../src/diffusion/sigmas.ts";
-import { ADAMW_REPORT, adamwScalars } from "../../src/optim/adamw.ts";
 import { SCALED_REWARD_DIVISOR } from "../../src/rewards/clip_reward.ts";
 import { type BranchKind, branchesOf } from "../../src/training/srpo/branches.ts";
 import { rewardFactors } from "../../src/training/srpo/reports.ts";
@@ -132,25 +131,17 @@ async function runCase(world: World, dump: Dump, name: string, recorded: Case): 
     gradients[world.publicName(variable)] = await session.read(variable.gradient!);
   await comparison.gradients("gradients", gradients, await dump.open(`${name}_grads`), bound);
 
-  const settings = {
-    rate: options.learning_rate,
-    beta1: 0.9,
-    beta2: 0.999,
-    epsilon: 1e-8,
-    weightDecay: options.weight_decay,
-    maxNorm: options.max_grad_norm,
-  };
-  session.write(data["optimizer scalars"]!, adamwScalars(settings, 1));
+  world.optimizer.write(session, options.learning_rate, 1);
   session.run(plans.optimizer);
-  const report = await session.read(data["optimizer report"]!);
+  const report = await world.optimizer.read(session);
   comparison.values(
     "norm",
     "gradient norm",
-    [report[ADAMW_REPORT.norm]!],
+    [report.norm],
     await io.load(`${name}.grad_norm`),
     tolerance(GRADIENTS, own["grad_norm"]),
   );
-  comparison.note("finite", "flag", report[ADAMW_REPORT.notFinite]!, 0.5);
+  comparison.note("finite", "flag", report.finite ? 0 : 1, 0.5);
   const after = await dump.open(`${name}_after`).catch(() => null);
   if (after) await compareWeights(world, after, recorded, comparison);
   comparison.finish();
@@ -198,6 +189,8 @@ suite("srpo_step", (dump) => {
         trained: name === "full" ? "full" : "lora",
         decoder: name === "tae" ? "tiny" : "kl",
         threshold: recorded.options.threshold,
+        weightDecay: recorded.options.weight_decay,
+        maxNorm: recorded.options.max_grad_norm,
       } as const;
       const key = Object.values(options).join(" ");
       if (!worlds.has(key)) worlds.set(key, openWorld(dump, options));

@@ -10,7 +10,7 @@ import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { rest } from "../../src/platform/rest.ts";
-import { loadCheckpoint, newestCheckpoint } from "../../src/training/checkpoint.ts";
+import { checkpointEntry, loadCheckpoint, newestCheckpoint } from "../../src/training/checkpoint.ts";
 import { Bench, firstDifference } from "../helpers/alignment.ts";
 import { FullDisk } from "../helpers/full_disk.ts";
 
@@ -92,7 +92,7 @@ describe("a run of full fine-tuning", () => {
     const variables = bench.pools.flatMap((pool) => pool.variables);
     let at = 0;
     for (const [i, group] of ["trained", "first_moment", "second_moment"].entries()) {
-      await checkpoint.restore(group, bench.pools[i]!.variables, (name, values) => {
+      await checkpoint.restore(group, bench.pools[i]!.variables.map(checkpointEntry), (name, values) => {
         const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
         if (variables[at] === weight) expect(values.every(Number.isFinite)).toBe(true);
         else expect(firstDifference([bits], [after[at]!]), name).toBeNull();

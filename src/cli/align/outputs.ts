@@ -24,7 +24,9 @@ import type { Gpu } from "../../gpu/device.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
+import type { Session } from "../../tensor/session.ts";
 import { type TomlSource, toToml } from "../config/toml.ts";
+import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
 import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { realPictures } from "./protocol.ts";
@@ -167,7 +169,7 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
     config: toToml(resolved),
     device: deviceInfo(gpu, environment, outcome.flopsPerSecond, config.device.backend),
     timing: outcome.timing,
-    memory: memoryCategories(world, inputs.allocatedBytes),
+    memory: memoryCategories(world.session, inputs.allocatedBytes),
     versions: versions(environment),
     attributions: attributions(inputs.data, embedded),
     files: runFiles(inputs, lora),
@@ -222,8 +224,9 @@ export function deviceInfo(
   };
 }
 
-function memoryCategories(world: World, allocated: number | null): MemoryCategory[] {
-  const { variables, arena, uniforms, bindings, staging, total } = world.session.memory();
+/** What a session planned, and in the last row what was measured. */
+export function memoryCategories(session: Session, allocated: number | null): MemoryCategory[] {
+  const { variables, arena, uniforms, bindings, staging, total } = session.memory();
   const rows: MemoryCategory[] = Object.entries(variables)
     .filter(([, bytes]) => bytes > 0)
     .map(([category, plannedBytes]) => ({ category, plannedBytes }));
@@ -235,7 +238,7 @@ function memoryCategories(world: World, allocated: number | null): MemoryCategor
   return rows;
 }
 
-function versions(environment: EnvironmentFacts): Record<string, string> {
+export function versions(environment: EnvironmentFacts): Record<string, string> {
   const found: Record<string, string> = {
     longtail: environment.commit ? `${environment.longtail} (${environment.commit})` : environment.longtail,
     [environment.runtime.name]: environment.runtime.version,
@@ -244,44 +247,8 @@ function versions(environment: EnvironmentFacts): Record<string, string> {
   return found;
 }
 
-/** Where the pictures of each style are from, and their licences. */
-const PICTURE_CREDITS: readonly Attribution[] = [
-  {
-    key: "noto",
-    what: "Noto Emoji",
-    licence: "Apache-2.0",
-    credit: "Google",
-    url: "https://github.com/googlefonts/noto-emoji",
-  },
-  {
-    key: "twitter",
-    what: "Twemoji, rasterised",
-    licence: "CC-BY 4.0",
-    credit: "Twitter, Inc and other contributors",
-    url: "https://github.com/jdecked/twemoji",
-  },
-  {
-    key: "fluent",
-    what: "Fluent UI Emoji",
-    licence: "MIT",
-    credit: "© Microsoft Corporation",
-    url: "https://github.com/microsoft/fluentui-emoji",
-  },
-];
-
 function attributions(data: EmbeddedData | null, embedded: boolean): Attribution[] {
-  const list: Attribution[] = data ? [...PICTURE_CREDITS] : [];
-  if (embedded) {
-    list.push({
-      key: "taef2",
-      what: "TAEF2 autoencoder",
-      licence: "MIT",
-      credit: "madebyollin",
-      url: "https://github.com/madebyollin/taesd",
-    });
-    list.push({ key: "weights", what: "embedded micro-FLUX, reward and judge", licence: "MIT", credit: "Longtail" });
-  }
-  return list;
+  return [...(data ? PICTURE_CREDITS : []), ...(embedded ? EMBEDDED_CREDITS : [])];
 }
 
 function runFiles({ run }: OutputInputs, lora: boolean): RunFile[] {

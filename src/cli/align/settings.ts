@@ -36,6 +36,7 @@ export function srpoSettings(config: Config, software: boolean): SrpoSettings {
     trainGuidance: align.train_guidance,
     seed: train.seed,
     optimizer: {
+      kind: optim.kind,
       beta1: optim.betas[0]!,
       beta2: optim.betas[1]!,
       epsilon: optim.eps,

@@ -10,6 +10,7 @@ import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { Pool, Variable } from "../../tensor/variable.ts";
 import {
   bestCheckpoint,
+  checkpointEntry,
   flatKeys,
   type Identity,
   loadCheckpoint,
@@ -72,8 +73,7 @@ export class RunStore {
   }
 
   private pools(world: World): Record<string, Pool> {
-    const { first, second } = world.trainer!.moments;
-    return { trained: world.trained, first_moment: first, second_moment: second };
+    return { trained: world.trained, ...world.trainer!.optimizer.state };
   }
 
   /**
@@ -81,7 +81,8 @@ export class RunStore {
    * @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from
    */
   async save(world: World, state: RunState): Promise<void> {
-    const load = async (v: Variable): Promise<Float32Array> => {
+    const load = async (v: Variable): Promise<Float32Array | Uint32Array> => {
+      if (v.dtype === "u32") return new Uint32Array(await world.session.readBits(v));
       const values = await world.session.read(v);
       if (!values.every(Number.isFinite)) throw leftRange(state.step, v.name);
       return values;
@@ -89,7 +90,7 @@ export class RunStore {
     const groups = Object.fromEntries(
       Object.entries(this.pools(world)).map(([name, pool]) => [
         name,
-        pool.variables.map((v) => ({ name: v.name, shape: v.shape, load: () => load(v) })),
+        pool.variables.map((v) => ({ ...checkpointEntry(v), load: () => load(v) })),
       ]),
     );
     const folder = this.run.paths.checkpoints;
@@ -138,9 +139,8 @@ export class RunStore {
     const checkpoint = await loadCheckpoint(this.files, from, this.identity(world));
     for (const [name, pool] of Object.entries(this.pools(world))) {
       const byName = new Map(pool.variables.map((v) => [v.name, v]));
-      await checkpoint.restore(name, pool.variables, (tensor, values) =>
-        world.session.write(byName.get(tensor)!, values),
-      );
+      const expected = pool.variables.map(checkpointEntry);
+      await checkpoint.restore(name, expected, (tensor, values) => world.session.write(byName.get(tensor)!, values));
     }
     await checkpoint.close();
     this.emit({ kind: "message", text: `continuing from ${checkpoint.path}, ${checkpoint.step} updates done` });

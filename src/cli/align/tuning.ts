@@ -7,10 +7,11 @@ import process from "node:process";
 import type { FileStore } from "../../base/files.ts";
 import { sha256 } from "../../base/hash.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { Target } from "../../tensor/lower.ts";
+import type { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { chooseFrom, type KernelChoices, tune } from "../../tensor/tuner.ts";
 import type { Config } from "../config/schema.ts";
-import { buildWorld, type World } from "./world.ts";
 
 /** Raised when kernels change so that old measurements mean nothing. */
 const TABLE_VERSION = 1;
@@ -38,29 +39,30 @@ async function readTable(files: FileStore, path: string, adapter: string): Promi
   }
 }
 
-export interface TunedWorld {
-  world: World;
+export interface Tuned<W> {
+  world: W;
   choices: KernelChoices;
   text: string;
 }
 
 /**
- * Builds the world with tuned kernels. `fixed` are the choices that a continued run was made with; they are taken as they
- * are, because another variant may round differently.
+ * Builds a world (anything with a session whose plans are traced) with tuned kernels. `fixed` are the choices that a
+ * continued run was made with; they are taken as they are, because another variant may round differently.
+ * @param build traces everything for a target
  */
-export async function buildTunedWorld(
+export async function buildTuned<W extends { session: Session }>(
   files: FileStore,
   config: Config,
   gpu: Gpu,
-  options: { train: boolean; fixed?: KernelChoices },
-): Promise<TunedWorld> {
-  const build = (choices: KernelChoices) => buildWorld(files, config, targetOf(gpu, chooseFrom(choices)), options);
-  if (options.fixed)
-    return { world: await build(options.fixed), choices: options.fixed, text: "kernels as the run began with" };
-  if (config.device.tuner !== "on") return { world: await build({}), choices: {}, text: "kernels: defaults" };
+  build: (target: Target) => Promise<W>,
+  fixed?: KernelChoices,
+): Promise<Tuned<W>> {
+  const make = (choices: KernelChoices) => build(targetOf(gpu, chooseFrom(choices)));
+  if (fixed) return { world: await make(fixed), choices: fixed, text: "kernels as the run began with" };
+  if (config.device.tuner !== "on") return { world: await make({}), choices: {}, text: "kernels: defaults" };
   const path = await tablePath(gpu);
   const known = await readTable(files, path, gpu.facts.key);
-  const world = await build(known);
+  const world = await make(known);
   const budget = gpu.facts.software ? BUDGET_SECONDS.software : BUDGET_SECONDS.hardware;
   const report = await tune(gpu, world.session.target, world.session.plans, known, budget);
   const found = Object.keys(report.measured).length;
@@ -73,8 +75,18 @@ export async function buildTunedWorld(
   );
   const changed = Object.values(report.measured).filter((name) => name !== "").length;
   return {
-    world: changed > 0 ? await build(choices) : world,
+    world: changed > 0 ? await make(choices) : world,
     choices,
     text: `kernels: ${found} shapes measured in ${report.seconds.toFixed(1)} s, ${changed} better than the default; remembered for this adapter`,
   };
+}
+
+/** The kernel choices that a run began with, from its folder; a file that cannot be read is measured anew. */
+export async function readKernels(files: FileStore, path: string): Promise<KernelChoices | undefined> {
+  if (!(await files.exists(path))) return undefined;
+  try {
+    return JSON.parse(await files.readText(path)) as KernelChoices;
+  } catch {
+    return undefined;
+  }
 }

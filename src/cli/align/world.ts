@@ -17,6 +17,7 @@ import type { Pool } from "../../tensor/variable.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
+import { adapterSettings } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
 import { srpoSettings } from "./settings.ts";
@@ -92,7 +93,7 @@ export async function buildWorld(
   let adapter: Adapter | null = null;
   if (lora) {
     const { parameters: tree } = pipeline.transformer;
-    adapter = new Adapter(session, tree, chooseAdapters(tree, config.adapter));
+    adapter = new Adapter(session, tree, chooseAdapters(tree, adapterSettings(config)));
     trained = adapter.pool;
   }
   if (options.lora) adapter = new Adapter(session, pipeline.transformer.parameters, adaptersOf(options.lora));

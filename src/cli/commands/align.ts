@@ -3,12 +3,10 @@
 import { join, relative } from "node:path";
 import type { RunEvent } from "../../base/events.ts";
 import { fanOut } from "../../base/events.ts";
-import type { FileStore } from "../../base/files.ts";
 import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import type { KernelChoices } from "../../tensor/tuner.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
@@ -17,8 +15,8 @@ import { Progress } from "../align/phases.ts";
 import { judgedItems, realPictures } from "../align/protocol.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
-import { buildTunedWorld } from "../align/tuning.ts";
-import { openWorld } from "../align/world.ts";
+import { buildTuned, readKernels } from "../align/tuning.ts";
+import { buildWorld, openWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
@@ -74,7 +72,7 @@ async function alignOn(
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
   const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
-    buildTunedWorld(files, config, gpu, { train: true, ...(fixed ? { fixed } : {}) }),
+    buildTuned(files, config, gpu, (target) => buildWorld(files, config, target, { train: true }), fixed),
   );
   emit({ kind: "message", text });
   await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
@@ -137,16 +135,6 @@ async function alignOn(
     summary,
   );
   return 0;
-}
-
-/** The kernel choices that a run began with; a file that cannot be read is measured anew. */
-async function readKernels(files: FileStore, path: string): Promise<KernelChoices | undefined> {
-  if (!(await files.exists(path))) return undefined;
-  try {
-    return JSON.parse(await files.readText(path)) as KernelChoices;
-  } catch {
-    return undefined;
-  }
 }
 
 /** The short table at the end, what it says in words, and where the report lies. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
+import { isTrainReport, type TrainReportData } from "../../evaluation/train_report_data.ts";
 import type { Command } from "../command.ts";
 import { readRecord, runPaths } from "../run_folder.ts";
 
@@ -29,8 +30,7 @@ export const command: Command = {
     const folder = await findRun(context.files, runs, positionals[0]);
     const data = await readReportData(context.files, runPaths(folder).reportData);
     const output = typeof flags.output === "string" ? flags.output : runPaths(folder).report;
-    const { renderReport } = await import("../../evaluation/report.ts");
-    await context.files.writeAtomic(output, renderReport(data));
+    await context.files.writeAtomic(output, await pageOf(data));
     context.result({ run: folder, report: output }, `report: ${output}`);
     return 0;
   },
@@ -64,8 +64,14 @@ export async function findRun(files: FileStore, runs: string, name?: string): Pr
   });
 }
 
+/** The page of an alignment's data or of a training's. */
+async function pageOf(data: ReportData | TrainReportData): Promise<string> {
+  if (isTrainReport(data as object)) return (await import("../../evaluation/train_report.ts")).renderTrainReport(data as TrainReportData);
+  return (await import("../../evaluation/report.ts")).renderReport(data as ReportData);
+}
+
 /** Reads report.json. Throws E-FILE-001 where it is missing, E-FILE-051 where it is not a report's data. */
-export async function readReportData(files: FileStore, path: string): Promise<ReportData> {
+export async function readReportData(files: FileStore, path: string): Promise<ReportData | TrainReportData> {
   if (!(await files.exists(path))) {
     throw new LongtailError("E-FILE-001", {
       where: path,
@@ -92,5 +98,5 @@ export async function readReportData(files: FileStore, path: string): Promise<Re
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw damaged("it holds no object");
   const missing = ["name", "createdAt", "status", "method", "model"].find((key) => !(key in value));
   if (missing) throw damaged(`${missing} is missing`);
-  return value as ReportData;
+  return value as ReportData | TrainReportData;
 }

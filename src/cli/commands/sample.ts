@@ -5,7 +5,6 @@ import { basename, join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { fillTemplate } from "../../data/prompts.ts";
-import { type LoraLayer, readLora } from "../../formats/lora.ts";
 import {
   decodePng,
   encodePng,
@@ -14,18 +13,13 @@ import {
   pictureGrid,
   toPlanes,
 } from "../../formats/png.ts";
-import { Safetensors } from "../../formats/safetensors.ts";
-import type { Gpu } from "../../gpu/device.ts";
-import { tensorSource } from "../../models/weights_file.ts";
-import { loadParameters } from "../../nn/parameters.ts";
-import { targetOf } from "../../tensor/target.ts";
+import { TOKEN_PIXELS } from "../../models/pipeline.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
-import { Progress } from "../align/phases.ts";
-import { buildWorld, openWorld, type World } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { findRun } from "./report.ts";
+import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
+import { numberFlag, sizeOf, weightsOf } from "../sample/weights.ts";
 
 export const command: Command = {
   name: "sample",
@@ -37,8 +31,9 @@ export const command: Command = {
       value: "FILE",
       summary: 'items instead of prompts: a file, or "embedded" for those that come along',
     },
-    { name: "weights", value: "PATH", summary: "a run, a transformer file, or a LoRA file; default the base model" },
-    { name: "strength", value: "NUMBER", summary: "strength of a LoRA; default 1" },
+    { name: "weights", value: "PATH", summary: "a run, a transformer file, or a LoRA, DoRA or LoKr file of any style; default the base model" },
+    { name: "strength", value: "NUMBER", summary: "strength of the adapter; default 1" },
+    { name: "size", value: "WxH", summary: "width and height in pixels; default the model's own" },
     { name: "count", value: "N", summary: "pictures for each prompt; default 2" },
     { name: "output", value: "PATH", summary: "folder for the pictures; default samples" },
   ],
@@ -53,38 +48,23 @@ export const command: Command = {
   run: sample,
 };
 
-interface Picture {
-  prompt: string;
-  /** File name without ending. */
-  name: string;
-  /** Which noise it is drawn from. */
-  index: number;
-  /** What is stored in it. */
-  text: Record<string, string>;
-}
-
 async function sample(context: CommandContext): Promise<number> {
   const { flags } = context.arguments;
   const { files } = context;
   const { config } = await context.loadConfig({ preset: "embedded" });
-  config.eval = {
-    ...config.eval,
-    steps: config.sample.steps,
-    shift: config.sample.shift,
-    guidance: config.sample.guidance,
-    judge: "none",
-  };
-  const strength = numberFlag(flags["strength"], "strength", 1, -100, 100);
+  const weights = await weightsOf(context);
   const output = typeof flags["output"] === "string" ? flags["output"] : "samples";
-  const weights = typeof flags["weights"] === "string" ? await weightsFile(context, flags["weights"]) : null;
-  const lora = weights && (await isLora(context, weights)) ? (await readLora(files, weights)).layers : undefined;
+  const geometry = await sizeOf(context, config);
+  const width = geometry.columns * TOKEN_PIXELS;
+  const height = geometry.rows * TOKEN_PIXELS;
   const pictures = await wanted(context, config, {
     seed: String(config.sample.seed),
     steps: String(config.sample.steps),
     shift: String(config.sample.shift),
     guidance: String(config.sample.guidance),
-    weights: weights ? basename(weights) : "base",
-    ...(lora ? { strength: String(strength) } : {}),
+    size: `${width}x${height}`,
+    weights: weights.path ? basename(weights.path) : "base",
+    ...(weights.layers ? { strength: String(weights.strength) } : {}),
     software: "longtail",
   });
   const cells = new Map<Picture, PngPicture>();
@@ -96,19 +76,17 @@ async function sample(context: CommandContext): Promise<number> {
   if (missing.length > 0) {
     await withRunDevice(config, async (gpu) => {
       context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-      const world = await openForSampling(context, config, gpu, { weights, lora, strength });
-      const side = world.pipeline.imageSize;
-      await drawMissing(context, config, world, missing, async (picture, planes) => {
-        const image = fromPlanes(planes, side, side, picture.text);
+      const sampler = await openSampler(context, config, gpu, geometry, missing, weights);
+      await drawMissing(context, config, sampler, missing, async (picture, planes) => {
+        const image = fromPlanes(planes, width, height, picture.text);
         const path = join(output, `${picture.name}.png`);
         await files.writeAtomic(path, encodePng(image));
         context.emit({ kind: "sample", step: 0, path, seed: config.sample.seed });
         cells.set(picture, image);
       });
-      world.session.close();
+      sampler.session.close();
     });
     const all = pictures.map((p) => toPlanes(cells.get(p)!));
-    const { width, height } = cells.get(pictures[0]!)!;
     await files.writeAtomic(
       join(output, "grid.png"),
       encodePng(pictureGrid(all, width, height, { columns: Math.min(8, all.length), zoom: 2 })),
@@ -175,66 +153,6 @@ async function existing(files: FileStore, path: string, picture: Picture): Promi
   });
 }
 
-async function openForSampling(
-  context: CommandContext,
-  config: Config,
-  gpu: Gpu,
-  {
-    weights,
-    lora,
-    strength,
-  }: { weights: string | null; lora: ReadonlyMap<string, LoraLayer> | undefined; strength: number },
-): Promise<World> {
-  const world = await buildWorld(context.files, config, targetOf(gpu), { train: false, ...(lora ? { lora } : {}) });
-  const phases = new Progress(context.emit);
-  await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
-    openWorld(world, gpu, config, (name, done, total) => name === "compile" && tick(done, total)),
-  );
-  if (lora) {
-    world.adapter!.load(world.session, lora, weights!);
-    world.adapter!.setStrength(world.session, strength);
-  } else if (weights) {
-    const file = await Safetensors.open(context.files, weights);
-    try {
-      await loadParameters(world.session, world.pipeline.transformer.parameters, tensorSource(file));
-    } finally {
-      await file.close();
-    }
-  }
-  return world;
-}
-
-/** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
-async function drawMissing(
-  context: CommandContext,
-  config: Config,
-  world: World,
-  missing: readonly Picture[],
-  take: (picture: Picture, planes: Float32Array) => Promise<void>,
-): Promise<void> {
-  const embeddings = await world.prompts.encode(missing.map((p) => p.prompt));
-  for (const text of world.prompts.unknown) {
-    context.emit({
-      kind: "warning",
-      code: "E-DATA-060",
-      text: `"${text}" has words that the embedded model's tables do not hold; they read as nothing`,
-    });
-  }
-  await new Progress(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
-    for (let at = 0; at < missing.length; at += config.eval.batch) {
-      if (context.signal.aborted) throw context.signal.reason;
-      const part = missing.slice(at, at + config.eval.batch);
-      const requests = part.map((p, i) => ({
-        ...embeddings[at + i]!,
-        noise: world.drawing.noise(config.sample.seed, p.index),
-      }));
-      const drawn = await world.drawing.draw(requests);
-      for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
-      tick(at + part.length);
-    }
-  });
-}
-
 /** A name that is safe in a file system, of at most 50 characters. */
 function slug(text: string): string {
   return (
@@ -244,46 +162,4 @@ function slug(text: string): string {
       .replace(/^_+|_+$/g, "")
       .slice(0, 50) || "picture"
   );
-}
-
-function numberFlag(
-  value: string | true | undefined,
-  name: string,
-  byDefault: number,
-  least: number,
-  most: number,
-): number {
-  if (value === undefined) return byDefault;
-  const number = Number(value);
-  if (value !== true && Number.isFinite(number) && number >= least && number <= most) return number;
-  throw new LongtailError("E-ARG-051", {
-    what: `--${name} is not a number between ${least} and ${most}`,
-    where: String(value),
-    fix: `as in --${name}=${byDefault}`,
-  });
-}
-
-/** The weights of a run (its transformer, else its LoRA), or the file itself. */
-async function weightsFile(context: CommandContext, path: string): Promise<string> {
-  if (path.endsWith(".safetensors")) return path;
-  const folder = await findRun(context.files, "runs", path);
-  const names = await context.files.list(folder);
-  const found =
-    names.find((n) => n.endsWith(".transformer.safetensors")) ?? names.find((n) => n.endsWith(".lora.safetensors"));
-  if (found) return join(folder, found);
-  throw new LongtailError("E-FILE-055", {
-    what: "the run has no weights",
-    where: folder,
-    why: "it did not reach its end",
-    fix: "continue it with longtail align --resume=auto",
-  });
-}
-
-async function isLora(context: CommandContext, path: string): Promise<boolean> {
-  const file = await Safetensors.open(context.files, path);
-  try {
-    return [...file.names()].some((name) => /lora_(A|B|down|up)/.test(name));
-  } finally {
-    await file.close();
-  }
 }

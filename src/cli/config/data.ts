@@ -93,9 +93,9 @@ export const dataSection = section(
     caption_prefix: field(text(), "", "Text in front of every caption."),
     caption_dropout: field(real(0, 1), 0, "Share of draws whose caption is empty; .05 to .1 is usual for guidance."),
     caption_lines: field(
-      z.enum(["first", "all"]),
+      z.enum(["first", "each", "whole"]),
       "first",
-      "Of a caption file with several lines, the first alone, or each as a caption of its own that is drawn.",
+      "Of a caption file with several lines: the first alone, each as a caption of its own that is drawn, or all as one.",
     ),
     shuffle_tags: field(z.boolean(), false, "Draw the order of a caption's comma-separated tags anew each time."),
     keep_tags: field(whole(0), 0, "Tags at the beginning that keep their places when the others are shuffled.", "tags"),

@@ -8,9 +8,8 @@ export interface TrainPoint {
   rate: number;
   /** ‖ΔW‖ of the update / ‖W‖. */
   updateRatio: number;
+  /** The whole update, and what of it was spent waiting for its pictures. */
   seconds: number;
-  /** Time on the host that was not spent waiting, and waiting for the next batch. */
-  hostSeconds: number;
   stallSeconds: number;
   /** Prodigy's estimate of the distance. */
   d?: number;

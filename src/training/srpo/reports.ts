@@ -1,7 +1,7 @@
 // What an update reports, read from the few numbers that its plans leave behind, and how a branch turns its two cosines
 // into a reward (names follow arXiv 2509.06942: D and D' are the discounts).
 
-import { ADAMW_REPORT } from "../../optim/adamw.ts";
+import type { OptimizerReport } from "../../optim/optimizer.ts";
 import type { Branch } from "./branches.ts";
 
 export interface MicroReport {
@@ -44,9 +44,9 @@ export interface UpdateFacts {
 
 /**
  * @param reports one row a micro-step: loss, then rewards, positive and negative cosines of its samples
- * @param optimizer the optimizer plan's report
+ * @param optimizer what the optimizer did
  */
-export function summariseUpdate(update: UpdateFacts, reports: Float32Array, optimizer: Float32Array): UpdateReport {
+export function summariseUpdate(update: UpdateFacts, reports: Float32Array, optimizer: OptimizerReport): UpdateReport {
   const { step, rate, m0, branches, batch, samples } = update;
   const width = 1 + 3 * samples;
   const micro: MicroReport[] = [];
@@ -71,9 +71,9 @@ export function summariseUpdate(update: UpdateFacts, reports: Float32Array, opti
     reward: mean((m) => m.reward),
     positive: mean((m) => m.positive),
     negative: mean((m) => m.negative),
-    gradientNorm: optimizer[ADAMW_REPORT.norm]!,
-    finite: optimizer[ADAMW_REPORT.notFinite] === 0,
-    updateRatio: optimizer[ADAMW_REPORT.update]! / Math.max(1e-30, optimizer[ADAMW_REPORT.parameters]!),
+    gradientNorm: optimizer.norm,
+    finite: optimizer.finite,
+    updateRatio: optimizer.update / Math.max(1e-30, optimizer.parameters),
   };
 }
 

@@ -79,6 +79,8 @@ export interface MicroStepOptions {
   constant: Constant;
   /** Trace transformer blocks again in the backward pass. */
   checkpoint?: boolean;
+  /** [1], 1 by default: the gradient that the backward pass begins with; the optimizer's loss scale. */
+  seed?: Tensor;
   /** Inner values whose gradients are wanted (for comparisons). */
   wanted?: (inner: Record<string, Tensor>) => Tensor[];
 }
@@ -114,7 +116,7 @@ export function traceMicroStep(
   const loss = mul(sumAll(relu(affine(reward, -1, options.threshold))), inputs.lossWeight);
   const { positive, negative, features, input } = parts[0];
   const inner = { z, velocity, moved, recovered, unclamped, pictures, input, features };
-  const gradients = backward(graph, [[loss, full(graph, [1], 1)]], options.wanted?.(inner) ?? []);
+  const gradients = backward(graph, [[loss, options.seed ?? full(graph, [1], 1)]], options.wanted?.(inner) ?? []);
   return { loss, reward, positive, negative, pictures, inner, gradients };
 }
 

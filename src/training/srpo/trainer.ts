@@ -8,7 +8,7 @@ import { SINUSOID_WIDTH, sinusoids } from "../../models/flux/embeddings.ts";
 import type { Pipeline } from "../../models/pipeline.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
-import { ADAMW_SCALARS, type AdamWSettings, adamwScalars, traceAdamW } from "../../optim/adamw.ts";
+import { Optimizer, type OptimizerSettings } from "../../optim/optimizer.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
@@ -43,7 +43,7 @@ export interface SrpoSettings {
   rolloutGuidance: number;
   trainGuidance: number;
   seed: number;
-  optimizer: Omit<AdamWSettings, "rate">;
+  optimizer: OptimizerSettings;
   schedule: Schedule;
   /** Trace transformer blocks again in the backward pass. */
   checkpointing: boolean;
@@ -66,11 +66,10 @@ const SCALARS = ["from", "keep", "move", "to", "recover"] as const;
 export class SrpoTrainer {
   readonly settings: SrpoSettings;
   readonly plans: { rollout: Plan | null; encode: Plan | null; micro: Plan; optimizer: Plan };
-  readonly moments: { first: Pool; second: Pool };
+  readonly optimizer: Optimizer;
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly rewards: readonly SrpoReward[];
-  private readonly gradients: Pool;
   private readonly vars: Record<string, Variable> = {};
   private readonly texts: {
     positive: Variable;
@@ -91,12 +90,7 @@ export class SrpoTrainer {
     this.pipeline = pipeline;
     this.rewards = rewards;
     this.settings = settings;
-    this.gradients = session.adopt(trained.twin("gradients", "gradients", ".gradient"));
-    trained.variables.forEach((v, i) => (v.gradient = this.gradients.variables[i]!));
-    this.moments = {
-      first: session.adopt(trained.twin("first moment", "optimizer", ".first")),
-      second: session.adopt(trained.twin("second moment", "optimizer", ".second")),
-    };
+    this.optimizer = new Optimizer(session, [{ pool: trained }], settings.optimizer);
     const { batch } = settings;
     const samples = this.samples;
     const tokens = pipeline.imageTokens;
@@ -112,21 +106,12 @@ export class SrpoTrainer {
     this.declare("report", [1 + 3 * samples]);
     // In a pool of its own: WebGPU refuses copies within one buffer.
     this.vars["reports"] = session.pool("srpo reports", "data").add("srpo.reports", [slots, 1 + 3 * samples], "f32");
-    this.declare("optimizer.scalars", [ADAMW_SCALARS]);
-    this.declare("optimizer.report", [4]);
     this.plans = {
       rollout: settings.offline ? null : this.planRollout(),
       encode: settings.offline ? this.planEncode() : null,
       micro: this.planMicro(),
       optimizer: session.plan("optimizer", (graph) =>
-        traceAdamW(graph, {
-          parameters: trained,
-          gradients: this.gradients,
-          ...this.moments,
-          scalars: this.variable("optimizer.scalars"),
-          report: this.variable("optimizer.report"),
-          loss: graph.read(this.variable("reports")),
-        }),
+        this.optimizer.trace(graph, { loss: graph.read(this.variable("reports")) }),
       ),
     };
   }
@@ -236,6 +221,7 @@ export class SrpoTrainer {
           decode: (g: Graph, packed: Tensor) => this.pipeline.decode(g, packed),
           constant: (name, values, shape) => this.session.constant(graph, name, values, shape),
           checkpoint: this.settings.checkpointing,
+          seed: this.optimizer.lossScale ? graph.read(this.optimizer.lossScale) : undefined,
         },
       );
       graph.assign(
@@ -284,7 +270,7 @@ export class SrpoTrainer {
     const m0 = drawn?.m0 ?? this.timestep(step);
     const all = branchesOf(settings.branch, m0);
     const branches = settings.branches.map((kind) => all[kind]);
-    session.clear(this.gradients);
+    for (const pool of this.optimizer.gradients) session.clear(pool);
     session.write(this.variable("lossWeight"), Float32Array.of(1 / (this.promptsPerUpdate * settings.branches.length)));
     let slot = 0;
     for (let part = 0; part < settings.accumulation; part++) {
@@ -297,10 +283,10 @@ export class SrpoTrainer {
       }
     }
     const rate = learningRate(settings.schedule, step);
-    session.write(this.variable("optimizer.scalars"), adamwScalars({ ...settings.optimizer, rate }, step));
+    this.optimizer.write(session, rate, step);
     session.run(this.plans.optimizer);
     const reports = await session.read(this.variable("reports"));
-    const optimizer = await session.read(this.variable("optimizer.report"));
+    const optimizer = await this.optimizer.read(session);
     const { batch } = settings;
     return summariseUpdate({ step, rate, m0, branches, batch, samples: this.samples }, reports, optimizer);
   }
@@ -314,7 +300,7 @@ export class SrpoTrainer {
     const all = branchesOf(settings.branch, this.timestep(step));
     const branches = settings.branches.map((kind) => all[kind]);
     // What the failed update left in them would be found in the first call that adds to it.
-    session.clear(this.gradients);
+    for (const pool of this.optimizer.gradients) session.clear(pool);
     const told = (plan: string, found: { label: string; scope: string }) =>
       `${found.label} in ${found.scope || plan} (${plan})`;
     for (let part = 0; part < settings.accumulation; part++) {

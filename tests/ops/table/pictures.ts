@@ -1,6 +1,7 @@
 // Operations of the table that make pictures of another size, and random numbers.
 
 import { RandomStream } from "../../../src/base/random.ts";
+import { dropout } from "../../../src/ops/dropout.ts";
 import { cast } from "../../../src/ops/pointwise.ts";
 import { randomKey, randomNormal, randomUniform, randomWords } from "../../../src/ops/random.ts";
 import { type Filter, resize, resizeRows, type SparseRows } from "../../../src/ops/resample.ts";
@@ -97,6 +98,24 @@ function randomCase(kind: "words" | "uniform" | "normal", count: number): Case {
   };
 }
 
+function dropoutCase(count: number, rate: number, first = 0, dtype: "f32" | "f16" = "f32"): Case {
+  const stream = new RandomStream(20261122, "table");
+  // Element i stays or falls with number first + i of the stream, in steps of 2⁻²⁴ as the numbers are.
+  const bound = Math.round(rate * 2 ** 24) / 2 ** 24;
+  const factors = Float64Array.from(stream.uniforms(5, count, first), (u) => (u >= bound ? 1 / (1 - rate) : 0));
+  return {
+    label: `[${count}] rate ${rate} from ${first} ${dtype}`,
+    inputs: [
+      { shape: [4], dtype: "u32", values: Array.from(randomKey(stream, 5)) },
+      input([count], { seed: 3, dtype }),
+    ],
+    body: ([key, x]) => [dropout(x!, key!, { rate, first })],
+    reference: ([, x]) => [x!.map((value, i) => value * factors[i]!)],
+    terms: 1,
+    gradientFloor: 1,
+  };
+}
+
 const PICTURES: Picture[] = [
   [2, 1, 33, 37],
   [1, 1, 1, 1],
@@ -175,4 +194,22 @@ export const PICTURES_AND_RANDOM: Entry[] = [
       draw: (r) => randomCase(kind, r.int(1, 5000)),
     }),
   ),
+  {
+    name: "dropout",
+    file: "dropout.ts",
+    kernels: ["random.wgsl"],
+    formula: "x / (1 − rate) where the uniform number of the element is at least the rate, else 0",
+    shapes: "any; key [4]",
+    types: "f32, f16 in; f32 out",
+    gradient: "itself, with the same numbers",
+    cases: [
+      dropoutCase(1, 0.5),
+      dropoutCase(257, 0.1, 1024),
+      dropoutCase(1023, 0.9),
+      dropoutCase(4099, 0.25, 8),
+      dropoutCase(300, 0),
+      dropoutCase(511, 0.3, 4, "f16"),
+    ],
+    draw: (r) => dropoutCase(r.int(1, 3000), r.int(0, 95) / 100, 4 * r.int(0, 100)),
+  },
 ];

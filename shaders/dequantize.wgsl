@@ -1,0 +1,87 @@
+// Decodes a stored weight: out[i] = code(i) · scale[i / 64] (int8: a signed byte; nf4: an entry of NormalFloat4, QLoRA,
+// appendix E), or out[i] = the f16 or bf16 pattern i as a number. Codes lie in u32 words, the first in the lowest bits.
+//
+// Shapes: count values in any matrix, flat. Bindings: 1 words [ceil(count · bits / 32)], then, with SCALED, 2 scales
+// [ceil(count / 64)], then out [count] of type OUT.
+// Grid: ceil(count / (64 * PER_LANE)) workgroups of 64, PER_LANE values a lane, folded into y with p.fold a row. Lanes
+// beside each other write values beside each other, and read the same word or the next one.
+// QUADS: out is a vector of four values a place, count a multiple of 4 and PER_LANE counts quads: a quarter of the store
+// instructions, for adapters that are limited by those.
+// The 16 entries of NormalFloat4 are found by four levels of select, which need neither memory nor a barrier.
+
+struct Params { count : u32, fold : u32 }
+@group(0) @binding(0) var<uniform> p : Params;
+@group(0) @binding(1) var<storage, read_write> words : array<u32>;
+//#if SCALED
+@group(0) @binding(2) var<storage, read_write> scales : array<f32>;
+@group(0) @binding(3) var<storage, read_write> out : array<{{PLACE}}>;
+//#else
+@group(0) @binding(2) var<storage, read_write> out : array<{{PLACE}}>;
+//#endif
+
+//#if NF4
+fn entry(code : u32) -> f32 {
+  let a = (code & 1u) != 0u;
+  let b = (code & 2u) != 0u;
+  let low = select(
+    select(select(-1.0, -0.6961928009986877, a), select(-0.5250730514526367, -0.39491748809814453, a), b),
+    select(select(-0.28444138169288635, -0.18477343022823334, a), select(-0.09105003625154495, 0.0, a), b),
+    (code & 4u) != 0u);
+  let high = select(
+    select(select(0.07958029955625534, 0.16093020141124725, a), select(0.24611230194568634, 0.33791524171829224, a), b),
+    select(select(0.44070982933044434, 0.5626170039176941, a), select(0.7229568362236023, 1.0, a), b),
+    (code & 4u) != 0u);
+  return select(low, high, (code & 8u) != 0u);
+}
+//#endif
+
+// Value i of the weight, from its word and the factor of its block.
+fn value(word : u32, scale : f32, i : u32) -> f32 {
+  //#if F16
+  return unpack2x16float(word >> (16u * (i & 1u))).x;
+  //#endif
+  //#if BF16
+  return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (i & 1u) != 0u));
+  //#endif
+  //#if INT8
+  return f32(extractBits(bitcast<i32>(word), 8u * (i & 3u), 8u)) * scale;
+  //#endif
+  //#if NF4
+  return entry(extractBits(word, 4u * (i & 7u), 4u)) * scale;
+  //#endif
+}
+
+fn scaleOf(i : u32) -> f32 {
+  //#if SCALED
+  return scales[i >> 6u];
+  //#else
+  return 1.0;
+  //#endif
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  for (var j = 0u; j < {{PER_LANE}}u; j++) {
+    //#if QUADS
+    let i = 4u * (base + j * 64u);
+    if (i < p.count) {
+      let scale = scaleOf(i);
+      let word = words[i >> {{SHIFT}}u];
+      //#if PAIRS
+      let other = words[(i >> {{SHIFT}}u) + 1u];
+      //#else
+      let other = word;
+      //#endif
+      out[i >> 2u] = {{PLACE}}(
+        {{OUT}}(value(word, scale, i)), {{OUT}}(value(word, scale, i + 1u)),
+        {{OUT}}(value(other, scale, i + 2u)), {{OUT}}(value(other, scale, i + 3u)));
+    }
+    //#else
+    let i = base + j * 64u;
+    if (i < p.count) {
+      out[i] = {{OUT}}(value(words[i >> {{SHIFT}}u], scaleOf(i), i));
+    }
+    //#endif
+  }
+}

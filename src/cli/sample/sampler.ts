@@ -1,0 +1,114 @@
+// Drawing apart from training: prompts are encoded first and the encoders freed, then transformer and decoder draw batch by
+// batch, with the base weights, another transformer, or an adapter at any strength.
+
+import { Safetensors } from "../../formats/safetensors.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { type Geometry, Pipeline } from "../../models/pipeline.ts";
+import { tensorSource } from "../../models/weights_file.ts";
+import { Adapter, adaptersOf } from "../../nn/adapters.ts";
+import { loadParameters } from "../../nn/parameters.ts";
+import { Session } from "../../tensor/session.ts";
+import { targetOf } from "../../tensor/target.ts";
+import { Drawing } from "../../training/drawing.ts";
+import { EncodingCache } from "../../training/encoding_cache.ts";
+import { checkMemoryCap } from "../align/device.ts";
+import { Progress } from "../align/phases.ts";
+import type { CommandContext } from "../command.ts";
+import type { Config } from "../config/schema.ts";
+import { embeddedPath } from "../project.ts";
+import { encodeAll } from "../train/encode.ts";
+import type { Weights } from "./weights.ts";
+
+/** One picture to be drawn. */
+export interface Picture {
+  prompt: string;
+  /** File name without ending. */
+  name: string;
+  /** Which noise it is drawn from. */
+  index: number;
+  /** What is stored in it. */
+  text: Record<string, string>;
+}
+
+export interface Sampler {
+  session: Session;
+  drawing: Drawing;
+  /** Embeddings of the prompts, in the order of the pictures. */
+  texts: { states: Float32Array; pooled: Float32Array }[];
+}
+
+/** Encodes the prompts, frees the encoders, and opens the transformer with the weights that were asked for. */
+export async function openSampler(
+  context: CommandContext,
+  config: Config,
+  gpu: Gpu,
+  geometry: Geometry,
+  pictures: readonly Picture[],
+  weights: Weights,
+): Promise<Sampler> {
+  const { files, emit, signal } = context;
+  const cache = new EncodingCache(files, null);
+  const encoded = await encodeAll(
+    { files, config, gpu, cache, emit, signal },
+    [],
+    pictures.map((p) => p.prompt),
+  );
+  const texts = [];
+  for (const { prompt } of pictures) {
+    const { found } = await cache.get(encoded.texts.get(prompt)!);
+    texts.push({ states: found!["states"]!, pooled: found!["pooled"]! });
+  }
+  const target = targetOf(gpu);
+  const session = new Session(target);
+  const pipeline = await Pipeline.open(files, session, {
+    folder: embeddedPath(config.model.pipeline, "embedded"),
+    vae: config.model.vae,
+    tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
+    imageSize: config.model.image_size,
+    parts: { text: false },
+    precision: config.device.precision,
+    transformerPrecision: config.device.precision,
+    ...(config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
+  });
+  const { parameters } = pipeline.transformer;
+  const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
+  const { steps, shift, guidance } = config.sample;
+  const drawing = new Drawing(session, pipeline, [], { batch: config.eval.batch, steps, shift, guidance, geometry });
+  checkMemoryCap(config, session.memory().total);
+  await new Progress(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
+    await session.open(gpu, tick);
+    await pipeline.loadWeights(session);
+  });
+  if (adapter) {
+    adapter.load(session, weights.layers!, weights.path!);
+    adapter.setStrength(session, weights.strength);
+  } else if (weights.path) {
+    const file = await Safetensors.open(files, weights.path);
+    try {
+      await loadParameters(session, parameters, tensorSource(file));
+    } finally {
+      await file.close();
+    }
+  }
+  return { session, drawing, texts };
+}
+
+/** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
+export async function drawMissing(
+  context: CommandContext,
+  config: Config,
+  { drawing, texts }: Sampler,
+  missing: readonly Picture[],
+  take: (picture: Picture, planes: Float32Array) => Promise<void>,
+): Promise<void> {
+  await new Progress(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
+    for (let at = 0; at < missing.length; at += config.eval.batch) {
+      if (context.signal.aborted) throw context.signal.reason;
+      const part = missing.slice(at, at + config.eval.batch);
+      const requests = part.map((p, i) => ({ ...texts[at + i]!, noise: drawing.noise(config.sample.seed, p.index) }));
+      const drawn = await drawing.draw(requests);
+      for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
+      tick(at + part.length);
+    }
+  });
+}

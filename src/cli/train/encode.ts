@@ -1,0 +1,199 @@
+// The first phase of a training run, and all of `longtail cache`: every picture that the run will draw becomes latents, every
+// caption becomes text embeddings, in a session that is closed before the training one opens. What the cache on disk has
+// already is verified and not made again.
+
+import type { EventSink } from "../../base/events.ts";
+import type { FileStore } from "../../base/files.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { type Geometry, geometryName, Pipeline } from "../../models/pipeline.ts";
+import { readLayout } from "../../models/pipeline_layout.ts";
+import { Session } from "../../tensor/session.ts";
+import { targetOf } from "../../tensor/target.ts";
+import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts";
+import { fileIdentity } from "../../training/file_identity.ts";
+import { PictureEncoder } from "../../training/picture_encoder.ts";
+import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { Progress } from "../align/phases.ts";
+import type { Config } from "../config/schema.ts";
+import { embeddedPath } from "../project.ts";
+import { checkPrecision } from "./world.ts";
+
+/** Texts and pictures that go through an encoder at a time. */
+const TEXT_BATCH = 16;
+const PICTURE_BATCH = 8;
+
+/** A picture as a run wants it. */
+export interface PictureWant {
+  geometry: Geometry;
+  /** Everything besides the autoencoder that decides the latents. */
+  facts: EntryFacts;
+  /** Decodes, cuts and resizes: [3, H, W] in [0, 1]. */
+  load: () => Promise<Float32Array>;
+}
+
+export interface Encodings {
+  /** Keys in the cache, in the order of the wants. */
+  pictures: string[];
+  texts: Map<string, string>;
+  /** How many were made now, and how many entries on disk were damaged and made again. */
+  made: { pictures: number; texts: number; damaged: number };
+  /** Device memory that the encoders' session planned; it is free again. 0 where nothing had to be encoded. */
+  plannedBytes: number;
+}
+
+export interface EncodeInputs {
+  files: FileStore;
+  config: Config;
+  gpu: Gpu;
+  cache: EncodingCache;
+  emit: EventSink;
+  signal: AbortSignal;
+  /** Encode everything again, whatever the cache has. */
+  rebuild?: boolean;
+}
+
+/** @throws whatever a picture's `load` throws, and the signal's reason where it is aborted; finished entries are kept */
+export async function encodeAll(
+  inputs: EncodeInputs,
+  wants: readonly PictureWant[],
+  captions: readonly string[],
+): Promise<Encodings> {
+  const { files, config, cache } = inputs;
+  const folder = embeddedPath(config.model.pipeline, "embedded");
+  const layout = await readLayout(files, folder, config.model.vae);
+  const { settings, weights } = layout.autoencoder;
+  const precision = config.device.precision;
+  const autoencoder = {
+    autoencoder: await fileIdentity(files, weights),
+    scale: settings.scale,
+    shift: settings.shift,
+    precision,
+  };
+  const text = {
+    clip: await fileIdentity(files, layout.clip.weights),
+    t5: await fileIdentity(files, layout.t5.weights),
+    clipLength: layout.clipLength,
+    t5Length: layout.t5Length,
+    precision,
+  };
+  const pictures = await Promise.all(wants.map((want) => cache.key("picture", { ...want.facts, ...autoencoder })));
+  const distinct = [...new Set(captions)];
+  const keys = await Promise.all(distinct.map((caption) => cache.key("text", { caption, ...text })));
+  let damaged = 0;
+  const missing = async (key: string): Promise<boolean> => {
+    if (inputs.rebuild) return true;
+    const found = await cache.get(key);
+    if (found.found) return false;
+    if (found.why === "damaged") damaged++;
+    return true;
+  };
+  const missingPictures: number[] = [];
+  const seen = new Set<string>();
+  for (const [i, key] of pictures.entries()) {
+    if (seen.has(key)) continue;
+    seen.add(key);
+    if (await missing(key)) missingPictures.push(i);
+  }
+  const missingTexts: number[] = [];
+  for (const [i, key] of keys.entries()) if (await missing(key)) missingTexts.push(i);
+  let plannedBytes = 0;
+  if (missingPictures.length + missingTexts.length > 0) {
+    plannedBytes = await encodeMissing(
+      inputs,
+      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]! })),
+      missingTexts.map((i) => ({ caption: distinct[i]!, key: keys[i]! })),
+    );
+  }
+  if (damaged > 0) {
+    inputs.emit({
+      kind: "warning",
+      code: "E-FILE-070",
+      text: `${damaged} entries of the cache were torn or changed on the disk; they were encoded again`,
+    });
+  }
+  return {
+    pictures,
+    texts: new Map(distinct.map((caption, i) => [caption, keys[i]!])),
+    made: { pictures: missingPictures.length, texts: missingTexts.length, damaged },
+    plannedBytes,
+  };
+}
+
+/** Returns the device memory that was planned. */
+async function encodeMissing(
+  { files, config, gpu, cache, emit, signal }: EncodeInputs,
+  wants: readonly { want: PictureWant; key: string }[],
+  texts: readonly { caption: string; key: string }[],
+): Promise<number> {
+  const target = targetOf(gpu);
+  checkPrecision(config, target);
+  const session = new Session(target);
+  const pipeline = await Pipeline.open(files, session, {
+    folder: embeddedPath(config.model.pipeline, "embedded"),
+    vae: config.model.vae,
+    tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
+    imageSize: config.model.image_size,
+    parts: { transformer: false, text: texts.length > 0, encoder: wants.length > 0, decoder: false },
+    precision: config.device.precision,
+  });
+  const prompts = texts.length > 0 ? new PromptEncoder(session, pipeline, TEXT_BATCH) : null;
+  const buckets = new Map<string, { geometry: Geometry; wants: { want: PictureWant; key: string }[] }>();
+  for (const entry of wants) {
+    const name = geometryName(entry.want.geometry);
+    const bucket = buckets.get(name) ?? { geometry: entry.want.geometry, wants: [] };
+    bucket.wants.push(entry);
+    buckets.set(name, bucket);
+  }
+  const geometries = [...buckets.values()].map((bucket) => bucket.geometry);
+  const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, PICTURE_BATCH) : null;
+  const phases = new Progress(emit);
+  try {
+    await session.open(gpu);
+    await pipeline.loadWeights(session);
+    if (prompts) {
+      await phases.timed("encode captions", texts.length, "captions", async (tick) => {
+        for (let at = 0; at < texts.length; at += TEXT_BATCH) {
+          if (signal.aborted) throw signal.reason;
+          const part = texts.slice(at, at + TEXT_BATCH);
+          const embeddings = await prompts.encode(part.map(({ caption }) => caption));
+          for (const [i, { key }] of part.entries()) {
+            const { states, pooled } = embeddings[i]!;
+            await cache.put(key, { states, pooled });
+          }
+          tick(at + part.length);
+        }
+      });
+      for (const caption of prompts.unknown) {
+        emit({
+          kind: "warning",
+          code: "E-DATA-060",
+          text: `${JSON.stringify(caption.slice(0, 80))} has words that the model's text tables do not hold; they read as nothing`,
+        });
+      }
+    }
+    if (encoder) {
+      await phases.timed("encode pictures", wants.length, "pictures", async (tick) => {
+        let done = 0;
+        for (const { geometry, wants: own } of buckets.values()) {
+          const load = (at: number) => Promise.all(own.slice(at, at + PICTURE_BATCH).map(({ want }) => want.load()));
+          // The next batch is decoded while the device encodes this one.
+          let next = load(0);
+          for (let at = 0; at < own.length; at += PICTURE_BATCH) {
+            if (signal.aborted) throw signal.reason;
+            const batch = await next;
+            next = at + PICTURE_BATCH < own.length ? load(at + PICTURE_BATCH) : Promise.resolve([]);
+            // A failure is thrown where the batch is needed.
+            next.catch(() => {});
+            const latents = await encoder.encode(batch, geometry);
+            for (const [i, values] of latents.entries()) await cache.put(own[at + i]!.key, { latents: values });
+            done += batch.length;
+            tick(done);
+          }
+        }
+      });
+    }
+    return session.memory().total;
+  } finally {
+    session.close();
+  }
+}
