@@ -7,7 +7,7 @@ import { fileTable, memoryTable, shareBar, table, timingTable } from "./report_t
 import { type StepPoint, type TrainReportData, type TrainStatus, uniqueSteps } from "./train_report_data.ts";
 import { exampleStrip } from "./train_report_pictures.ts";
 import { usagesOf } from "./train_report_usage.ts";
-import { adapterText, percent, trainFindings, trainHeadline, validationChange } from "./train_report_verdict.ts";
+import { fixedLossName, adapterText, percent, trainFindings, trainHeadline, validationChange } from "./train_report_verdict.ts";
 import type { Tone } from "./verdict.ts";
 
 const SIGNS: Readonly<Record<Tone, string>> = { better: "▼", worse: "!", unchanged: "=", noted: "●", unknown: "?" };
@@ -69,7 +69,7 @@ function figures(data: TrainReportData): string {
   const list: [string, string, string?][] = [["Steps", grouped(data.status.stepsDone)]];
   if (total) list.push(["Time", duration(total)]);
   if (validation) {
-    list.push(["Validation loss", `${score(validation.before.loss)} → ${score(validation.last.loss)}`]);
+    list.push([capitalised(fixedLossName(data)), `${score(validation.before.loss)} → ${score(validation.last.loss)}`]);
   }
   if (data.data) {
     const held = data.data.validation ? `and ${grouped(data.data.validation)} held out` : undefined;
@@ -119,8 +119,11 @@ export function trainCurveSection(data: TrainReportData): string {
     lineChart({ ...common, title: "Training loss", series: [{ name: "loss", points: series("loss"), smooth: true }] }),
     lineChart({
       ...common,
-      title: "Validation loss",
-      note: "Held-out pictures with fixed noise and noise levels. A rise while the training loss falls is overfitting.",
+      title: capitalised(fixedLossName(data)),
+      note:
+        data.data && !data.data.validation
+          ? "Training pictures with the same noise and noise levels each time; none were held out, so overfitting does not show."
+          : "Held-out pictures with fixed noise and noise levels. A rise while the training loss falls is overfitting.",
       series: [
         { name: "loss", points: validation.map((p) => [p.step, p.loss] as const), dots: validation.length < 40 },
       ],

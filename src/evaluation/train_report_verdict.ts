@@ -67,6 +67,11 @@ export function validationChange(data: TrainReportData): ValidationChange | null
   return { before: points[0]!, last: points.at(-1)!, best };
 }
 
+/** What the curve of the fixed noise is measured on: held-out pictures, or the training's own where none were held out. */
+export function fixedLossName(data: TrainReportData): string {
+  return data.data && !data.data.validation ? "loss with fixed noise" : "validation loss";
+}
+
 /** Sentences about the run in order of weight. */
 export function trainFindings(data: TrainReportData): Finding[] {
   return [...lossFindings(data), ...healthFindings(data), ...dataFindings(data), ...speedFindings(data)];
@@ -77,29 +82,36 @@ function lossFindings(data: TrainReportData): Finding[] {
   const validation = validationChange(data);
   if (validation) {
     const { before, last, best } = validation;
+    const name = fixedLossName(data);
     const pictures = data.data?.validation ? ` on ${counted(data.data.validation, "held-out picture")}` : "";
     const from = `${score(before.loss)} at step ${grouped(before.step)} to ${score(last.loss)} at step ${grouped(last.step)}`;
     const fall = before.loss - best.loss;
     if (best.step === before.step) {
       found.push({
         tone: "worse",
-        text: `The validation loss${pictures} rose from ${from}: it was never below its start.`,
+        text: `The ${name}${pictures} rose from ${from}: it was never below its start.`,
       });
     } else if (last.loss - best.loss > TOLD_RISE * fall) {
       found.push({
         tone: "worse",
-        text: `The validation loss${pictures} was lowest at step ${grouped(best.step)} (${score(best.loss)}, from ${score(before.loss)} at first) and rose to ${score(last.loss)} since: overfitting, or a learning rate too high.`,
+        text: `The ${name}${pictures} was lowest at step ${grouped(best.step)} (${score(best.loss)}, from ${score(before.loss)} at first) and rose to ${score(last.loss)} since: overfitting, or a learning rate too high.`,
       });
     } else {
       found.push({
         tone: "better",
-        text: `The validation loss${pictures} fell from ${from}, always with the same noise.`,
+        text: `The ${name}${pictures} fell from ${from}, always with the same noise.`,
       });
     }
   } else if (data.status.stepsDone > 0) {
     found.push({
       tone: "unknown",
       text: "No held-out pictures were measured over time, so the numbers cannot tell learning from memorising.",
+    });
+  }
+  if (validation && data.data && !data.data.validation) {
+    found.push({
+      tone: "unknown",
+      text: "No pictures were held out: that loss is of training pictures and cannot tell learning from memorising.",
     });
   }
   const loss = lossChange(data);

@@ -42,16 +42,16 @@ interface Frame {
 const MOST_SCANS = 24;
 const EXIF = [0x45, 0x78, 0x69, 0x66, 0, 0];
 const CODINGS: Readonly<Record<number, string>> = {
-  0xc3: "lossless",
-  0xc5: "hierarchical",
-  0xc6: "hierarchical",
-  0xc7: "hierarchical",
-  0xc9: "arithmetic",
-  0xca: "arithmetic",
-  0xcb: "arithmetic",
-  0xcd: "arithmetic",
-  0xce: "arithmetic",
-  0xcf: "arithmetic",
+  195: "lossless",
+  197: "hierarchical",
+  198: "hierarchical",
+  199: "hierarchical",
+  201: "arithmetic",
+  202: "arithmetic",
+  203: "arithmetic",
+  205: "arithmetic",
+  206: "arithmetic",
+  207: "arithmetic",
 };
 
 /**
@@ -82,7 +82,8 @@ export function readJpegStructure(bytes: Uint8Array): JpegFacts {
     at += length;
     if (CODINGS[marker]) throw new JpegError(`it uses ${CODINGS[marker]} coding, which is not read`);
     if (marker === 0xdc) throw new JpegError("its height comes after the picture, which is not read");
-    if (marker === 0xe1 && EXIF.every((byte, i) => segment[i] === byte)) orientation = exifOrientation(segment.subarray(6));
+    if (marker === 0xe1 && EXIF.every((byte, i) => segment[i] === byte))
+      orientation = exifOrientation(segment.subarray(6));
     if (marker >= 0xc0 && marker <= 0xc2) {
       if (frame !== null) throw new JpegError("it holds two frames");
       frame = readFrame(segment, marker === 0xc2);

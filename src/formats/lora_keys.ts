@@ -37,23 +37,29 @@ export interface LoraKey {
   names: FusedNames;
 }
 
-const PARTS: readonly [RegExp, LoraPart][] = [
-  // PEFT puts the adapter's name between in some versions.
-  [/\.lora_A(?:\.default)?\.weight$/, "down"],
-  [/\.lora_B(?:\.default)?\.weight$/, "up"],
-  [/\.lora_down\.weight$/, "down"],
-  [/\.lora_up\.weight$/, "up"],
-  [/\.down\.weight$/, "down"],
-  [/\.up\.weight$/, "up"],
-  [/\.alpha$/, "alpha"],
-  [/\.dora_scale$/, "magnitude"],
-  [/\.lora_magnitude_vector(?:\.default)?(?:\.weight)?$/, "magnitude"],
-  [/\.lokr_w1(?:\.default)?$/, "lokr_w1"],
-  [/\.lokr_w1_a(?:\.default)?$/, "lokr_w1_a"],
-  [/\.lokr_w1_b(?:\.default)?$/, "lokr_w1_b"],
-  [/\.lokr_w2(?:\.default)?$/, "lokr_w2"],
-  [/\.lokr_w2_a(?:\.default)?$/, "lokr_w2_a"],
-  [/\.lokr_w2_b(?:\.default)?$/, "lokr_w2_b"],
+const LOKR_PARTS = ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"] as const;
+
+/** Endings of keys. PEFT puts the adapter's name between in some versions. */
+const PARTS: readonly (readonly [string, LoraPart])[] = [
+  [".lora_A.weight", "down"],
+  [".lora_B.weight", "up"],
+  [".lora_A.default.weight", "down"],
+  [".lora_B.default.weight", "up"],
+  [".lora_down.weight", "down"],
+  [".lora_up.weight", "up"],
+  [".alpha", "alpha"],
+  [".dora_scale", "magnitude"],
+  [".lora_magnitude_vector", "magnitude"],
+  [".lora_magnitude_vector.weight", "magnitude"],
+  [".lora_magnitude_vector.default", "magnitude"],
+  [".lora_magnitude_vector.default.weight", "magnitude"],
+  ...LOKR_PARTS.flatMap((part) => [[`.${part}`, part] as const, [`.${part}.default`, part] as const]),
+];
+
+/** XLabs' own, which no other style has. */
+const XLABS_PARTS: readonly (readonly [string, LoraPart])[] = [
+  [".down.weight", "down"],
+  [".up.weight", "up"],
 ];
 
 const XLABS: Readonly<Record<string, readonly string[]>> = {
@@ -70,14 +76,17 @@ const XLABS_SINGLE: Readonly<Record<string, readonly string[]>> = {
 
 /** Splits a key into style, layer and part; null where it is no key of a FLUX.1 transformer's adapter. */
 export function parseLoraKey(key: string): LoraKey | null {
-  const found = PARTS.find(([ending]) => ending.test(key));
-  if (!found) return null;
-  const stem = key.replace(found[0], "");
-  const short = /\.(down|up)\.weight$/.test(key) && !/lora_(down|up)\.weight$/.test(key);
-  const layer = layerOf(stem);
-  // The short endings are XLabs' alone, and XLabs has no others.
-  if (!layer || short !== (layer.style === "xlabs")) return null;
-  return { ...layer, stem, part: found[1] };
+  for (const [parts, xlabs] of [
+    [PARTS, false],
+    [XLABS_PARTS, true],
+  ] as const) {
+    const found = parts.find(([ending]) => key.endsWith(ending));
+    if (!found) continue;
+    const stem = key.slice(0, -found[0].length);
+    const layer = layerOf(stem);
+    if (layer && (layer.style === "xlabs") === xlabs) return { ...layer, stem, part: found[1] };
+  }
+  return null;
 }
 
 function layerOf(stem: string): { style: LoraStyle; names: FusedNames } | null {

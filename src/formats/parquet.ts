@@ -38,7 +38,13 @@ const LARGEST_GROUP = 1024 * 1024 * 1024;
 /** A page's header can hold statistics, so the first look may be too short. */
 const HEADER_LOOKS = [4096, 65_536, 4 * 1024 * 1024];
 /** Best ratio of each compression; pages that announce more lie, and no memory is taken for them. */
-const BEST_RATIOS: Readonly<Record<string, number>> = { UNCOMPRESSED: 1, SNAPPY: 64, GZIP: 1032, LZ4: 256, LZ4_RAW: 256 };
+const BEST_RATIOS: Readonly<Record<string, number>> = {
+  UNCOMPRESSED: 1,
+  SNAPPY: 64,
+  GZIP: 1032,
+  LZ4: 256,
+  LZ4_RAW: 256,
+};
 
 interface Leaf {
   path: string[];
@@ -130,7 +136,10 @@ export class ParquetPictures {
 /** What of hyparquet's metadata is used. */
 interface Metadata {
   schema: { name: string; type?: string; num_children?: number; repetition_type?: string }[];
-  row_groups: { num_rows: unknown; columns: { file_path?: string; crypto_metadata?: unknown; meta_data?: ChunkData }[] }[];
+  row_groups: {
+    num_rows: unknown;
+    columns: { file_path?: string; crypto_metadata?: unknown; meta_data?: ChunkData }[];
+  }[];
 }
 
 interface ChunkData {
@@ -145,7 +154,8 @@ interface ChunkData {
 async function readFooter(handle: FileHandle): Promise<Metadata> {
   if (handle.size < 12) throw new ParquetError("it is too short");
   const tail = await handle.read(handle.size - 8, 8);
-  if (new TextDecoder("latin1").decode(tail.subarray(4)) !== "PAR1") throw new ParquetError("it does not end with PAR1");
+  if (new TextDecoder("latin1").decode(tail.subarray(4)) !== "PAR1")
+    throw new ParquetError("it does not end with PAR1");
   const length = new DataView(tail.buffer, tail.byteOffset).getUint32(0, true);
   if (length > handle.size - 12 || length > LARGEST_FOOTER)
     throw new ParquetError(`its description announces ${length} bytes`);
@@ -202,7 +212,12 @@ function chooseLeaves(leaves: readonly Leaf[], columns: ParquetColumns, where: s
     const near = asked === undefined ? null : nearestName(asked, tops);
     throw badColumn(where, `there is no ${what} column${asked === undefined ? "" : ` ${asked}`}`, [
       near ? `did you mean ${near}?` : "",
-      `the columns are ${tops.slice(0, 20).map((top) => top.slice(0, 60)).join(", ") || "none"}`,
+      `the columns are ${
+        tops
+          .slice(0, 20)
+          .map((top) => top.slice(0, 60))
+          .join(", ") || "none"
+      }`,
     ]);
   };
   const usable = (leaf: Leaf | undefined, what: string, name: string): Leaf => {
@@ -265,7 +280,8 @@ async function readColumn(handle: FileHandle, chunk: Chunk, levels: number): Pro
     if (held > LARGEST_GROUP) throw new ParquetError("a row group holds more than 1 GB");
     if (header.kind === "dictionary") dictionary = await readDictionary(header, body, decompress);
     else if (header.kind !== "other") {
-      if (found.length + header.values > chunk.values) throw new ParquetError("a column holds more values than it announces");
+      if (found.length + header.values > chunk.values)
+        throw new ParquetError("a column holds more values than it announces");
       for (const value of await readValues(header, body, levels, dictionary, decompress)) found.push(value);
     }
   }

@@ -77,7 +77,11 @@ export type Decompress = (packed: Uint8Array, size: number) => Uint8Array | Prom
  * Byte strings of a dictionary page.
  * @throws ParquetError
  */
-export async function readDictionary(header: PageHeader, body: Uint8Array, decompress: Decompress): Promise<Uint8Array[]> {
+export async function readDictionary(
+  header: PageHeader,
+  body: Uint8Array,
+  decompress: Decompress,
+): Promise<Uint8Array[]> {
   const bytes = await unpack(body, header.size, decompress);
   return plainStrings(bytes, 0, header.values);
 }
@@ -177,7 +181,8 @@ function hybrid(bytes: Uint8Array, width: number, count: number, largest: number
   while (out.length < count) {
     let header = 0;
     for (let shift = 0; ; shift += 7) {
-      if (at >= bytes.length || shift > 28) throw new ParquetError(`a page ends after ${out.length} of ${count} numbers`);
+      if (at >= bytes.length || shift > 28)
+        throw new ParquetError(`a page ends after ${out.length} of ${count} numbers`);
       const byte = bytes[at++]!;
       header += (byte & 127) * 2 ** shift;
       if (byte < 128) break;

@@ -70,7 +70,11 @@ export function pictureKind(bytes: Uint8Array): PictureKind {
  * cut and altered files are found without decoding; a file whose format only the lent decoder knows is decoded.
  * @throws E-DATA-020 damaged, E-DATA-021 a format that is not read, E-DATA-022 CMYK, E-DATA-023 too large, E-DATA-024 empty
  */
-export async function inspectPicture(bytes: Uint8Array, where: string, limits: PictureLimits = {}): Promise<PictureFacts> {
+export async function inspectPicture(
+  bytes: Uint8Array,
+  where: string,
+  limits: PictureLimits = {},
+): Promise<PictureFacts> {
   const kind = admit(bytes, where, limits);
   if (kind === "PNG" || kind === "JPEG") {
     return coded(where, () => {
@@ -129,7 +133,10 @@ export function tooManyBytes(where: string, bytes: number, most: number): Longta
 
 function notRead(where: string, kind: PictureKind): LongtailError {
   return new LongtailError("E-DATA-021", {
-    what: kind === "unknown" ? "the file is not a picture" : `the picture is ${/^(AVIF|SVG)$/.test(kind) ? "an" : "a"} ${kind}`,
+    what:
+      kind === "unknown"
+        ? "the file is not a picture"
+        : `the picture is ${/^(AVIF|SVG)$/.test(kind) ? "an" : "a"} ${kind}`,
     where,
     why: kind === "unknown" ? "it begins like no known format" : "only PNG and JPEG are read here",
     fix: "convert to PNG or JPEG, for example with: magick mogrify -format png *",
@@ -147,7 +154,10 @@ function jpegFacts(bytes: Uint8Array, where: string, limits: PictureLimits): Jpe
   return facts;
 }
 
-function upright(kind: PictureKind, { width, height, orientation }: Pick<JpegFacts, "width" | "height" | "orientation">) {
+function upright(
+  kind: PictureKind,
+  { width, height, orientation }: Pick<JpegFacts, "width" | "height" | "orientation">,
+) {
   const [wide, high] = turnsSides(orientation) ? [height, width] : [width, height];
   return { kind, width: wide, height: high, orientation };
 }

@@ -121,11 +121,13 @@ export function decodePngBytes(bytes: Uint8Array): DecodedPng {
   const samples = unpackPicture(header, rows);
   const { width, height, colourType, depth } = header;
   const text = readTexts(chunks);
-  if (colourType === 3) return { width, height, depth: 8, text, ...applyPalette(samples, first("PLTE"), first("tRNS")) };
+  if (colourType === 3)
+    return { width, height, depth: 8, text, ...applyPalette(samples, first("PLTE"), first("tRNS")) };
   return { width, height, text, depth: depth === 16 ? 16 : 8, ...toColours(header, samples, first("tRNS")) };
 }
 
-const rowBytes = (header: PngHeader, width: number) => Math.ceil((width * SAMPLES[header.colourType] * header.depth) / 8);
+const rowBytes = (header: PngHeader, width: number) =>
+  Math.ceil((width * SAMPLES[header.colourType] * header.depth) / 8);
 
 function passesOf({ width, height, interlaced }: PngHeader) {
   if (!interlaced) return [{ x: 0, y: 0, dx: 1, dy: 1, width, height }];

@@ -36,7 +36,8 @@ export function parseThrift(bytes: Uint8Array, at = 0): { value: ThriftStruct; e
   };
   const length = (smallest: number) => {
     const value = Number(varint());
-    if (value * smallest > bytes.length - at) throw new ThriftError("a list of its description is longer than the file");
+    if (value * smallest > bytes.length - at)
+      throw new ThriftError("a list of its description is longer than the file");
     return value;
   };
 

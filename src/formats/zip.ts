@@ -148,7 +148,8 @@ async function readDirectory(handle: FileHandle, where: string, limits: ZipLimit
     else if (flags & 1) refuse("E-FILE-082", "it is encrypted");
     else if (entry.method !== 0 && entry.method !== 8)
       refuse("E-FILE-082", `its compression (method ${entry.method}) is not read, only deflate is`);
-    else if (entry.size > maxBytes) refuse("E-FILE-081", `it announces ${entry.size} bytes, at most ${maxBytes} are read`);
+    else if (entry.size > maxBytes)
+      refuse("E-FILE-081", `it announces ${entry.size} bytes, at most ${maxBytes} are read`);
     else if (entry.method === 0 ? entry.size !== entry.packed : entry.size > entry.packed * BEST_RATIO)
       refuse("E-FILE-081", `${entry.packed} bytes cannot become the ${entry.size} that it announces`);
     else if (entry.offset + 30 + nameLength! + entry.packed > offset)
@@ -211,7 +212,11 @@ async function findDirectory(handle: FileHandle, where: string) {
         const wide = await handle.read(place, 56);
         const fields = new DataView(wide.buffer, wide.byteOffset, wide.byteLength);
         if (fields.getUint32(0, true) !== END_64) break;
-        [count, length, offset] = [32, 40, 48].map((k) => Number(fields.getBigUint64(k, true))) as [number, number, number];
+        [count, length, offset] = [32, 40, 48].map((k) => Number(fields.getBigUint64(k, true))) as [
+          number,
+          number,
+          number,
+        ];
       }
     }
     if (offset + length > handle.size) break;

@@ -4,8 +4,10 @@
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
+import type { Storage } from "../base/quantize.ts";
 import { Safetensors } from "../formats/safetensors.ts";
 import { checkParameters, loadParameters, Parameters } from "../nn/parameters.ts";
+import type { Decoded } from "../ops/quantized.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Session } from "../tensor/session.ts";
 import type { DType } from "../tensor/shape.ts";
@@ -40,6 +42,10 @@ export interface PipelineOptions {
   /** Element type of frozen matrices; the transformer's stay f32 where they are trained. */
   precision?: DType;
   transformerPrecision?: DType;
+  /** How the transformer's Linear matrices are kept; all but f32 are frozen. By default as `transformerPrecision` says. */
+  transformerStorage?: Storage;
+  /** What products read of stored matrices; f16 needs shader-f16. */
+  decoded?: Decoded;
 }
 
 /** Pixels of a packed token's side. */
@@ -107,7 +113,8 @@ export class Pipeline {
     const transformerPool = session.pool("transformer", "weights");
     let transformer: FluxTransformer | null = null;
     if (wanted.transformer) {
-      const parameters = new Parameters(transformerPool, { dtype: options.transformerPrecision ?? "f32" });
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
+      const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
       transformer = new FluxTransformer(parameters, config);
       parts.push({ parameters, file: await Safetensors.open(files, layout.transformer.weights) });
     }

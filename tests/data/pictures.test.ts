@@ -1,6 +1,12 @@
 import { afterEach, describe, expect, test } from "vitest";
 import type { LongtailError } from "../../src/base/errors.ts";
-import { type CollectionOptions, droppedTable, openPictureSets, type PictureCollection, type PictureSetOptions } from "../../src/data/pictures/sets.ts";
+import {
+  type CollectionOptions,
+  droppedTable,
+  openPictureSets,
+  type PictureCollection,
+  type PictureSetOptions,
+} from "../../src/data/pictures/sets.ts";
 import { encodePng } from "../../src/formats/png.ts";
 import { MemoryFiles, MODELS, NodeFiles } from "../helpers/files.ts";
 import { gradient, jpegOf, parquetOf, pngOf, withOrientation, zipOf } from "../helpers/pictures.ts";
@@ -21,14 +27,17 @@ afterEach(async () => {
   }
 });
 
-const captions = (collection: PictureCollection) => Object.fromEntries(collection.pictures.map((p) => [p.name, p.captions]));
-const reasons = (collection: PictureCollection) => Object.fromEntries(collection.dropped.map((file) => [file.name, file.code]));
+const captions = (collection: PictureCollection) =>
+  Object.fromEntries(collection.pictures.map((p) => [p.name, p.captions]));
+const reasons = (collection: PictureCollection) =>
+  Object.fromEntries(collection.dropped.map((file) => [file.name, file.code]));
 const png = pngOf(8, 6);
 
 describe("a folder of pictures", () => {
   test("metadata wins over .txt, .txt over .caption, then comes the default; without any a picture is dropped", async () => {
     const content = {
-      "set/metadata.jsonl": '\ufeff{"file_name":"a.png","text":"from metadata"}\n\n{"file_name":"b.png"}\n{"file_name":"deep/e.png","text":"below"}\n',
+      "set/metadata.jsonl":
+        '\ufeff{"file_name":"a.png","text":"from metadata"}\n\n{"file_name":"b.png"}\n{"file_name":"deep/e.png","text":"below"}\n',
       "set/a.png": png,
       "set/a.txt": "from txt",
       "set/b.png": png,
@@ -44,24 +53,52 @@ describe("a folder of pictures", () => {
       "set/notes.md": "not a picture",
       "set/.hidden.png": png,
     };
-    const expected = { "a.png": ["from metadata"], "b.png": ["from txt"], "c.PNG": ["from caption"], "deep/e.png": ["below"], "deep/f.png": ["in a folder"] };
+    const expected = {
+      "a.png": ["from metadata"],
+      "b.png": ["from txt"],
+      "c.PNG": ["from caption"],
+      "deep/e.png": ["below"],
+      "deep/f.png": ["in a folder"],
+    };
     const without = await open(content);
     expect(captions(without)).toEqual(expected);
     expect(without.dropped).toMatchObject([{ name: "d.png", set: 0, code: "E-DATA-040" }]);
-    expect(captions(await open(content, { caption: "the default" }))).toEqual({ ...expected, "d.png": ["the default"] });
+    expect(captions(await open(content, { caption: "the default" }))).toEqual({
+      ...expected,
+      "d.png": ["the default"],
+    });
   });
 
   test("records know size, hash, weight, split and repeats, and load the picture upright", async () => {
     const tall = withOrientation(jpegOf(gradient(20, 10)), 6);
-    const collection = await open({
-      "set/metadata.jsonl": '{"file_name":"3_cat/t.jpg","text":["one","two"],"tags":["x","y"],"weight":0.5,"split":"val"}',
-      "set/3_cat/t.jpg": tall,
-      "set/3_cat/copy.png": tall,
-      "set/3_cat/copy.txt": "wrong ending",
-    }, { repeats: 2, weight: 4, name: "cats" });
+    const collection = await open(
+      {
+        "set/metadata.jsonl":
+          '{"file_name":"3_cat/t.jpg","text":["one","two"],"tags":["x","y"],"weight":0.5,"split":"val"}',
+        "set/3_cat/t.jpg": tall,
+        "set/3_cat/copy.png": tall,
+        "set/3_cat/copy.txt": "wrong ending",
+      },
+      { repeats: 2, weight: 4, name: "cats" },
+    );
     expect(collection.pictures).toMatchObject([
-      { id: "cats/3_cat/copy.png", captions: ["wrong ending"], width: 10, height: 20, repeats: 6, weight: 4, split: "train" },
-      { id: "cats/3_cat/t.jpg", captions: ["one, x, y", "two, x, y"], repeats: 6, weight: 2, split: "validation", prior: false },
+      {
+        id: "cats/3_cat/copy.png",
+        captions: ["wrong ending"],
+        width: 10,
+        height: 20,
+        repeats: 6,
+        weight: 4,
+        split: "train",
+      },
+      {
+        id: "cats/3_cat/t.jpg",
+        captions: ["one, x, y", "two, x, y"],
+        repeats: 6,
+        weight: 2,
+        split: "validation",
+        prior: false,
+      },
     ]);
     expect(collection.pictures[0]!.hash).toBe(collection.pictures[1]!.hash);
     expect(collection.notices).toEqual(["folder 3_cat: each picture is shown 3 times a pass, as its name says"]);
@@ -76,24 +113,28 @@ describe("a folder of pictures", () => {
   });
 
   test("each file that cannot be used is dropped with its reason, and the rest is used", async () => {
-    const collection = await open({
-      "set/empty.png": new Uint8Array(0),
-      "set/cut.png": png.subarray(0, 60),
-      "set/text.png": "hello",
-      "set/film.gif": "GIF89a\0\0\0\0",
-      "set/dir.png/inner.png": png,
-      "set/long.png": png,
-      "set/long.txt": "word ".repeat(200_000),
-      "set/latin.png": png,
-      "set/latin.txt": Uint8Array.of(0x63, 0xe9, 0x66),
-      "set/nul.png": png,
-      "set/nul.txt": "a\0b",
-      "set/wide.png": png,
-      "set/wide.txt": Uint8Array.of(0xff, 0xfe, 0x6b, 0, 0xe9, 0),
-      "set/0_off/x.png": png,
-      "set/ok.png": png,
-      "set/ok.txt": "fine",
-    }, { caption: "default" }, { maxPixels: 100 });
+    const collection = await open(
+      {
+        "set/empty.png": new Uint8Array(0),
+        "set/cut.png": png.subarray(0, 60),
+        "set/text.png": "hello",
+        "set/film.gif": "GIF89a\0\0\0\0",
+        "set/dir.png/inner.png": png,
+        "set/long.png": png,
+        "set/long.txt": "word ".repeat(200_000),
+        "set/latin.png": png,
+        "set/latin.txt": Uint8Array.of(0x63, 0xe9, 0x66),
+        "set/nul.png": png,
+        "set/nul.txt": "a\0b",
+        "set/wide.png": png,
+        "set/wide.txt": Uint8Array.of(0xff, 0xfe, 0x6b, 0, 0xe9, 0),
+        "set/0_off/x.png": png,
+        "set/ok.png": png,
+        "set/ok.txt": "fine",
+      },
+      { caption: "default" },
+      { maxPixels: 100 },
+    );
     expect(reasons(collection)).toEqual({
       "empty.png": "E-DATA-024",
       "cut.png": "E-DATA-020",
@@ -111,7 +152,15 @@ describe("a folder of pictures", () => {
 
   test("lines of metadata that lie are reported with their line; a caption is never taken from elsewhere instead", async () => {
     const lines = ['"gone.png"', '"../a.png"', '"/a.png"', '"x/../../a.png"', '"c:/a.png"', "3", '""', '"notes.txt"'];
-    const content: Content = { "set/a.png": png, "set/a.txt": "a", "set/b.png": png, "set/b.txt": "b", "set/notes.txt": "x", "set/c.png": png, "set/c.txt": "c" };
+    const content: Content = {
+      "set/a.png": png,
+      "set/a.txt": "a",
+      "set/b.png": png,
+      "set/b.txt": "b",
+      "set/notes.txt": "x",
+      "set/c.png": png,
+      "set/c.txt": "c",
+    };
     content["set/metadata.jsonl"] = [
       ...lines.map((name) => `{"file_name":${name},"text":"x"}`),
       "[1]",
@@ -123,7 +172,8 @@ describe("a folder of pictures", () => {
     const collection = await open(content);
     expect(captions(collection)).toEqual({ "c.png": ["good"] });
     const found = reasons(collection);
-    for (let line = 1; line <= lines.length + 1; line++) expect(found[`metadata.jsonl:${line}`], `${line}`).toBe("E-DATA-041");
+    for (let line = 1; line <= lines.length + 1; line++)
+      expect(found[`metadata.jsonl:${line}`], `${line}`).toBe("E-DATA-041");
     expect(found).toMatchObject({ "a.png": "E-DATA-041", "b.png": "E-DATA-041", "metadata.jsonl:13": "E-DATA-047" });
     content["set/metadata.jsonl"] = '{"file_name":"a.png"}\n{"file_name":';
     await expect(open(content)).rejects.toThrow(/E-DATA-010 set\/metadata.jsonl:2/);
@@ -145,11 +195,20 @@ describe("a folder of pictures", () => {
 });
 
 describe("other sources", () => {
-  const parts = { "metadata.jsonl": '{"file_name":"a.png","text":"one"}', "a.png": png, "2_dogs/b.jpg": jpegOf(gradient(9, 9)), "2_dogs/b.txt": "two" };
+  const parts = {
+    "metadata.jsonl": '{"file_name":"a.png","text":"one"}',
+    "a.png": png,
+    "2_dogs/b.jpg": jpegOf(gradient(9, 9)),
+    "2_dogs/b.txt": "two",
+  };
 
   test("a zip archive reads like the folder, with or without a folder around everything", async () => {
     for (const prefix of ["", "wrapped/"]) {
-      const zip = zipOf({ ...Object.fromEntries(Object.entries(parts).map(([name, data]) => [prefix + name, data])), "../out.png": png, "__MACOSX/._a.png": "x" });
+      const zip = zipOf({
+        ...Object.fromEntries(Object.entries(parts).map(([name, data]) => [prefix + name, data])),
+        "../out.png": png,
+        "__MACOSX/._a.png": "x",
+      });
       const files = new MemoryFiles({ "my/set.zip": zip });
       const collection = await openPictureSets(files, [{ path: "my/set.zip" }]);
       expect(captions(collection)).toEqual({ "a.png": ["one"], "2_dogs/b.jpg": ["two"] });
@@ -162,24 +221,52 @@ describe("other sources", () => {
   });
 
   test("a parquet file, or a folder of them, gives its rows", async () => {
-    const rows = [{ image: png, text: "one\nmore" }, { image: pngOf(5, 5), text: "two" }, { image: null, text: "three" }, { image: pngOf(6, 6), text: null }];
+    const rows = [
+      { image: png, text: "one\nmore" },
+      { image: pngOf(5, 5), text: "two" },
+      { image: null, text: "three" },
+      { image: pngOf(6, 6), text: null },
+    ];
     const one = await open({ set: parquetOf(rows) }, { kind: "parquet" });
     expect(captions(one)).toEqual({ 0: ["one"], 1: ["two"] });
     expect(reasons(one)).toEqual({ 2: "E-DATA-024", 3: "E-DATA-040" });
     expect(await one.pictures[1]!.load()).toMatchObject({ width: 5 });
-    const several = await open({ "set/data/a.parquet": parquetOf(rows), "set/data/b.parquet": parquetOf(rows) }, { caption: "default" });
-    expect(Object.keys(captions(several))).toEqual(["a.parquet/0", "a.parquet/1", "a.parquet/3", "b.parquet/0", "b.parquet/1", "b.parquet/3"]);
+    const several = await open(
+      { "set/data/a.parquet": parquetOf(rows), "set/data/b.parquet": parquetOf(rows) },
+      { caption: "default" },
+    );
+    expect(Object.keys(captions(several))).toEqual([
+      "a.parquet/0",
+      "a.parquet/1",
+      "a.parquet/3",
+      "b.parquet/0",
+      "b.parquet/1",
+      "b.parquet/3",
+    ]);
   });
 
   test("a list of items names pictures beside it", async () => {
-    const items = [{ item: "taco", caption: "a taco", picture: "p/taco.png" }, { item: "oden", caption: "oden", pictures: ["p/o1.png", "p/o2.png"] }, { caption: "none" }, { caption: "out", picture: "../x.png" }];
-    const collection = await open({ "set/items.json": JSON.stringify(items), "set/p/taco.png": png, "set/p/o1.png": png }, { path: "set/items.json" });
+    const items = [
+      { item: "taco", caption: "a taco", picture: "p/taco.png" },
+      { item: "oden", caption: "oden", pictures: ["p/o1.png", "p/o2.png"] },
+      { caption: "none" },
+      { caption: "out", picture: "../x.png" },
+    ];
+    const collection = await open(
+      { "set/items.json": JSON.stringify(items), "set/p/taco.png": png, "set/p/o1.png": png },
+      { path: "set/items.json" },
+    );
     expect(captions(collection)).toEqual({ "p/taco.png": ["a taco"], "p/o1.png": ["oden"] });
     expect(collection.dropped.map((file) => file.code).sort()).toEqual(["E-DATA-041", "E-DATA-041", "E-FILE-001"]);
   });
 
   test("the shipped sheets give pictures by style and items, with captions of their grammar", async () => {
-    const options = { path: `${MODELS}/embedded`, styles: ["noto", "gloss"], items: "aligned", captionForm: "both" } as const;
+    const options = {
+      path: `${MODELS}/embedded`,
+      styles: ["noto", "gloss"],
+      items: "aligned",
+      captionForm: "both",
+    } as const;
     const collection = await openPictureSets(new NodeFiles(), [options]);
     expect(collection.pictures.length).toBeGreaterThanOrEqual(32);
     const first = collection.pictures.find((picture) => picture.name.startsWith("noto/"))!;
@@ -191,19 +278,36 @@ describe("other sources", () => {
   });
 
   test("sets of one name are told apart, and failures close what was opened", async () => {
-    const files = new MemoryFiles({ "a/set/x.png": png, "b/set/x.png": png, "bad.zip": "nothing", "good.zip": zipOf(parts) });
-    const collection = await openPictureSets(files, [{ path: "a/set", caption: "x" }, { path: "b/set", caption: "y", prior: true }]);
-    expect(collection.pictures.map((picture) => [picture.id, picture.prior])).toEqual([["set/x.png", false], ["set#2/x.png", true]]);
-    await expect(openPictureSets(files, [{ path: "good.zip" }, { path: "bad.zip" }])).rejects.toMatchObject({ code: "E-FILE-080" } satisfies Partial<LongtailError>);
+    const files = new MemoryFiles({
+      "a/set/x.png": png,
+      "b/set/x.png": png,
+      "bad.zip": "nothing",
+      "good.zip": zipOf(parts),
+    });
+    const collection = await openPictureSets(files, [
+      { path: "a/set", caption: "x" },
+      { path: "b/set", caption: "y", prior: true },
+    ]);
+    expect(collection.pictures.map((picture) => [picture.id, picture.prior])).toEqual([
+      ["set/x.png", false],
+      ["set#2/x.png", true],
+    ]);
+    await expect(openPictureSets(files, [{ path: "good.zip" }, { path: "bad.zip" }])).rejects.toMatchObject({
+      code: "E-FILE-080",
+    } satisfies Partial<LongtailError>);
     expect(files.openHandles).toBe(0);
   });
 });
 
 describe("held-out pictures", () => {
   const many = (count: number, skip = -1): Content =>
-    Object.fromEntries(Array.from({ length: count }, (_, i) => [`set/${i}.png`, pngOf(4, 4, i)] as const).filter((_, i) => i !== skip));
+    Object.fromEntries(
+      Array.from({ length: count }, (_, i) => [`set/${i}.png`, pngOf(4, 4, i)] as const).filter((_, i) => i !== skip),
+    );
   const heldOut = async (content: Content, seed: number) =>
-    (await open(content, { caption: "x" }, { validationShare: 0.2, seed })).pictures.filter((p) => p.split === "validation").map((p) => p.name);
+    (await open(content, { caption: "x" }, { validationShare: 0.2, seed })).pictures
+      .filter((p) => p.split === "validation")
+      .map((p) => p.name);
 
   test("the share is met, the same seed gives the same pictures, and others hardly move when one goes", async () => {
     const first = await heldOut(many(30), 1);

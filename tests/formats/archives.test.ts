@@ -8,7 +8,8 @@ import { ZipArchive } from "../../src/formats/zip.ts";
 import { MemoryFiles } from "../helpers/files.ts";
 import { parquetOf, pngOf, zipOf } from "../helpers/pictures.ts";
 
-const openZip = (bytes: Uint8Array, limits = {}) => ZipArchive.open(new MemoryFiles({ "a.zip": bytes }), "a.zip", limits);
+const openZip = (bytes: Uint8Array, limits = {}) =>
+  ZipArchive.open(new MemoryFiles({ "a.zip": bytes }), "a.zip", limits);
 
 /** Place of the first directory entry, of a name of its own. */
 function directoryEntry(zip: Uint8Array, name: string): number {
@@ -58,7 +59,10 @@ describe("zip archives", () => {
     ];
     for (const [name, change, why] of cases) {
       const zip = await openZip(changed(bytes, change));
-      expect(zip.entries.map((entry) => entry.name), name).toEqual(["b.txt"]);
+      expect(
+        zip.entries.map((entry) => entry.name),
+        name,
+      ).toEqual(["b.txt"]);
       expect(zip.refused[0]!.why, name).toMatch(why);
     }
     for (const [change, why] of [
@@ -67,7 +71,10 @@ describe("zip archives", () => {
       [(view: DataView) => view.setUint32(at + 16, 1, true), /checksum/],
     ] as const) {
       const zip = await openZip(changed(bytes, change));
-      await expect(zip.read(zip.entries[0]!)).rejects.toMatchObject({ code: "E-FILE-082", parts: { why: expect.stringMatching(why) } });
+      await expect(zip.read(zip.entries[0]!)).rejects.toMatchObject({
+        code: "E-FILE-082",
+        parts: { why: expect.stringMatching(why) },
+      });
     }
   });
 
@@ -125,7 +132,10 @@ describe("parquet tables", () => {
     const bytes = parquetOf(rows, { imageColumn: "jpg", captionColumn: "Prompt" });
     expect((await openParquet(bytes)).columns).toEqual({ image: "jpg", caption: "Prompt" });
     const odd = parquetOf(rows, { imageColumn: "pixels", captionColumn: "words" });
-    await expect(openParquet(odd)).rejects.toMatchObject({ code: "E-FILE-086", parts: { why: expect.stringContaining("pixels, words") } });
+    await expect(openParquet(odd)).rejects.toMatchObject({
+      code: "E-FILE-086",
+      parts: { why: expect.stringContaining("pixels, words") },
+    });
     expect((await openParquet(odd, { image: "pixels" })).columns).toEqual({ image: "pixels", caption: null });
     await expect(openParquet(odd, { image: "pixels", caption: "word" })).rejects.toThrow(/did you mean words/);
   });

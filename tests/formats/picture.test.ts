@@ -16,7 +16,8 @@ const failure = async (work: Promise<unknown>): Promise<LongtailError> => {
   expect(error).toBeInstanceOf(LongtailError);
   return error;
 };
-const largestOff = (a: Picture, b: Picture) => a.data.reduce((most, value, i) => Math.max(most, Math.abs(value - b.data[i]!)), 0);
+const largestOff = (a: Picture, b: Picture) =>
+  a.data.reduce((most, value, i) => Math.max(most, Math.abs(value - b.data[i]!)), 0);
 
 describe("pictures of any format", () => {
   test("a JPEG decodes to nearly the picture that was saved, and is known by its bytes", async () => {
@@ -34,14 +35,25 @@ describe("pictures of any format", () => {
     const upright = gradient(40, 24);
     const stored: Record<number, number> = { 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6 };
     for (const [orientation, inverse] of Object.entries(stored)) {
-      const bytes = withOrientation(jpegOf(orientPicture(upright, inverse)), Number(orientation), Number(orientation) % 2 === 0);
+      const bytes = withOrientation(
+        jpegOf(orientPicture(upright, inverse)),
+        Number(orientation),
+        Number(orientation) % 2 === 0,
+      );
       const facts = await inspectPicture(bytes, "x");
       const found = await decodePicture(bytes, "x");
       expect([facts.width, facts.height, found.width, found.height]).toEqual([40, 24, 40, 24]);
       expect(largestOff(found, upright), `orientation ${orientation}`).toBeLessThan(16);
     }
     const corner = (orientation: number) => {
-      const one: Picture = { width: 2, height: 1, channels: 3, depth: 8, data: Uint8Array.of(1, 1, 1, 2, 2, 2), text: {} };
+      const one: Picture = {
+        width: 2,
+        height: 1,
+        channels: 3,
+        depth: 8,
+        data: Uint8Array.of(1, 1, 1, 2, 2, 2),
+        text: {},
+      };
       const { width, height, data } = orientPicture(one, orientation);
       return [width, height, data[0], data[3]];
     };
@@ -156,7 +168,15 @@ describe("pictures of any format", () => {
           rows.push(byte);
         }
       };
-      for (const [x0, y0, dx, dy] of [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]] as const) {
+      for (const [x0, y0, dx, dy] of [
+        [0, 0, 8, 8],
+        [4, 0, 8, 8],
+        [0, 4, 4, 8],
+        [2, 0, 4, 4],
+        [0, 2, 2, 4],
+        [1, 0, 2, 2],
+        [0, 1, 1, 2],
+      ] as const) {
         for (let y = y0; y < height; y += dy) {
           const values: number[] = [];
           for (let x = x0; x < width; x += dx) values.push(value(x, y));
@@ -172,7 +192,11 @@ describe("pictures of any format", () => {
 
   test("a PNG turns by its own Exif chunk", async () => {
     const plain = encodePng(gradient(6, 4));
-    const turned = Uint8Array.from([...plain.subarray(0, 33), ...chunk("eXIf", tiffOrientation(6)), ...plain.subarray(33)]);
+    const turned = Uint8Array.from([
+      ...plain.subarray(0, 33),
+      ...chunk("eXIf", tiffOrientation(6)),
+      ...plain.subarray(33),
+    ]);
     expect(await inspectPicture(turned, "x")).toMatchObject({ width: 4, height: 6, orientation: 6 });
     expect((await decodePicture(turned, "x")).data).toEqual(orientPicture(gradient(6, 4), 6).data);
   });
@@ -190,7 +214,12 @@ describe("pictures of any format", () => {
     const bytes = jpegOf(gradient(8, 8));
     const scan = bytes.findIndex((byte, i) => byte === 0xff && bytes[i + 1] === 0xda);
     const body = bytes.subarray(scan, bytes.length - 2);
-    const many = Uint8Array.from([...bytes.subarray(0, scan), ...Array.from({ length: 60 }, () => [...body]).flat(), 0xff, 0xd9]);
+    const many = Uint8Array.from([
+      ...bytes.subarray(0, scan),
+      ...Array.from({ length: 60 }, () => [...body]).flat(),
+      0xff,
+      0xd9,
+    ]);
     expect(() => readJpegStructure(many)).toThrow(/more scans/);
   });
 });
@@ -211,6 +240,10 @@ function rawPng(width: number, height: number, depth: number, colour: number, in
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([depth, colour, 0, 0, interlaced ? 1 : 0], 8);
-  const parts = [chunk("IHDR", header), chunk("IDAT", new Uint8Array(deflateSync(rows))), chunk("IEND", new Uint8Array(0))];
+  const parts = [
+    chunk("IHDR", header),
+    chunk("IDAT", new Uint8Array(deflateSync(rows))),
+    chunk("IEND", new Uint8Array(0)),
+  ];
   return Uint8Array.from([137, 80, 78, 71, 13, 10, 26, 10, ...parts.flatMap((part) => [...part])]);
 }

@@ -58,7 +58,10 @@ export const withOrientation = (jpeg: Uint8Array, orientation: number, little = 
   withSegment(jpeg, 0xe1, Uint8Array.from([...strToU8("Exif\0\0"), ...tiffOrientation(orientation, little)]));
 
 export function zipOf(content: Record<string, Uint8Array | string>, level: 0 | 6 = 6): Uint8Array {
-  const entries = Object.entries(content).map(([name, data]) => [name, typeof data === "string" ? strToU8(data) : data]);
+  const entries = Object.entries(content).map(([name, data]) => [
+    name,
+    typeof data === "string" ? strToU8(data) : data,
+  ]);
   return zipSync(Object.fromEntries(entries), { level });
 }
 
@@ -73,7 +76,13 @@ export interface TableOptions {
 
 export function parquetOf(
   rows: readonly { image: Uint8Array | null; text: string | null }[],
-  { codec = "SNAPPY", rowGroupSize = 2, imageColumn = "image", captionColumn = "text", struct = false }: TableOptions = {},
+  {
+    codec = "SNAPPY",
+    rowGroupSize = 2,
+    imageColumn = "image",
+    captionColumn = "text",
+    struct = false,
+  }: TableOptions = {},
 ): Uint8Array {
   const images = rows.map((row) => row.image);
   const columnData: any[] = [

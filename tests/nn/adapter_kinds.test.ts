@@ -179,7 +179,7 @@ describe("an adapter on one layer agrees with float64 in its output and all grad
 
   it("LoKr over so many rows that the factors' gradients are summed in parts", async () => {
     const layer = lokr(6, 9, 1);
-    const rows = 1536;
+    const rows = 2304;
     await onDevice(shapeOf(layer), { inputs: 6, outputs: 9, rows }, async (parts) => {
       parts.adapter.load(parts.session, new Map([["proj", layer]]), "test");
       const { weight, bias, x, seed } = parts;

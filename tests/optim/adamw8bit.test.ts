@@ -49,7 +49,8 @@ async function compare(sizes: readonly number[], options: BenchOptions = {}): Pr
       const now = await words();
       let at = 0;
       for (const [k, size] of sizes.entries()) {
-        const g = gradient.slice(at, (at += size));
+        const g = gradient.slice(at, at + size);
+        at += size;
         const start = Float64Array.from(before[k]!);
         const expected = adam8bitStep(unpack(old[k]!, size), start, g, SETTINGS, RATE, t);
         const after = await session.read(parameters[0]!.variables[k]!);

@@ -67,6 +67,15 @@ interface Group {
   rateFactor?: number;
 }
 
+/** Parts of the given lengths, one behind the other. */
+function cut(values: Float64Array, lengths: readonly number[]): Float64Array[] {
+  let end = 0;
+  return lengths.map((length) => {
+    end += length;
+    return values.subarray(end - length, end);
+  });
+}
+
 /** Runs kernels and reference side by side and returns the kernels' bits. */
 async function compare(
   name: string,
@@ -90,7 +99,8 @@ async function compare(
     groups.forEach(({ shapes, weightDecay, rateFactor }, g) => {
       let at = 0;
       for (const shape of shapes) {
-        const p = values[g]!.subarray(at, (at += elements(shape)));
+        const p = values[g]!.subarray(at, at + elements(shape));
+        at += p.length;
         tensors.push({ shape, p, weightDecay: weightDecay ?? settings.weightDecay, rateFactor: rateFactor ?? 1 });
       }
     });
@@ -103,9 +113,11 @@ async function compare(
       const flat = Float64Array.from(gradients.flatMap((g) => [...g]));
       const before = Float64Array.from(values.flatMap((v) => [...v]));
       const { norm, factor } = clipFactor(flat, settings.maxNorm);
-      let at = 0;
       reference.step(
-        tensors.map(({ p }) => flat.subarray(at, (at += p.length)).map((x) => factor * x)),
+        cut(
+          flat.map((x) => factor * x),
+          tensors.map(({ p }) => p.length),
+        ),
         rate,
         t,
       );

@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
 import { toPlanes } from "../../src/formats/png.ts";
-import { RESIZE_FILTERS, type ResizeFilter, resizeBytes, resizePlanes, shortSideSquare } from "../../src/formats/resize.ts";
+import {
+  RESIZE_FILTERS,
+  type ResizeFilter,
+  resizeBytes,
+  resizePlanes,
+  shortSideSquare,
+} from "../../src/formats/resize.ts";
 import { Comparison, largestDifference } from "../helpers/compare.ts";
 import { suite } from "../helpers/dumps.ts";
 
@@ -28,7 +34,15 @@ suite("image", (dump) => {
         });
         const { width: side } = fit.window;
         const found = toPlanes({ width: side, height: side, channels: 3, depth: 8, data: bytes, text: {} });
-        compared.note(kind, name, largestDifference(found, expected.map((v) => (v + 1) / 2)) * 255, UINT8_BOUND + 1e-3);
+        compared.note(
+          kind,
+          name,
+          largestDifference(
+            found,
+            expected.map((v) => (v + 1) / 2),
+          ) * 255,
+          UINT8_BOUND + 1e-3,
+        );
         continue;
       }
       const filter = rest[0] as ResizeFilter;

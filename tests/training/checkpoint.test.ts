@@ -9,6 +9,7 @@ import { type DiskCalls, DiskFiles } from "../../src/platform/files.ts";
 import {
   bestCheckpoint,
   type CheckpointContent,
+  checkpointEntry,
   flatKeys,
   loadCheckpoint,
   markBest,
@@ -75,6 +76,27 @@ describe("a checkpoint", () => {
     expect(Object.is((checkpoint.state as { guard: { slope: number } }).guard.slope, -0)).toBe(true);
     await checkpoint.close();
     expect(files.openHandles).toBe(0);
+  });
+
+  it("holds words of codes as they are, and is refused where words are expected and numbers lie", async () => {
+    const files = new KillableFiles();
+    const words = Uint32Array.from({ length: 130 }, (_, i) => (i * 0x9e3779b9) >>> 0);
+    const moments = { name: "a.weight.moments", shape: [1, 130], dtype: "U32" as const };
+    const saved = { ...content(3), groups: { moments: [{ ...moments, load: () => words }] } };
+    const path = await saveCheckpoint(files, FOLDER, saved);
+    const checkpoint = await loadCheckpoint(files, path, identity);
+    let found: unknown = null;
+    await checkpoint.restore("moments", [moments], (_, values) => {
+      found = values;
+    });
+    expect(found).toEqual(words);
+    const error = await failure(checkpoint.restore("moments", [{ ...moments, dtype: "F32" }], () => {}));
+    expect(error.code).toBe("E-RUN-012");
+    expect(error.message).toContain("a.weight.moments has element type U32, expected F32");
+    await checkpoint.close();
+    const variable = { name: "v", shape: [2], dtype: "u32" };
+    expect(checkpointEntry(variable)).toEqual({ name: "v", shape: [2], dtype: "U32" });
+    expect(checkpointEntry({ ...variable, dtype: "f32" }).dtype).toBe("F32");
   });
 
   it("is the newest one that is whole, and is named when it is skipped", async () => {

@@ -2,6 +2,7 @@
 // disk for every later run of the same pictures; what is there already is verified and left alone.
 
 import { deviceLine, withRunDevice } from "../align/device.ts";
+import { Progress } from "../align/phases.ts";
 import type { Command } from "../command.ts";
 import { checkTraining, withDataFlag } from "../train/checks.ts";
 import { openTrainingData } from "../train/data.ts";
@@ -37,7 +38,7 @@ export const command: Command = {
       try {
         emit({ kind: "message", text: data.summary });
         const rebuild = context.arguments.flags["rebuild"] === true;
-        const { made, total, folder } = await data.encode({ gpu, emit, signal, rebuild });
+        const { made, total, folder } = await data.encode({ gpu, emit, phases: new Progress(emit), signal, rebuild });
         const kept = total.pictures + total.texts - made.pictures - made.texts;
         context.result(
           { folder, made, total },

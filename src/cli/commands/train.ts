@@ -83,7 +83,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       const { environmentFacts } = await import("../../platform/environment.ts");
       const environment = await environmentFacts();
       await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
-      const encoded = await data.encode({ gpu, emit, signal });
+      const encoded = await data.encode({ gpu, emit, phases, signal });
       const kernelsFile = join(run.paths.folder, "kernels.json");
       const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
       const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>

@@ -49,7 +49,7 @@ export async function openSampler(
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
   const encoded = await encodeAll(
-    { files, config, gpu, cache, emit, signal },
+    { files, config, gpu, cache, emit, phases: new Progress(emit), signal },
     [],
     pictures.map((p) => p.prompt),
   );

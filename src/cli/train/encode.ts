@@ -13,7 +13,7 @@ import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts
 import { fileIdentity } from "../../training/file_identity.ts";
 import { PictureEncoder } from "../../training/picture_encoder.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
-import { Progress } from "../align/phases.ts";
+import type { Progress } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
 import { checkPrecision } from "./world.ts";
@@ -47,6 +47,7 @@ export interface EncodeInputs {
   gpu: Gpu;
   cache: EncodingCache;
   emit: EventSink;
+  phases: Progress;
   signal: AbortSignal;
   /** Encode everything again, whatever the cache has. */
   rebuild?: boolean;
@@ -121,7 +122,7 @@ export async function encodeAll(
 
 /** Returns the device memory that was planned. */
 async function encodeMissing(
-  { files, config, gpu, cache, emit, signal }: EncodeInputs,
+  { files, config, gpu, cache, emit, phases, signal }: EncodeInputs,
   wants: readonly { want: PictureWant; key: string }[],
   texts: readonly { caption: string; key: string }[],
 ): Promise<number> {
@@ -146,9 +147,8 @@ async function encodeMissing(
   }
   const geometries = [...buckets.values()].map((bucket) => bucket.geometry);
   const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, PICTURE_BATCH) : null;
-  const phases = new Progress(emit);
   try {
-    await session.open(gpu);
+    await phases.timed("compile encoders", session.plans.length, "plans", (tick) => session.open(gpu, tick));
     await pipeline.loadWeights(session);
     if (prompts) {
       await phases.timed("encode captions", texts.length, "captions", async (tick) => {

@@ -12,7 +12,7 @@ import type { EncodeInputs, Encodings, PictureWant } from "./encode.ts";
 import type { BatchSource, TrainBatch } from "./run.ts";
 import type { SamplePrompt } from "./samples.ts";
 
-export type EncodeRequest = Pick<EncodeInputs, "gpu" | "emit" | "signal" | "rebuild">;
+export type EncodeRequest = Pick<EncodeInputs, "gpu" | "emit" | "phases" | "signal" | "rebuild">;
 
 /** Batches that are ready before the device asks. */
 const AHEAD = 3;

@@ -126,7 +126,7 @@ const OPTIMIZER_NAMES: Readonly<Record<string, string>> = {
 
 /** Everything that report.json, report.html and the model card show. */
 export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights): Promise<TrainReportData> {
-  const { run, resolved, world, state, data, encoded, gpu, environment } = inputs;
+  const { run, resolved, world, state, data, gpu, environment } = inputs;
   const { config } = resolved;
   const { adapter, optim, schedule, train, flow } = config;
   const embedded = config.model.pipeline === "embedded";
@@ -203,23 +203,25 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     attributions: [...(data.usesEmbedded ? PICTURE_CREDITS : []), ...(embedded ? EMBEDDED_CREDITS : [])],
     command: inputs.command,
     ...(embedded ? { limits: [...EMBEDDED_LIMITS] } : {}),
-    remarks: [
-      `${encoded.made.pictures} pictures and ${encoded.made.texts} captions were encoded for this run; the others were in the cache.`,
-      ...(state.refused.length > 0
+    remarks:
+      state.refused.length > 0
         ? [`${state.refused.length} updates were not made because a gradient overflowed; the loss scale was lowered then.`]
-        : []),
-    ],
+        : [],
     events: inputs.warnings,
   };
 }
 
-/** The training session, and the encoders' before it where that needed more. */
-function memoryRows({ world, encoded, allocatedBytes }: TrainOutputInputs): MemoryCategory[] {
+/**
+ * The training session, and the encoders' that was closed before it: a GPU takes memory that was given back at once, a CPU
+ * adapter's file of pages keeps it.
+ */
+function memoryRows({ world, encoded, allocatedBytes, gpu }: TrainOutputInputs): MemoryCategory[] {
   const rows = memoryCategories(world.session, allocatedBytes);
   const total = rows.pop()!;
   const encoders = encoded.plannedBytes;
   if (encoders > 0) rows.push({ category: "encoders, before training and freed", plannedBytes: encoders });
-  return [...rows, { ...total, plannedBytes: Math.max(total.plannedBytes, encoders) }];
+  const both = gpu.facts.software ? total.plannedBytes + encoders : Math.max(total.plannedBytes, encoders);
+  return [...rows, { ...total, plannedBytes: both }];
 }
 
 /** The samples that were drawn, as data URIs, with the training picture beside prompts that are a picture's caption. */

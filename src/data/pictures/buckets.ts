@@ -65,14 +65,18 @@ function limitsOf(options: BucketOptions): Limits {
   return { step, area: resolution * resolution, min, max, upscale };
 }
 
-/** All sizes that cannot grow in either direction without leaving the limits. */
+/** All sizes: each allowed side with the longest other side that the area allows, lying and standing. */
 export function bucketSizes(options: BucketOptions): Bucket[] {
   const { step, area, min, max } = limitsOf(options);
   const sizes = new Map<string, Bucket>();
   for (let side = min; side <= max; side += step) {
     const other = Math.min(max, Math.floor(area / side / step) * step);
     if (other < min) continue;
-    for (const bucket of [{ width: side, height: other }, { width: other, height: side }]) sizes.set(bucketKey(bucket), bucket);
+    for (const bucket of [
+      { width: side, height: other },
+      { width: other, height: side },
+    ])
+      sizes.set(bucketKey(bucket), bucket);
   }
   return [...sizes.values()].sort(byShape);
 }
@@ -85,7 +89,12 @@ function share(width: number, height: number, bucket: Bucket): number {
   return Math.min(picture / size, size / picture);
 }
 
-function nearest(width: number, height: number, sizes: readonly Bucket[], fits: (bucket: Bucket) => boolean): Bucket | null {
+function nearest(
+  width: number,
+  height: number,
+  sizes: readonly Bucket[],
+  fits: (bucket: Bucket) => boolean,
+): Bucket | null {
   let best: Bucket | null = null;
   for (const size of sizes) {
     if (!fits(size)) continue;
@@ -123,7 +132,8 @@ export function assignBuckets(records: readonly PictureRecord[], options: Bucket
     const { width, height } = record;
     const fits = (bucket: Bucket) => limits.upscale || (bucket.width <= width && bucket.height <= height);
     const wanted = nearest(width, height, full, () => true);
-    const bucket = wanted && fits(wanted) ? wanted : (inside(width, height, limits) ?? nearest(width, height, full, fits));
+    const bucket =
+      wanted && fits(wanted) ? wanted : (inside(width, height, limits) ?? nearest(width, height, full, fits));
     if (bucket) of.set(record.id, one(bucket));
     else dropped.push(tooSmall(record, limits));
   }

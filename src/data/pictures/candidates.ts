@@ -3,10 +3,10 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
-import { JsonError, parseStrictJson } from "../../formats/strict_json.ts";
 import { ParquetPictures, type ParquetRow } from "../../formats/parquet.ts";
 import type { Picture } from "../../formats/png.ts";
 import { safeName } from "../../formats/safe_name.ts";
+import { JsonError, parseStrictJson } from "../../formats/strict_json.ts";
 import { printable } from "../../formats/zip.ts";
 import { attributeCaption, EmbeddedData, GENERATOR_STYLES, plainCaption, type Style } from "../embedded.ts";
 import { type PromptItem, readPrompts } from "../prompts.ts";
@@ -154,7 +154,10 @@ function jsonOf(line: string, where: string): unknown {
 }
 
 function detailsOf(fields: Record<string, unknown>, name: string, where: string, lines: CaptionLines): Details {
-  const problem = (code: string, why: string): Details => ({ captions: null, problem: { name, code, why: `${where}: ${why}` } });
+  const problem = (code: string, why: string): Details => ({
+    captions: null,
+    problem: { name, code, why: `${where}: ${why}` },
+  });
   const texts = fields["text"] ?? fields["caption"] ?? fields["prompt"] ?? null;
   const list = texts === null ? [] : Array.isArray(texts) ? texts : [texts];
   if (!list.every((text) => typeof text === "string")) return problem("E-DATA-041", "text is not a text");
@@ -207,7 +210,8 @@ export async function itemSource(files: FileStore, path: string, lines: CaptionL
       const name = safeName(entry);
       if (name === null || seen.has(name)) {
         const shown = printable(String(JSON.stringify(entry ?? null)));
-        const why = name === null ? `its picture ${shown} is not a name inside the folder` : `${shown} was named before`;
+        const why =
+          name === null ? `its picture ${shown} is not a name inside the folder` : `${shown} was named before`;
         dropped.push({ name: item.where, code: name === null ? "E-DATA-041" : "E-DATA-047", why });
         continue;
       }
@@ -246,14 +250,17 @@ export async function embeddedSource(files: FileStore, folder: string, choice: E
     return captionForm === "both" ? [...both.plain, ...both.attributes] : both[captionForm];
   };
   const candidates = part.flatMap((item) =>
-    data.stylesOf(item).filter((style) => styles.includes(style)).map(
-      (style): Candidate => ({
-        name: `${style}/${item.item}`,
-        where: `${folder}: ${style} ${item.item}`,
-        read: async () => (await data.pictureBytes(item, style))!,
-        captions: async () => texts(item, style),
-      }),
-    ),
+    data
+      .stylesOf(item)
+      .filter((style) => styles.includes(style))
+      .map(
+        (style): Candidate => ({
+          name: `${style}/${item.item}`,
+          where: `${folder}: ${style} ${item.item}`,
+          read: async () => (await data.pictureBytes(item, style))!,
+          captions: async () => texts(item, style),
+        }),
+      ),
   );
   return { candidates, dropped: [], notices: [], attribution: data.attribution(styles), close: async () => {} };
 }
@@ -290,7 +297,8 @@ export async function parquetSource(
       throw error;
     });
     const size = found.reduce((sum, row) => sum + (row.image?.length ?? 0), 0);
-    while (kept.size > 1 && (kept.size > GROUPS_KEPT || size * kept.size > BYTES_KEPT)) kept.delete(kept.keys().next().value!);
+    while (kept.size > 1 && (kept.size > GROUPS_KEPT || size * kept.size > BYTES_KEPT))
+      kept.delete(kept.keys().next().value!);
     return found;
   };
   const dropped: Dropped[] = [];

@@ -21,7 +21,8 @@ export function captionsOfBytes(bytes: Uint8Array, where: string, lines: Caption
   if (bytes.length > 4 * LONGEST_CAPTION) throw tooLong(where, `${bytes.length} bytes`);
   let text: string;
   try {
-    const wide = bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : bytes[0] === 0xfe && bytes[1] === 0xff ? "utf-16be" : null;
+    const wide =
+      bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : bytes[0] === 0xfe && bytes[1] === 0xff ? "utf-16be" : null;
     text = wide === null ? UTF8.decode(bytes) : new TextDecoder(wide, { fatal: true }).decode(bytes);
   } catch (error) {
     throw notText(where, "it is not UTF-8", error);
@@ -33,9 +34,16 @@ export function captionsOfBytes(bytes: Uint8Array, where: string, lines: Caption
 export function captionsOfText(text: string, where: string, lines: CaptionLines): string[] {
   if (text.length > LONGEST_CAPTION) throw tooLong(where, `${text.length} characters`);
   if (text.includes("\0")) throw notText(where, "it holds NUL characters");
-  const clean = (part: string) => part.replace(/[\u0000-\u001f\u007f\ufeff]+/g, " ").replace(/ {2,}/g, " ").trim();
+  const clean = (part: string) =>
+    part
+      .replace(/[\u0000-\u001f\u007f\ufeff]+/g, " ")
+      .replace(/ {2,}/g, " ")
+      .trim();
   if (lines === "whole") return [clean(text)].filter((caption) => caption !== "");
-  const found = text.split(/\r\n|\r|\n/).map(clean).filter((caption) => caption !== "");
+  const found = text
+    .split(/\r\n|\r|\n/)
+    .map(clean)
+    .filter((caption) => caption !== "");
   return lines === "first" ? found.slice(0, 1) : found;
 }
 
@@ -95,7 +103,10 @@ export function captionText(caption: string, options: CaptionOptions = {}, draw:
   const { trigger, prefix, keepTags = 0, separator = "," } = options;
   let text = trigger === undefined ? caption : caption.replaceAll("[trigger]", trigger);
   if (options.shuffleTags && draw !== null) {
-    const tags = text.split(separator).map((tag) => tag.trim()).filter((tag) => tag !== "");
+    const tags = text
+      .split(separator)
+      .map((tag) => tag.trim())
+      .filter((tag) => tag !== "");
     const moved = tags.slice(keepTags);
     const order = new RandomStream(draw.seed, "tag order").permutation(draw.number, moved.length);
     text = [...tags.slice(0, keepTags), ...Array.from(order, (i) => moved[i]!)].join(`${separator} `);

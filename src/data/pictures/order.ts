@@ -76,7 +76,8 @@ export class PictureOrder {
       this.#streams.filter((s) => s.pictures[0]!.prior === prior).reduce((sum, s) => sum + s.pictures.length, 0);
     const [training, prior] = [total(false), total(true)];
     const priorRate = training === 0 || prior === 0 ? 1 : (training * (options.priorRatio ?? 1)) / prior;
-    for (const stream of this.#streams) stream.rate = stream.pictures.length * (stream.pictures[0]!.prior ? priorRate : 1);
+    for (const stream of this.#streams)
+      stream.rate = stream.pictures.length * (stream.pictures[0]!.prior ? priorRate : 1);
     if (!(this.draws > 0)) throw new RangeError("there is no training picture");
     this.stepsPerEpoch = Math.max(1, this.#stepsBefore(1));
   }
@@ -96,8 +97,13 @@ export class PictureOrder {
     const { batch, seed } = this.#options;
     const epoch = this.#epochOf(step);
     // Whole batches that each stream completes in this pass, in a shuffled order.
-    const counts = this.#streams.map((stream) => this.#batchesBefore(stream, epoch + 1) - this.#batchesBefore(stream, epoch));
-    const order = this.#epochs.permutation(epoch, counts.reduce((a, b) => a + b, 0));
+    const counts = this.#streams.map(
+      (stream) => this.#batchesBefore(stream, epoch + 1) - this.#batchesBefore(stream, epoch),
+    );
+    const order = this.#epochs.permutation(
+      epoch,
+      counts.reduce((a, b) => a + b, 0),
+    );
     let place = order[step - this.#stepsBefore(epoch)]!;
     let which = 0;
     while (place >= counts[which]!) place -= counts[which++]!;

@@ -17,7 +17,12 @@ export interface FitOptions {
 }
 
 /** Size of a picture that just covers a bucket, and the part of it that is kept, in its pixels. */
-export function coverGeometry(width: number, height: number, bucket: Bucket, { cropX = 0.5, cropY = 0.5 }: FitOptions = {}) {
+export function coverGeometry(
+  width: number,
+  height: number,
+  bucket: Bucket,
+  { cropX = 0.5, cropY = 0.5 }: FitOptions = {},
+) {
   const scale = Math.max(bucket.width / width, bucket.height / height);
   const toWidth = Math.max(bucket.width, Math.round(width * scale));
   const toHeight = Math.max(bucket.height, Math.round(height * scale));
@@ -41,7 +46,8 @@ export function fitPicture(picture: Picture, bucket: Bucket, options: FitOptions
   const fit = coverGeometry(width, height, bucket, options);
   let planes: Float32Array;
   if (data instanceof Uint8Array) {
-    const isSame = fit.width === width && fit.height === height && fit.window.width === width && fit.window.height === height;
+    const isSame =
+      fit.width === width && fit.height === height && fit.window.width === width && fit.window.height === height;
     const bytes = isSame
       ? data
       : resizeBytes(data, width, height, 3, fit.width, fit.height, { filter, window: fit.window });
@@ -50,6 +56,7 @@ export function fitPicture(picture: Picture, bucket: Bucket, options: FitOptions
     planes = resizePlanes(toPlanes(opaque), width, height, fit.width, fit.height, { filter, window: fit.window });
     for (let i = 0; i < planes.length; i++) planes[i] = Math.min(1, Math.max(0, planes[i]!));
   }
-  if (options.flip) for (let row = 0; row < planes.length; row += bucket.width) planes.subarray(row, row + bucket.width).reverse();
+  if (options.flip)
+    for (let row = 0; row < planes.length; row += bucket.width) planes.subarray(row, row + bucket.width).reverse();
   return planes;
 }

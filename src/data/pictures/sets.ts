@@ -128,7 +128,13 @@ export async function openPictureSets(
 
 /** A set's name; a second set of one name gets a number. */
 function nameOf(sets: readonly PictureSetOptions[], number: number): string {
-  const plain = (set: PictureSetOptions) => set.name ?? set.path.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1) ?? "set";
+  const plain = (set: PictureSetOptions) =>
+    set.name ??
+    set.path
+      .replace(/[/\\]+$/, "")
+      .split(/[/\\]/)
+      .at(-1) ??
+    "set";
   const name = plain(sets[number]!);
   const earlier = sets.slice(0, number).filter((set) => plain(set) === name).length;
   return earlier === 0 ? name : `${name}#${earlier + 1}`;
@@ -143,11 +149,20 @@ async function openSource(files: FileStore, set: PictureSetOptions, options: Col
   if (kind === "embedded") return embeddedSource(files, path, set);
   const tree = await (kind === "zip" ? zipTree(files, path, options) : folderTree(files, path, options));
   try {
-    const ownName = path.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1) ?? "";
+    const ownName =
+      path
+        .replace(/[/\\]+$/, "")
+        .split(/[/\\]/)
+        .at(-1) ?? "";
     const source = await treeSource(tree, lines, kind === "folder" ? ownName : "");
     const tables = [...tree.files.keys()].filter((name) => name.endsWith(".parquet"));
     if (kind !== "folder" || tables.length === 0 || [...(source.candidates as Candidate[])].length > 0) return source;
-    return await parquetSource(files, tables.map((name) => tree.where(name)), lines, columns);
+    return await parquetSource(
+      files,
+      tables.map((name) => tree.where(name)),
+      lines,
+      columns,
+    );
   } catch (error) {
     await tree.close();
     throw error;
@@ -187,7 +202,12 @@ async function admitAll(
       if (!(outcome instanceof LongtailError)) found.pictures.push(outcome);
       else {
         const { what, why } = outcome.parts;
-        found.dropped.push({ name: candidate.name, set: number, code: outcome.code, why: why ? `${what}: ${why}` : what });
+        found.dropped.push({
+          name: candidate.name,
+          set: number,
+          code: outcome.code,
+          why: why ? `${what}: ${why}` : what,
+        });
       }
     }
     waiting = [];
@@ -258,17 +278,22 @@ function holdOut(pictures: PictureRecord[], sets: readonly PictureSetOptions[], 
   if (validationShare <= 0 || contents.length < 2) return;
   const draw = new Map(contents.map((hash) => [hash, new RandomStream(seed, `held out/${hash}`).uniform(0)]));
   const count = Math.min(contents.length - 1, Math.max(1, Math.round(validationShare * contents.length)));
-  const chosen = new Set(
-    contents.sort((a, b) => draw.get(a)! - draw.get(b)! || (a < b ? -1 : 1)).slice(0, count),
-  );
+  const chosen = new Set(contents.sort((a, b) => draw.get(a)! - draw.get(b)! || (a < b ? -1 : 1)).slice(0, count));
   for (const picture of free) if (chosen.has(picture.hash)) picture.split = "validation";
 }
 
 /** How many files were dropped for each reason, most first, with up to three names each. */
-export function droppedTable(dropped: readonly DroppedFile[]): { code: string; count: number; names: string[]; why: string }[] {
+export function droppedTable(
+  dropped: readonly DroppedFile[],
+): { code: string; count: number; names: string[]; why: string }[] {
   const groups = Map.groupBy(dropped, (file) => file.code);
   return [...groups]
-    .map(([code, group]) => ({ code, count: group.length, names: group.slice(0, 3).map((file) => file.name), why: group[0]!.why }))
+    .map(([code, group]) => ({
+      code,
+      count: group.length,
+      names: group.slice(0, 3).map((file) => file.name),
+      why: group[0]!.why,
+    }))
     .sort((a, b) => b.count - a.count);
 }
 

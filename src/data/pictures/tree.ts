@@ -136,7 +136,8 @@ export async function zipTree(files: FileStore, path: string, limits: TreeLimits
     return false;
   });
   const first = entries[0]?.name.split("/")[0] ?? "";
-  const isWrapped = entries.length > 0 && entries.every(({ name }) => name.startsWith(`${first}/`)) && !/^\d+_/.test(first);
+  const isWrapped =
+    entries.length > 0 && entries.every(({ name }) => name.startsWith(`${first}/`)) && !/^\d+_/.test(first);
   const found = new Map(
     entries
       .map((entry) => [isWrapped ? entry.name.slice(first.length + 1) : entry.name, entry] as const)

@@ -16,7 +16,7 @@ import { type AdapterModule, type InputDropout, sameScale, spread } from "./modu
 import { type FactorShape, isLokr, type KroneckerShape } from "./targets.ts";
 
 /** Rows of a product that one partial sum of its weight's gradient runs over, about. */
-const ROWS_A_SUM = 1e12;
+const ROWS_A_SUM = 4096;
 const FEWEST_ROWS = 128;
 
 /** The variables of a factor: [whole], or [left, right] whose product it is. */
