@@ -24,6 +24,8 @@ export interface Command {
   options: readonly OptionSpec[];
   /** A paragraph for `--help`. */
   description?: string;
+  /** Help of one of the command's own subcommands; throws where there is none of that name. */
+  explain?: (subcommand: string) => string;
   /** Command lines and what each does. */
   examples?: readonly (readonly [string, string])[];
   /** Fewest and most words after the command; none are taken where absent. */

@@ -12,6 +12,7 @@ const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/train.ts"),
   () => import("./commands/cache.ts"),
   () => import("./commands/sample.ts"),
+  () => import("./commands/lora.ts"),
   () => import("./commands/report.ts"),
   () => import("./commands/help.ts"),
   () => import("./commands/version.ts"),

@@ -41,7 +41,10 @@ export async function runCommandLine(argv: readonly string[], options: FrameOpti
     const commands = options.commands ?? (await loadCommands());
     const parsed = parseArguments(argv, commands);
     const name = parsed.help && parsed.command !== "help" ? "help" : parsed.command;
-    if (name !== parsed.command) Object.assign(parsed, { positionals: [parsed.command], command: "help" });
+    if (name !== parsed.command) {
+      const topic = commands.find((one) => one.name === parsed.command)?.explain ? parsed.positionals.slice(0, 1) : [];
+      Object.assign(parsed, { positionals: [parsed.command, ...topic], command: "help" });
+    };
     const command = commands.find((one) => one.name === name)!;
     return await new Frame(command, parsed, early, options).run();
   } catch (error) {

@@ -6,6 +6,7 @@ import { crc32, inflate, inflateZlib } from "../../src/formats/inflate.ts";
 import { readJpegStructure } from "../../src/formats/jpeg.ts";
 import { decodePicture, inspectPicture, onBackground, pictureKind } from "../../src/formats/picture.ts";
 import { encodePng, type Picture } from "../../src/formats/png.ts";
+import { largestDifference } from "../helpers/compare.ts";
 import { gradient, jpegOf, pngOf, tiffOrientation, withOrientation, withSegment } from "../helpers/pictures.ts";
 
 const failure = async (work: Promise<unknown>): Promise<LongtailError> => {
@@ -16,8 +17,7 @@ const failure = async (work: Promise<unknown>): Promise<LongtailError> => {
   expect(error).toBeInstanceOf(LongtailError);
   return error;
 };
-const largestOff = (a: Picture, b: Picture) =>
-  a.data.reduce((most, value, i) => Math.max(most, Math.abs(value - b.data[i]!)), 0);
+const largestOff = (a: Picture, b: Picture) => largestDifference(a.data, b.data);
 
 describe("pictures of any format", () => {
   test("a JPEG decodes to nearly the picture that was saved, and is known by its bytes", async () => {

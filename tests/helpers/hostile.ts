@@ -155,7 +155,7 @@ const NAMES = [
   "\\\\server\\x.png",
   "a\0b.png",
   "..",
-  "a/".repeat(3000) + "x.png",
+  `${"a/".repeat(3000)}x.png`,
   "\u202egnp.exe",
   "con.png",
   `${"n".repeat(300)}.png`,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { findBase } from "../../src/cli/lora/base.ts";
 import { mergeLoras } from "../../src/cli/lora/merge.ts";
-import { readAdapter } from "../../src/formats/lora.ts";
+import { type LokrLayer, type LoraLayer, readAdapter } from "../../src/formats/lora.ts";
 import { Safetensors } from "../../src/formats/safetensors.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { type Dump, dump, openSource, suite } from "../helpers/dumps.ts";
@@ -35,7 +35,7 @@ suite("lora_files", (found) => {
 
   it.each(Object.keys(cases))("agrees with the library on the output with the file of case %s", async (name) => {
     const file = await readAdapter(await written, `x/${cases[name]!.path}`);
-    const layers = new Map([...file.layers, ...file.lokr]);
+    const layers = new Map<string, LoraLayer | LokrLayer>([...file.layers, ...file.lokr]);
     const run = await runLora(model, model, layers, []);
     const io = await found.open("io");
     expect(relativeError(run.outputs.get(1)!, await io.load(`output.${name}`))).toBeLessThan(2e-5);

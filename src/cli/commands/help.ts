@@ -39,7 +39,7 @@ export function helpText(commands: readonly Command[], topic?: string, name?: st
     );
   }
   const found = commands.find((one) => one.name === topic);
-  if (found) return commandHelp(found);
+  if (found) return name !== undefined && found.explain ? found.explain(name) : commandHelp(found);
   const section = sectionHelp(topic);
   if (section) return section;
   throw unknownTopic(topic, [

@@ -35,7 +35,7 @@ export const command: Command = {
       return 0;
     }
     if (await context.files.exists(output)) {
-      throw new LongtailError("E-FILE-056", {
+      throw new LongtailError("E-FILE-091", {
         where: output,
         what: "the file exists",
         why: "a configuration that may have been changed is not overwritten",

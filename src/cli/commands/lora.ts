@@ -26,6 +26,7 @@ export const command: Command = {
   description:
     SUBCOMMANDS.map(({ name, summary }) => `${name}: ${summary}.`).join(" ") +
     " longtail lora help SUBCOMMAND explains one in full. Exit code 4 where verify finds a fault.",
+  explain: subcommandHelp,
   positionals: [0, 64],
   json: "result",
   examples: SUBCOMMANDS.map(({ examples }) => examples[0]!),

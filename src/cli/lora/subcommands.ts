@@ -4,6 +4,7 @@ import { LongtailError, nearestName } from "../../base/errors.ts";
 import { bytes, compact, grouped } from "../../evaluation/format.ts";
 import type { LoraDtype } from "../../formats/lora.ts";
 import type { CommandContext } from "../command.ts";
+import { wrapText } from "../config/toml.ts";
 import { renderTable } from "../table.ts";
 import { findBase } from "./base.ts";
 import { convertLora, WRITTEN_STYLES } from "./convert.ts";
@@ -128,7 +129,7 @@ export function subcommandHelp(name?: string): string {
     "",
     `Usage: longtail lora ${found.name} ${found.usage}`,
     "",
-    found.description,
+    ...wrapText(found.description, 80),
     "",
     "Examples:",
     ...found.examples.flatMap(([line, what]) => [`  ${line}`, `      ${what}`]),

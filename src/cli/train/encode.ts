@@ -108,7 +108,7 @@ export async function encodeAll(
   if (damaged > 0) {
     inputs.emit({
       kind: "warning",
-      code: "E-FILE-070",
+      code: "E-FILE-090",
       text: `${damaged} entries of the cache were torn or changed on the disk; they were encoded again`,
     });
   }

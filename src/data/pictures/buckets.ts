@@ -187,3 +187,15 @@ function tableOf(records: readonly PictureRecord[], of: ReadonlyMap<string, Buck
   }
   return [...rows.values()].sort((a, b) => byShape(a.bucket, b.bucket));
 }
+
+/** The assignment as a table for people: a heading, a row for each bucket, and the sum. */
+export function bucketTable({ table }: Pick<BucketAssignment, "table">): string[][] {
+  const numbers = (row: Omit<BucketRow, "bucket">) => [row.pictures, row.draws, row.validation].map(String);
+  const sum = { pictures: 0, draws: 0, validation: 0 };
+  for (const row of table) for (const key of ["pictures", "draws", "validation"] as const) sum[key] += row[key];
+  return [
+    ["bucket", "pictures", "draws a pass", "held out"],
+    ...table.map((row) => [`${row.bucket.width} × ${row.bucket.height}`, ...numbers(row)]),
+    ["all", ...numbers(sum)],
+  ];
+}

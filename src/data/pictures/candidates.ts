@@ -37,7 +37,8 @@ export interface Source {
 
 const TEXTS = [".txt", ".caption"] as const;
 const LARGEST_METADATA = 256 * 1024 * 1024;
-const REPEATS = /^(\d{1,4})_/;
+/** Four digits are a year. */
+const REPEATS = /^(\d{1,3})_/;
 
 interface Details {
   captions: string[] | null;
@@ -286,20 +287,28 @@ export async function parquetSource(
     await close();
     throw error;
   }
-  const kept = new Map<string, Promise<ParquetRow[]>>();
-  const group = async (table: number, index: number): Promise<ParquetRow[]> => {
+  const kept = new Map<string, { rows: Promise<ParquetRow[]>; bytes: number }>();
+  const group = (table: number, index: number): Promise<ParquetRow[]> => {
     const key = `${table}/${index}`;
-    const rows = kept.get(key) ?? tables[table]!.readGroup(index);
+    const known = kept.get(key);
+    const entry = known ?? { rows: tables[table]!.readGroup(index), bytes: 0 };
+    // The most recently used comes last.
     kept.delete(key);
-    kept.set(key, rows);
-    const found = await rows.catch((error) => {
-      kept.delete(key);
-      throw error;
-    });
-    const size = found.reduce((sum, row) => sum + (row.image?.length ?? 0), 0);
-    while (kept.size > 1 && (kept.size > GROUPS_KEPT || size * kept.size > BYTES_KEPT))
-      kept.delete(kept.keys().next().value!);
-    return found;
+    kept.set(key, entry);
+    if (known !== undefined) return known.rows;
+    return entry.rows.then(
+      (rows) => {
+        entry.bytes = rows.reduce((sum, row) => sum + (row.image?.length ?? 0), 0);
+        const held = () => [...kept.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+        while (kept.size > 1 && (kept.size > GROUPS_KEPT || held() > BYTES_KEPT))
+          kept.delete(kept.keys().next().value!);
+        return rows;
+      },
+      (error) => {
+        kept.delete(key);
+        throw error;
+      },
+    );
   };
   const dropped: Dropped[] = [];
   async function* candidates(): AsyncGenerator<Candidate> {

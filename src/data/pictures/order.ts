@@ -42,6 +42,8 @@ interface Stream {
   /** Draws of a pass; prior pictures may come more or less than once. */
   rate: number;
   random: RandomStream;
+  /** Shuffled passes that were used last: neighbouring steps need the same ones. */
+  passes: Map<number, Uint32Array>;
 }
 
 /** Words of random numbers that one draw uses. */
@@ -54,6 +56,7 @@ export class PictureOrder {
   readonly #options: OrderOptions;
   readonly #epochs: RandomStream;
   readonly #draws: RandomStream;
+  #lastEpoch: { epoch: number; order: Uint32Array } | null = null;
 
   /** @param records training pictures; those without a bucket and those of validation are passed over */
   constructor(records: readonly PictureRecord[], of: ReadonlyMap<string, Bucket>, options: OrderOptions) {
@@ -67,7 +70,7 @@ export class PictureOrder {
       if (bucket === undefined || record.split !== "train") continue;
       const key = `${bucketKey(bucket)}${record.prior ? " prior" : ""}`;
       const random = new RandomStream(options.seed, `pictures of ${key}`);
-      const stream = streams.get(key) ?? { bucket, pictures: [], rate: 0, random };
+      const stream: Stream = streams.get(key) ?? { bucket, pictures: [], rate: 0, random, passes: new Map() };
       streams.set(key, stream);
       for (let i = 0; i < record.repeats; i++) stream.pictures.push(record);
     }
@@ -100,21 +103,20 @@ export class PictureOrder {
     const counts = this.#streams.map(
       (stream) => this.#batchesBefore(stream, epoch + 1) - this.#batchesBefore(stream, epoch),
     );
-    const order = this.#epochs.permutation(
-      epoch,
-      counts.reduce((a, b) => a + b, 0),
-    );
+    if (this.#lastEpoch?.epoch !== epoch) {
+      const steps = counts.reduce((a, b) => a + b, 0);
+      this.#lastEpoch = { epoch, order: this.#epochs.permutation(epoch, steps) };
+    }
+    const { order } = this.#lastEpoch!;
     let place = order[step - this.#stepsBefore(epoch)]!;
     let which = 0;
     while (place >= counts[which]!) place -= counts[which++]!;
     const stream = this.#streams[which]!;
     const first = (this.#batchesBefore(stream, epoch) + place) * batch;
-    const passes = new Map<number, Uint32Array>();
     const draws = Array.from({ length: batch }, (_, i): PictureDraw => {
       const position = first + i;
       const pass = Math.floor(position / stream.pictures.length);
-      const shuffled = passes.get(pass) ?? stream.random.permutation(pass, stream.pictures.length);
-      passes.set(pass, shuffled);
+      const shuffled = shuffledPass(stream, pass);
       const record = stream.pictures[shuffled[position % stream.pictures.length]!]!;
       // Steps above 2^32 do not occur; the words of a draw are its own.
       const number = step * batch + i;
@@ -154,4 +156,13 @@ export class PictureOrder {
     }
     return low;
   }
+}
+
+function shuffledPass(stream: Stream, pass: number): Uint32Array {
+  const known = stream.passes.get(pass);
+  if (known) return known;
+  const shuffled = stream.random.permutation(pass, stream.pictures.length);
+  if (stream.passes.size >= 2) stream.passes.delete(stream.passes.keys().next().value!);
+  stream.passes.set(pass, shuffled);
+  return shuffled;
 }
