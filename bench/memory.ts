@@ -48,7 +48,7 @@ async function measure(name: string): Promise<Measured> {
   await trainer!.update(1, prompts);
   await drawing.draw([{ states: prompts[0]!.states, pooled: prompts[0]!.pooled, noise: drawing.noise(1, 0) }]);
   await world.judge!.textFeatures(session, ["icon of taco"]);
-  for (const pool of [world.trained, ...Object.values(trainer!.optimizer.state)]) {
+  for (const pool of [...world.trained, ...Object.values(trainer!.optimizer.state)]) {
     for (const variable of pool.variables) await session.read(variable);
   }
   const { total: planned } = session.memory();

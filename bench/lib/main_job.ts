@@ -71,7 +71,7 @@ export async function mainJob(target: Target, change: Partial<SrpoSettings> = {}
   const trainer = new SrpoTrainer(
     session,
     pipeline,
-    pipeline.transformerPool,
+    [{ pool: pipeline.transformerPool }],
     [{ scorer: reward, kind: "hps", weight: 1 }],
     {
       ...SETTINGS,

@@ -115,7 +115,8 @@ export async function makeAdapter(
   const layers = await readLayers(files, path);
   // The file's own ranks and targets count: a continued adapter has to be what it was.
   const shapes = [...adaptersOf(layers)].map(
-    ([module, shape]) => [module, { ...shape, ...(config.adapter.dropout > 0 ? { dropout: config.adapter.dropout } : {}) }] as const,
+    ([module, shape]) =>
+      [module, { ...shape, ...(config.adapter.dropout > 0 ? { dropout: config.adapter.dropout } : {}) }] as const,
   );
   const adapter = new Adapter(session, parameters, new Map(shapes));
   if (adapter.kind !== kind) {

@@ -44,7 +44,7 @@ export async function runCommandLine(argv: readonly string[], options: FrameOpti
     if (name !== parsed.command) {
       const topic = commands.find((one) => one.name === parsed.command)?.explain ? parsed.positionals.slice(0, 1) : [];
       Object.assign(parsed, { positionals: [parsed.command, ...topic], command: "help" });
-    };
+    }
     const command = commands.find((one) => one.name === name)!;
     return await new Frame(command, parsed, early, options).run();
   } catch (error) {

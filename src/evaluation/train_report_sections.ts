@@ -7,7 +7,14 @@ import { fileTable, memoryTable, shareBar, table, timingTable } from "./report_t
 import { type StepPoint, type TrainReportData, type TrainStatus, uniqueSteps } from "./train_report_data.ts";
 import { exampleStrip } from "./train_report_pictures.ts";
 import { usagesOf } from "./train_report_usage.ts";
-import { fixedLossName, adapterText, percent, trainFindings, trainHeadline, validationChange } from "./train_report_verdict.ts";
+import {
+  adapterText,
+  fixedLossName,
+  percent,
+  trainFindings,
+  trainHeadline,
+  validationChange,
+} from "./train_report_verdict.ts";
 import type { Tone } from "./verdict.ts";
 
 const SIGNS: Readonly<Record<Tone, string>> = { better: "▼", worse: "!", unchanged: "=", noted: "●", unknown: "?" };

@@ -168,7 +168,7 @@ export function decodeJpegBytes(bytes: Uint8Array): JpegFacts & { data: Uint8Arr
       useTArray: true,
       formatAsRGBA: false,
       tolerantDecoding: false,
-      // The caller has limited the number of pixels; jpeg-js takes up to 24 bytes for each.
+      // The caller has limited the number of pixels; jpeg-js takes up to 32 bytes for each.
       maxResolutionInMP: Number.POSITIVE_INFINITY,
       maxMemoryUsageInMB: Number.POSITIVE_INFINITY,
     });

@@ -1,5 +1,5 @@
 // Where the parts of a text-to-image pipeline lie and what their configurations say: diffusers' folder of FLUX.1
-// (model_index.json, transformer, text_encoder, text_encoder_2, vae), or the same with a pipeline.json that says what the
+// (model_index.json, transformer, text_encoder, text_encoder_2, vae, scheduler), or the same with a pipeline.json that says what the
 // model files do not (compact texts, another autoencoder).
 
 import { LongtailError } from "../base/errors.ts";
@@ -24,6 +24,8 @@ export interface PipelineLayout {
   imageSize: number;
   clipLength: number;
   t5Length: number;
+  /** The sampler's schedule that comes along, scheduler/scheduler_config.json; null where there is none. */
+  scheduler: { config: Readonly<Record<string, unknown>>; path: string } | null;
 }
 
 /** Tokens of T5: dev's transformer was trained with 512, schnell's (which has no guidance embedding) with 256. */
@@ -51,6 +53,7 @@ export async function readLayout(files: FileStore, folder: string, vae: string):
   const guided = Boolean(transformer.config["guidance_embeds"]);
   const positions = clip.config["max_position_embeddings"];
   const autoencoder = await readAutoencoder(files, folder, vae, own);
+  const schedulerPath = at("scheduler", "scheduler_config.json");
   return {
     folder,
     transformer,
@@ -60,7 +63,19 @@ export async function readLayout(files: FileStore, folder: string, vae: string):
     imageSize: numberOf(own?.["image_size"]) ?? numberOf(autoencoder.settings.config["sample_size"]) ?? IMAGE_SIZE,
     clipLength: numberOf(own?.["clip_length"]) ?? numberOf(positions) ?? CLIP_LENGTH,
     t5Length: numberOf(own?.["t5_length"]) ?? (guided ? T5_LENGTH.guided : T5_LENGTH.distilled),
+    scheduler: await readScheduler(files, schedulerPath, own),
   };
+}
+
+/** The file, or what a pipeline.json says of its sampler: a static shift. */
+async function readScheduler(
+  files: FileStore,
+  path: string,
+  own: Record<string, unknown> | null,
+): Promise<PipelineLayout["scheduler"]> {
+  if (await files.exists(path)) return { config: await readJson(files, path), path };
+  const shift = numberOf((own?.["sampler"] as Record<string, unknown> | undefined)?.["shift"]);
+  return shift ? { config: { shift }, path: "pipeline.json" } : null;
 }
 
 const numberOf = (value: unknown): number | undefined => (typeof value === "number" && value > 0 ? value : undefined);
@@ -100,8 +115,7 @@ async function readAutoencoder(
   const taef2 = { scale: described?.scaling_factor ?? 1, shift: described?.shift_factor ?? 0 };
   const place = vae === "auto" ? (described?.file ? `${folder}/${described.file}` : `${folder}/vae`) : vae;
   if (place.endsWith(".safetensors")) {
-    if (described || vae === "auto")
-      return { settings: { kind: "taef2", ...taef2, config: {} }, weights: place };
+    if (described || vae === "auto") return { settings: { kind: "taef2", ...taef2, config: {} }, weights: place };
     throw new LongtailError("E-FILE-035", {
       what: "a lone file does not say which autoencoder it is",
       where: place,
@@ -120,6 +134,7 @@ async function readAutoencoder(
       fix: "use the autoencoder that belongs to the transformer",
     });
   }
+  if (kind === "kl") checkKl(config, path);
   const fallback = kind === "kl" ? { scale: 0.3611, shift: 0.1159 } : { scale: 1, shift: 0 };
   return {
     settings: {
@@ -130,4 +145,26 @@ async function readAutoencoder(
     },
     weights: `${place}/diffusion_pytorch_model.safetensors`,
   };
+}
+
+/** Refuses layers that FLUX.1's autoencoder does not have; without them its pictures would be wrong and nothing would tell. */
+function checkKl(config: Record<string, unknown>, path: string): void {
+  const levels = (config["block_out_channels"] as unknown[] | undefined)?.length;
+  const wrong =
+    (config["use_quant_conv"] ?? true) || (config["use_post_quant_conv"] ?? true)
+      ? "has convolutions between moments and latents (use_quant_conv)"
+      : config["mid_block_add_attention"] === false
+        ? "has no attention in its middle (mid_block_add_attention)"
+        : levels !== undefined && levels !== 4
+          ? `has ${levels} levels`
+          : (config["act_fn"] ?? "silu") !== "silu"
+            ? `has the activation ${JSON.stringify(config["act_fn"])}`
+            : null;
+  if (!wrong) return;
+  throw new LongtailError("E-FILE-035", {
+    what: `the autoencoder ${wrong}`,
+    where: path,
+    why: "FLUX.1's has four levels with attention in the middle and nothing between its moments and the latents",
+    fix: "use the autoencoder that belongs to the transformer",
+  });
 }

@@ -3,8 +3,8 @@
 // Heads are column blocks of the last dimension, so that no transpose is needed around the operation.
 
 import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
-import gradBiasSource from "../../shaders/attention_grad_bias.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "text" };
+import gradBiasSource from "../../shaders/attention_grad_bias.wgsl" with { type: "text" };
 import gradKeyValueSource from "../../shaders/attention_grad_key_value.wgsl" with { type: "text" };
 import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { type: "text" };
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";

@@ -2,6 +2,8 @@
 // picture towers of any number of CLIP models. Noise is a function of (seed, picture), the same before and after a run.
 
 import { RandomStream } from "../base/random.ts";
+import { shiftConfigOf } from "../diffusion/scheduler_config.ts";
+import { samplerSigmas } from "../diffusion/shifting.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { SINUSOID_WIDTH, sinusoids } from "../models/flux/embeddings.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
@@ -15,7 +17,8 @@ import { traceEulerStep } from "./srpo/steps.ts";
 export interface DrawingOptions {
   batch: number;
   steps: number;
-  shift: number;
+  /** Static time shift; "auto" takes the schedule of the pipeline's own scheduler, which may depend on the size. */
+  shift: number | "auto";
   guidance: number;
   /** Size of the pictures; the pipeline's square where it is not given. */
   geometry?: Geometry;
@@ -38,6 +41,8 @@ export interface Drawn {
 export class Drawing {
   readonly options: DrawingOptions;
   readonly geometry: Geometry;
+  /** Noise levels from 1 to 0, one more than steps. */
+  readonly sigmas: Float32Array;
   readonly plans: { step: Plan; finish: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
@@ -52,6 +57,14 @@ export class Drawing {
     const { batch } = options;
     this.geometry = options.geometry ?? pipeline.geometry;
     const { rows, columns } = this.geometry;
+    this.sigmas =
+      options.shift === "auto"
+        ? samplerSigmas(
+            options.steps,
+            shiftConfigOf(pipeline.layout.scheduler, pipeline.config.guidance),
+            rows * columns,
+          )
+        : rolloutSigmas(options.steps, options.shift);
     const title = options.geometry ? `draw ${geometryName(options.geometry)}` : "draw";
     const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
     this.vars = {
@@ -93,6 +106,14 @@ export class Drawing {
     this.plans = { step, finish };
   }
 
+  /**
+   * What the network is told at `sigma`. Under a static shift the recipe of SRPO, 1000 sigma cut to an integer; pipelines
+   * of diffusers tell it sigma itself, by way of a float32 timestep.
+   */
+  private timeAt(sigma: number): number {
+    return this.options.shift === "auto" ? Math.fround(Math.fround(1000 * sigma) / 1000) : modelTime(sigma);
+  }
+
   /** Noise of picture `index` under `seed`. */
   noise(seed: number, index: number): Float32Array {
     const values = this.geometry.rows * this.geometry.columns * this.pipeline.channels;
@@ -101,9 +122,8 @@ export class Drawing {
 
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
-    const { session, vars } = this;
-    const { batch, steps, shift, guidance } = this.options;
-    const sigmas = rolloutSigmas(steps, shift);
+    const { session, vars, sigmas } = this;
+    const { batch, steps, guidance } = this.options;
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
     for (let at = 0; at < requests.length; at += batch) {
@@ -129,7 +149,7 @@ export class Drawing {
       );
       session.write(vars.guidance, sinusoids(ones.map(() => guidance)));
       for (let i = 0; i < steps; i++) {
-        session.write(vars.time, sinusoids(ones.map(() => modelTime(sigmas[i]!))));
+        session.write(vars.time, sinusoids(ones.map(() => this.timeAt(sigmas[i]!))));
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
         session.run(this.plans.step);
       }

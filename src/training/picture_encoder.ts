@@ -23,12 +23,7 @@ export class PictureEncoder {
     for (const geometry of geometries) {
       const name = geometryName(geometry);
       const { rows, columns } = geometry;
-      const pictures = session.data(`encode.pictures ${name}`, [
-        batch,
-        3,
-        rows * TOKEN_PIXELS,
-        columns * TOKEN_PIXELS,
-      ]);
+      const pictures = session.data(`encode.pictures ${name}`, [batch, 3, rows * TOKEN_PIXELS, columns * TOKEN_PIXELS]);
       const latents = session.data(`encode.latents ${name}`, [batch, rows * columns, pipeline.channels]);
       const plan = session.plan(`encode ${name}`, (graph) => {
         graph.assign(latents, pipeline.encode(graph, graph.read(pictures)));

@@ -78,7 +78,11 @@ describe("the items", () => {
   });
 
   it("come from lists whose broken line is named", async () => {
-    const files = new MemoryFiles({ "e/names.tsv": "taco\tfood\nbroken\n", "e/tail.tsv": "", "e/selection.json": "{}" });
+    const files = new MemoryFiles({
+      "e/names.tsv": "taco\tfood\nbroken\n",
+      "e/tail.tsv": "",
+      "e/selection.json": "{}",
+    });
     await expect(readEmojiLists(files, "e")).rejects.toThrow(/E-DATA-080.*names\.tsv:2/);
   });
 });

@@ -89,7 +89,9 @@ it(`ends with the same files after being killed at ${KILLS} random moments as in
   }
   const samples = (name: string) => join(runs, name, "samples", `step-${String(STEPS).padStart(6, "0")}`);
   for (const picture of readdirSync(samples("calm"))) {
-    expect(readFileSync(join(samples("rough"), picture)).equals(readFileSync(join(samples("calm"), picture)))).toBe(true);
+    expect(readFileSync(join(samples("rough"), picture)).equals(readFileSync(join(samples("calm"), picture)))).toBe(
+      true,
+    );
   }
   const left = readdirSync(join(runs, "rough"), { recursive: true }).map(String);
   expect(left.filter((name) => /\.tmp|\.partial$/.test(name))).toEqual([]);

@@ -91,7 +91,7 @@ export class Bench {
 
   /** What a checkpoint holds: trained tensors, first and second moments. */
   get pools(): Pool[] {
-    return [this.world.trained, ...Object.values(this.world.trainer!.optimizer.state)];
+    return [...this.world.trained, ...Object.values(this.world.trainer!.optimizer.state)];
   }
 
   /** The bits of all pools, in order. */

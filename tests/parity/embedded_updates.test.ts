@@ -83,39 +83,45 @@ async function runUpdates(
       graph.assign(pictures, clamp(picture, 0, 1));
       return picture;
     };
-    const trainer = new SrpoTrainer(session, pipeline, trained, [{ scorer: reward, kind: "hps", weight: 1 }], {
-      batch: recipe.batch,
-      accumulation: 1,
-      rolloutSteps: recipe.rollout_steps,
-      shift: recipe.shift,
-      branch: {
-        sigmaHigh: recipe.sigma[0],
-        sigmaLow: recipe.sigma[1],
-        timestepLength: recipe.N,
-        groundtruthRatio: recipe.ratio,
-        discountPos: recipe.d_pos,
-        discountInv: recipe.d_inv,
+    const trainer = new SrpoTrainer(
+      session,
+      pipeline,
+      [{ pool: trained }],
+      [{ scorer: reward, kind: "hps", weight: 1 }],
+      {
+        batch: recipe.batch,
+        accumulation: 1,
+        rolloutSteps: recipe.rollout_steps,
+        shift: recipe.shift,
+        branch: {
+          sigmaHigh: recipe.sigma[0],
+          sigmaLow: recipe.sigma[1],
+          timestepLength: recipe.N,
+          groundtruthRatio: recipe.ratio,
+          discountPos: recipe.d_pos,
+          discountInv: recipe.d_inv,
+        },
+        branches,
+        stacked,
+        timestepMargin: 5,
+        threshold: recipe.threshold,
+        offline: false,
+        sameNoise: true,
+        rolloutGuidance: 1,
+        trainGuidance: 3.5,
+        seed: 0,
+        optimizer: {
+          kind: "adamw",
+          beta1: recipe.betas[0],
+          beta2: recipe.betas[1],
+          epsilon: 1e-8,
+          weightDecay: recipe.wd,
+          maxNorm: recipe.clip,
+        },
+        schedule: { kind: "constant_with_warmup", rate: recipe.lr, warmup: recipe.warmup, total: 0 },
+        checkpointing: false,
       },
-      branches,
-      stacked,
-      timestepMargin: 5,
-      threshold: recipe.threshold,
-      offline: false,
-      sameNoise: true,
-      rolloutGuidance: 1,
-      trainGuidance: 3.5,
-      seed: 0,
-      optimizer: {
-        kind: "adamw",
-        beta1: recipe.betas[0],
-        beta2: recipe.betas[1],
-        epsilon: 1e-8,
-        weightDecay: recipe.wd,
-        maxNorm: recipe.clip,
-      },
-      schedule: { kind: "constant_with_warmup", rate: recipe.lr, warmup: recipe.warmup, total: 0 },
-      checkpointing: false,
-    });
+    );
     await session.open(gpu);
     await pipeline.loadWeights(session);
     await reward.loadWeights(session);

@@ -33,7 +33,7 @@ async function oneUpdate(changes: Changes): Promise<{ loss: number; norm: number
     const prompts = await preparePrompts({ config, world, data }, promptOrder(config, items), 1);
     const report = await world.trainer!.update(1, prompts);
     const after = await read();
-    expect(trained.variables.length).toBeGreaterThan(10);
+    expect(trained[0]!.variables.length).toBeGreaterThan(10);
     return {
       loss: report.loss,
       norm: report.gradientNorm,

@@ -64,8 +64,11 @@ describe("a run of full fine-tuning", () => {
 
   it("changes nothing at an update that is not finite, names the first bad kernel, keeps the last good checkpoint", async () => {
     bench.reset();
-    const { session, trained } = bench.world;
-    const weight = trained.variables.find((v) => v.name.endsWith("single_transformer_blocks.0.proj_mlp.weight"))!;
+    const {
+      session,
+      trained: [trained],
+    } = bench.world;
+    const weight = trained!.variables.find((v) => v.name.endsWith("single_transformer_blocks.0.proj_mlp.weight"))!;
     let poisoned = false;
     const error = await failure(
       bench.align("poisoned", {
@@ -111,7 +114,7 @@ describe("a run of full fine-tuning", () => {
         onEvent: (event) => {
           if (event.kind !== "checkpoint" || event.step !== 1) return;
           // As a rate of 1e30 would leave them: finite, but their squares are not.
-          for (const v of bench.world.trained.variables)
+          for (const v of bench.world.trained[0]!.variables)
             bench.world.session.write(v, new Float32Array(v.size).fill(1e30));
         },
       }),

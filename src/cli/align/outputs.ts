@@ -16,7 +16,7 @@ import type {
   RunFile,
 } from "../../evaluation/report_data.ts";
 import { type ItemRow, summariseEvaluation } from "../../evaluation/summary.ts";
-import { writeLora } from "../../formats/lora.ts";
+import { type LoraFacts, writeLora } from "../../formats/lora.ts";
 import { dataUri, encodePng, fromPlanes } from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { writeSafetensors } from "../../formats/safetensors_write.ts";
@@ -52,10 +52,9 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
   const { files, world, resolved, run } = inputs;
   const { config } = resolved;
   if (world.adapter) {
-    const layers = await world.adapter.read(world.session);
-    await writeLora(files, run.paths.lora, layers, {
-      fields: "portable",
-      metadata: { software: "longtail", base: config.model.pipeline },
+    await world.adapter.save(files, run.paths.lora.replace(/\.safetensors$/, ""), {
+      dtype: config.save.dtype,
+      facts: alignmentFacts(inputs),
     });
     return null;
   }
@@ -82,6 +81,28 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
     await original.close();
     await tuned.close();
   }
+}
+
+/** What the file of an aligned adapter says about its making. */
+function alignmentFacts({ world, run, resolved, outcome, environment }: OutputInputs): LoraFacts {
+  const { config } = resolved;
+  const side = world.pipeline.imageSize;
+  return {
+    name: run.name,
+    architecture: "flux-1",
+    date: new Date().toISOString().slice(0, 19),
+    resolution: [side, side],
+    learningRate: config.optim.lr,
+    optimizer: config.optim.kind,
+    warmupSteps: config.schedule.warmup,
+    steps: outcome.done,
+    seed: config.train.seed,
+    batch: config.align.batch,
+    accumulation: config.train.accumulation,
+    maxGradNorm: config.optim.grad_clip,
+    comment: "aligned with Longtail by SRPO",
+    programVersion: environment.longtail,
+  };
 }
 
 /** One row an item. */
@@ -145,7 +166,7 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
       label: embedded ? "embedded micro-FLUX" : basename(config.model.pipeline),
       architecture: "FluxTransformer2DModel",
       parameters: world.parameters,
-      trainedParameters: world.trained.variables.reduce((n, v) => n + v.size, 0),
+      trainedParameters: world.trained.reduce((n, pool) => pool.variables.reduce((m, v) => m + v.size, n), 0),
       autoencoder: "TAEF2",
       reward: world.rewards.map((r) => `${r.scorer.name} (${r.kind}, open_clip)`).join(", "),
       ...(world.judge ? { judge: "open_clip, held out" } : {}),
@@ -261,9 +282,14 @@ function runFiles({ run }: OutputInputs, lora: boolean): RunFile[] {
   list.push({
     path: basename(run.paths.lora),
     what: lora
-      ? "the trained LoRA, diffusers' keys"
+      ? "the trained adapter, diffusers' keys"
       : "a LoRA of the difference on every Linear layer, diffusers' keys",
   });
+  if (lora)
+    list.push({
+      path: basename(run.paths.lora).replace(/\.safetensors$/, ".kohya.safetensors"),
+      what: "the same in kohya's keys, for ComfyUI and sd-scripts",
+    });
   list.push({ path: "config.resolved.toml", what: "every setting with its origin" });
   list.push({ path: "log.jsonl", what: "every event of the run, one a line" });
   list.push({ path: "samples/", what: "the judged pictures before and after" });

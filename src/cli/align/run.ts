@@ -124,7 +124,7 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
       const prompts = await preparePrompts(inputs, order, step);
       const report = await trainer.update(step, prompts);
       if (!report.finite) await failNotFinite(inputs, state, prompts, report);
-      if (!Number.isFinite(report.updateRatio)) throw leftRange(step, world.trained.name);
+      if (!Number.isFinite(report.updateRatio)) throw leftRange(step, world.trained[0]!.name);
       state.step = step;
       state.updates.push(updatePoint(report, (performance.now() - started) / 1000));
       if (step % config.log.every === 0 || step === state.steps)

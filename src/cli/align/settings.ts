@@ -3,6 +3,7 @@
 import type { BranchKind } from "../../training/srpo/branches.ts";
 import type { SrpoSettings } from "../../training/srpo/trainer.ts";
 import type { Config } from "../config/schema.ts";
+import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
 
 export function branchKinds(config: Config): BranchKind[] {
   const { branches } = config.align;
@@ -11,7 +12,7 @@ export function branchKinds(config: Config): BranchKind[] {
 
 /** `stacked = "auto"`: on a CPU adapter two branches in one batch save nothing and cost memory; a GPU has room to fill. */
 export function srpoSettings(config: Config, software: boolean): SrpoSettings {
-  const { align, optim, schedule, train } = config;
+  const { align, train } = config;
   const branches = branchKinds(config);
   return {
     batch: align.batch,
@@ -35,20 +36,9 @@ export function srpoSettings(config: Config, software: boolean): SrpoSettings {
     rolloutGuidance: align.rollout_guidance,
     trainGuidance: align.train_guidance,
     seed: train.seed,
-    optimizer: {
-      kind: optim.kind,
-      beta1: optim.betas[0]!,
-      beta2: optim.betas[1]!,
-      epsilon: optim.eps,
-      weightDecay: optim.weight_decay,
-      maxNorm: optim.grad_clip,
-    },
-    schedule: {
-      kind: schedule.warmup > 0 ? "constant_with_warmup" : "constant",
-      rate: optim.lr as number,
-      warmup: schedule.warmup,
-      total: 0,
-    },
+    optimizer: optimizerSettings(config),
+    // A ladder has no length yet; checks.ts refuses schedules that need one.
+    schedule: rateSchedule(config, align.steps === "ladder" ? 0 : align.steps),
     checkpointing: train.checkpointing,
   };
 }

@@ -22,6 +22,7 @@ import {
 import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
 import type { RunFolder } from "../run_folder.ts";
+import { trainedGroups } from "../train/store.ts";
 import type { Judged } from "./protocol.ts";
 import type { World } from "./world.ts";
 
@@ -68,12 +69,12 @@ export class RunStore {
       config: flatKeys(this.config as unknown as Record<string, unknown>, (key) =>
         FREE_KEYS.some((free) => key.startsWith(free)),
       ),
-      model: { parameters: world.parameters, trained: world.trained.variables.length, kernels: this.kernels },
+      model: { parameters: world.parameters, trained: trainedTensors(world), kernels: this.kernels },
     };
   }
 
   private pools(world: World): Record<string, Pool> {
-    return { trained: world.trained, ...world.trainer!.optimizer.state };
+    return { ...trainedGroups(world.trained), ...world.trainer!.optimizer.state };
   }
 
   /**
@@ -173,6 +174,8 @@ export class RunStore {
     }
   }
 }
+
+const trainedTensors = (world: World) => world.trained.reduce((n, pool) => n + pool.variables.length, 0);
 
 /** The error of weights or moments that are no numbers any more. */
 export function leftRange(step: number, where: string): LongtailError {

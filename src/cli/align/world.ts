@@ -6,10 +6,8 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
-import type { LoraLayer } from "../../formats/lora.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline } from "../../models/pipeline.ts";
-import { Adapter, adaptersOf, chooseAdapters } from "../../nn/adapters.ts";
 import { ClipScorer } from "../../rewards/scorer.ts";
 import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
@@ -17,7 +15,7 @@ import type { Pool } from "../../tensor/variable.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
-import { adapterSettings } from "../adapter_settings.ts";
+import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
 import { srpoSettings } from "./settings.ts";
@@ -34,9 +32,9 @@ export interface World {
   drawing: Drawing;
   /** Absent in a world that only samples. */
   trainer: SrpoTrainer | null;
-  /** What is trained: the transformer's pool, or the adapters'. */
-  trained: Pool;
-  adapter: Adapter | null;
+  /** What is trained: the transformer's pool, or the adapter's. */
+  trained: readonly Pool[];
+  adapter: RunAdapter | null;
   /** Parameters of the transformer. */
   parameters: number;
 }
@@ -46,7 +44,7 @@ export async function buildWorld(
   files: FileStore,
   config: Config,
   target: Target,
-  options: { train: boolean; lora?: ReadonlyMap<string, LoraLayer> },
+  options: { train: boolean },
 ): Promise<World> {
   const session = new Session(target);
   if (config.device.precision === "f16" && !target.f16) {
@@ -57,7 +55,7 @@ export async function buildWorld(
     });
   }
   const precision = config.device.precision;
-  const lora = options.train && config.adapter.kind === "lora";
+  const adapted = options.train && config.adapter.kind !== "full";
   const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const pipeline = await Pipeline.open(files, session, {
     folder: embeddedPath(config.model.pipeline, "embedded"),
@@ -67,9 +65,9 @@ export async function buildWorld(
     parts: { encoder: options.train && config.align.offline },
     precision,
     // Trained weights stay f32: their updates are far below the resolution of f16.
-    transformerPrecision: options.train && !lora ? "f32" : precision,
+    transformerPrecision: options.train && !adapted ? "f32" : precision,
+    ...(adapted && config.model.storage !== "auto" ? { transformerStorage: config.model.storage } : {}),
   });
-  const parameters = pipeline.transformerPool.variables.reduce((n, v) => n + v.size, 0);
   const tokenizer = await ClipTokenizer.load(files, join(tokenizers, "clip/bpe_simple_vocab_16e6.txt.gz"));
   const rewards: SrpoReward[] = [];
   for (const [i, reward] of config.align.rewards.entries()) {
@@ -89,17 +87,16 @@ export async function buildWorld(
     });
     judge.planText(session, TEXT_BATCH);
   }
-  let trained = pipeline.transformerPool;
-  let adapter: Adapter | null = null;
-  if (lora) {
-    const { parameters: tree } = pipeline.transformer;
-    adapter = new Adapter(session, tree, chooseAdapters(tree, adapterSettings(config)));
-    trained = adapter.pool;
-  }
-  if (options.lora) adapter = new Adapter(session, pipeline.transformer.parameters, adaptersOf(options.lora));
+  const adapter = adapted ? await makeAdapter(files, session, pipeline.transformer.parameters, config) : null;
+  const groups = adapter ? adapter.groups : [{ pool: pipeline.transformerPool }];
   const prompts = new PromptEncoder(session, pipeline, TEXT_BATCH);
   const trainer = options.train
-    ? new SrpoTrainer(session, pipeline, trained, rewards, srpoSettings(config, target.software))
+    ? new SrpoTrainer(session, pipeline, groups, rewards, {
+        ...srpoSettings(config, target.software),
+        ...(adapter
+          ? { beforeReplay: (replay) => adapter.adapter.writeDropout(session, config.train.seed, replay) }
+          : {}),
+      })
     : null;
   const drawing = new Drawing(session, pipeline, [...(judge ? [judge] : []), ...rewards.map((r) => r.scorer)], {
     batch: config.eval.batch,
@@ -107,7 +104,18 @@ export async function buildWorld(
     shift: config.eval.shift,
     guidance: config.eval.guidance,
   });
-  return { session, pipeline, rewards, judge, prompts, drawing, trainer, trained, adapter, parameters };
+  return {
+    session,
+    pipeline,
+    rewards,
+    judge,
+    prompts,
+    drawing,
+    trainer,
+    trained: groups.map(({ pool }) => pool),
+    adapter,
+    parameters: pipeline.transformer.parameters.count,
+  };
 }
 
 /** Allocates, compiles and loads. `onPhase` hears names, counts and units as they happen. */
@@ -125,7 +133,7 @@ export async function openWorld(
     await scorer.loadWeights(world.session);
     onPhase("load", 4 + i + 1, parts, "files");
   }
-  if (world.trainer) world.adapter?.initialise(world.session, config.train.seed);
+  world.adapter?.begin(config.train.seed);
   world.trainer?.optimizer.initialise(world.session);
   world.trainer?.optimizer.begin(world.session);
 }

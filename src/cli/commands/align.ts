@@ -7,6 +7,7 @@ import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { checkAlignment } from "../align/checks.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
@@ -43,6 +44,7 @@ export const command: Command = {
 /** The whole run; `demo` is this with the embedded preset. */
 export async function align(context: CommandContext, source: string, commandName = "align"): Promise<number> {
   const resolved = await context.loadConfig({ source });
+  checkAlignment(resolved.config);
   return await withRunDevice(resolved.config, (gpu) => alignOn(gpu, context, resolved, source, commandName));
 }
 

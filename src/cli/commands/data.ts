@@ -130,7 +130,8 @@ async function write(context: CommandContext, set: EmojiSet, cache: string, outp
     const base = name.split("/").at(-1)!;
     for (const file of ["info.json", "package.json", "LICENSE", "README.md"]) {
       const path = packagePath(cache, name, file);
-      if (await files.exists(path)) await files.writeAtomic(join(licences, `${base}.${file}`), await files.readBytes(path));
+      if (await files.exists(path))
+        await files.writeAtomic(join(licences, `${base}.${file}`), await files.readBytes(path));
     }
   }
   const texts = join(context.projectRoot, "models/licences");
@@ -161,7 +162,9 @@ function checkText(check: SetComparison): string {
   const others = onlyHere + onlyThere > 0 ? [`${onlyHere} only here, ${onlyThere} only there`] : [];
   const why =
     different.length > 0
-      ? [`other: ${named.join(", ")}; those were drawn by the rasteriser's native build, whose arithmetic differs a little`]
+      ? [
+          `other: ${named.join(", ")}; those were drawn by the rasteriser's native build, whose arithmetic differs a little`,
+        ]
       : [];
   return [text, ...others, ...why].join("\n");
 }

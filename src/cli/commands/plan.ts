@@ -1,6 +1,6 @@
 // `longtail plan`: what a run would allocate and how long it would take, before anything is allocated.
 
-import { bytes, duration, grouped } from "../../evaluation/format.ts";
+import { duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
@@ -11,7 +11,7 @@ import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { renderTable } from "../table.ts";
+import { memoryTables } from "../memory_table.ts";
 
 export const command: Command = {
   name: "plan",
@@ -27,14 +27,19 @@ export const command: Command = {
   examples: [
     ["longtail plan", "the embedded experiment"],
     ["longtail plan embedded --align.batch=16 --adapter=lora", "another batch, a LoRA"],
+    ["longtail plan my.toml", "a training run, where the file has [[data.sets]]"],
   ],
   async run(context) {
     const { config } = await context.loadConfig({ source: context.arguments.positionals[0] ?? "embedded" });
-    return await withRunDevice(config, (gpu) => plan(gpu, context, config));
+    return await withRunDevice(config, async (gpu) => {
+      if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
+      const { planTraining } = await import("../train/plan.ts");
+      return await planTraining(gpu, context, config);
+    });
   },
 };
 
-async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+async function planAlignment(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
   const { targetOf } = await import("../../tensor/target.ts");
   const { items } = await loadItems(context.files, config);
   const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
@@ -60,34 +65,10 @@ async function plan(gpu: Gpu, context: CommandContext, config: Config): Promise<
   const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
   const dispatches = update((p) => p.lowered.calls.length);
 
-  const rows: [string, number][] = [
-    ...(Object.entries(memory.variables).filter(([, n]) => n > 0) as [string, number][]),
-    [`activations and workspace (largest: ${memory.largestPlan})`, memory.arena],
-    ["uniforms", memory.uniforms],
-    ["tables of bindings", memory.bindings],
-    ["staging", memory.staging],
-    ["total", memory.total],
-  ];
   const text = [
     `device: ${deviceLine(gpu)}`,
     "",
-    renderTable(
-      [{ title: "device memory" }, { title: "bytes", align: "right" }, { title: "", align: "right" }],
-      rows.map(([name, n]) => [name, grouped(n), bytes(n)]),
-      context.columns(),
-    ).trimEnd(),
-    "",
-    renderTable(
-      [
-        { title: "plan" },
-        { title: "dispatches", align: "right" },
-        { title: "GFLOP", align: "right" },
-        { title: "activations", align: "right" },
-      ],
-      memory.plans.map((p) => [p.name, grouped(p.calls), (p.flops / 1e9).toFixed(2), bytes(p.arena)]),
-      context.columns(),
-    ).trimEnd(),
-    "",
+    ...memoryTables(memory, context.columns()),
     `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
     `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
   ].join("\n");

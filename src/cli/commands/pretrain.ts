@@ -6,7 +6,7 @@ import { LongtailError } from "../../base/errors.ts";
 import { duration, score } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { targetOf } from "../../tensor/target.ts";
-import { type GroupedRetrieval, evaluatePretrained } from "../../training/pretrain/evaluate.ts";
+import { evaluatePretrained, type GroupedRetrieval } from "../../training/pretrain/evaluate.ts";
 import { pipelineDocument } from "../../training/pretrain/export.ts";
 import { loadPretrainData } from "../../training/pretrain/jobs.ts";
 import type { PretrainSettings } from "../../training/pretrain/recipes.ts";
@@ -27,11 +27,19 @@ export const command: Command = {
   summary: "train the embedded experiment's models from nothing, or evaluate such models",
   usage: "<generator|reward|judge|all> [full|short|page] [--steps=N] [--batch=N] [--plan] | evaluate DIR [--stride=N]",
   options: [
-    { name: "data", value: "DIR", summary: "items and pictures, as `longtail data build` makes them; default: those that come along" },
+    {
+      name: "data",
+      value: "DIR",
+      summary: "items and pictures, as `longtail data build` makes them; default: those that come along",
+    },
     { name: "output", value: "DIR", summary: "folder of the trained pipeline; default model in the run folder" },
     { name: "steps", value: "N", summary: "steps instead of the recipe's" },
     { name: "batch", value: "N", summary: "samples of a step instead of the recipe's" },
-    { name: "accumulation", value: "N", summary: "micro-batches that a step of the generator is cut into; less memory" },
+    {
+      name: "accumulation",
+      value: "N",
+      summary: "micro-batches that a step of the generator is cut into; less memory",
+    },
     { name: "rate", value: "X", summary: "peak learning rate instead of the recipe's" },
     { name: "seed", value: "N", summary: "seed of weights, noise and draws" },
     { name: "stride", value: "N", summary: "use every N-th item alone" },
@@ -55,17 +63,18 @@ export const command: Command = {
     if (what === "evaluate") return await evaluate(context, second);
     const parts = partsOf(what);
     const { flags } = context.arguments;
-    const settings = recipeOf(second ?? DEFAULT_RECIPE, flags);
+    const recipe = recipeOf(second ?? DEFAULT_RECIPE, flags);
     const folders = foldersOf(context);
+    const data = await loadPretrainData(context.files, folders, recipe);
+    // Sizes follow the pictures: `longtail data build --size=96` makes models for 96 pixels.
+    const settings = { ...recipe, imageSize: data.size };
     if (flags.plan === true) {
-      const data = await loadPretrainData(context.files, folders, settings);
       const plans = await planParts(parts, settings, data);
       context.result(plans, planText(plans, context.columns()));
       return 0;
     }
     const resolved = await context.loadConfig({});
     return await withRunDevice(resolved.config, async (gpu) => {
-      const data = await loadPretrainData(context.files, folders, settings);
       const run = await context.openRun(resolved, { command: "pretrain" });
       context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
       const { environmentFacts } = await import("../../platform/environment.ts");

@@ -66,7 +66,8 @@ export async function findRun(files: FileStore, runs: string, name?: string): Pr
 
 /** The page of an alignment's data or of a training's. */
 async function pageOf(data: ReportData | TrainReportData): Promise<string> {
-  if (isTrainReport(data as object)) return (await import("../../evaluation/train_report.ts")).renderTrainReport(data as TrainReportData);
+  if (isTrainReport(data as object))
+    return (await import("../../evaluation/train_report.ts")).renderTrainReport(data as TrainReportData);
   return (await import("../../evaluation/report.ts")).renderReport(data as ReportData);
 }
 

@@ -31,7 +31,11 @@ export const command: Command = {
       value: "FILE",
       summary: 'items instead of prompts: a file, or "embedded" for those that come along',
     },
-    { name: "weights", value: "PATH", summary: "a run, a transformer file, or a LoRA, DoRA or LoKr file of any style; default the base model" },
+    {
+      name: "weights",
+      value: "PATH",
+      summary: "a run, a transformer file, or a LoRA, DoRA or LoKr file of any style; default the base model",
+    },
     { name: "strength", value: "NUMBER", summary: "strength of the adapter; default 1" },
     { name: "size", value: "WxH", summary: "width and height in pixels; default the model's own" },
     { name: "count", value: "N", summary: "pictures for each prompt; default 2" },

@@ -25,7 +25,11 @@ export const pictureSetSchema = z.strictObject({
   items: field(words(), [], 'Items of "embedded" or of an items.json to take; empty takes all.'),
   styles: field(words(), [], 'Styles of "embedded" to take; empty takes all three that the generator knows.'),
   image_column: field(text(), "", "Column of the pictures in a parquet file; empty looks for image, img or picture."),
-  caption_column: field(text(), "", "Column of the captions in a parquet file; empty looks for text, caption or prompt."),
+  caption_column: field(
+    text(),
+    "",
+    "Column of the captions in a parquet file; empty looks for text, caption or prompt.",
+  ),
 });
 
 export const dataSection = section(
@@ -68,7 +72,12 @@ export const dataSection = section(
       "pixels",
     ),
     buckets: field(z.boolean(), true, "Keep aspect ratios in buckets; false crops every picture to the square."),
-    bucket_step: field(whole(0), 0, "Bucket sides are multiples of this; 0 takes 16 below 256 pixels and 64 above.", "pixels"),
+    bucket_step: field(
+      whole(0),
+      0,
+      "Bucket sides are multiples of this; 0 takes 16 below 256 pixels and 64 above.",
+      "pixels",
+    ),
     min_side: field(whole(0), 0, "Smallest side of a bucket; 0 takes half of the resolution.", "pixels"),
     max_side: field(whole(0), 0, "Largest side of a bucket; 0 takes twice the resolution.", "pixels"),
     upscale: field(z.boolean(), false, "Enlarge pictures that are smaller than their bucket; false leaves them out."),
@@ -89,7 +98,11 @@ export const dataSection = section(
       0,
       "Share of the training pictures held back for the validation loss, drawn by the seed.",
     ),
-    trigger: field(text(), "", "Word that takes the place of [trigger] in captions, and is put in front of those without it."),
+    trigger: field(
+      text(),
+      "",
+      "Word that takes the place of [trigger] in captions, and is put in front of those without it.",
+    ),
     caption_prefix: field(text(), "", "Text in front of every caption."),
     caption_dropout: field(real(0, 1), 0, "Share of draws whose caption is empty; .05 to .1 is usual for guidance."),
     caption_lines: field(

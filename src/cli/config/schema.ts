@@ -6,14 +6,7 @@ import { alignSection } from "./align.ts";
 import { dataSection } from "./data.ts";
 import { acceptedText, admitsType, type FieldMeta, unwrap } from "./fields.ts";
 import { deviceSection, evalSection, logSection, modelSection, runSection, saveSection } from "./sections.ts";
-import {
-  adapterSection,
-  flowSection,
-  optimSection,
-  sampleSection,
-  scheduleSection,
-  trainSection,
-} from "./training.ts";
+import { adapterSection, flowSection, optimSection, sampleSection, scheduleSection, trainSection } from "./training.ts";
 
 export const configSchema = z.strictObject({
   model: modelSection,

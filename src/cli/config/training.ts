@@ -41,11 +41,7 @@ export const adapterSection = section(
 
 export const optimSection = section(
   {
-    kind: field(
-      z.enum(["adamw", "adamw8bit", "lion", "adafactor", "prodigy", "sgd"]),
-      "adamw",
-      "The optimizer.",
-    ),
+    kind: field(z.enum(["adamw", "adamw8bit", "lion", "adafactor", "prodigy", "sgd"]), "adamw", "The optimizer."),
     lr: field(
       z.union([z.literal("auto"), z.number().gt(0)]),
       "auto",
@@ -101,7 +97,11 @@ export const trainSection = section(
       1,
       "Micro-batches whose gradients are summed into one update; equals a batch that many times larger.",
     ),
-    seed: field(whole(0), 1, "Seed of noise, timesteps, order of pictures and prompts, and the adapter's first values."),
+    seed: field(
+      whole(0),
+      1,
+      "Seed of noise, timesteps, order of pictures and prompts, and the adapter's first values.",
+    ),
     checkpointing: field(
       z.boolean(),
       false,
@@ -140,7 +140,11 @@ export const flowSection = section(
     mode_scale: field(z.number(), 1.29, "Scale of the mode draw."),
     sigmoid_scale: field(z.number().gt(0), 1, "Factor on the normal number inside the sigmoid."),
     shift: field(z.number().gt(0), 3, "Time shift of the shift draw: above 1 trains more at high noise."),
-    guidance: field(real(0), 1, "Guidance given to the network while training; ignored by a model without a guidance embedding."),
+    guidance: field(
+      real(0),
+      1,
+      "Guidance given to the network while training; ignored by a model without a guidance embedding.",
+    ),
     loss: field(z.enum(["mse", "huber", "smooth_l1"]), "mse", "Distance between predicted and true velocity."),
     huber_delta: field(z.number().gt(0), 0.1, "Where Huber's distance turns from square to straight."),
     huber_schedule: field(
@@ -168,7 +172,11 @@ export const sampleSection = section(
     ),
     pictures: field(whole(1), 2, "Pictures an item or prompt, each from its own noise.", "pictures"),
     steps: field(whole(1), 6, "Euler steps of the sampler.", "steps"),
-    shift: field(z.number().gt(0), 1.5, "Time shift of the sampler's schedule."),
+    shift: field(
+      z.union([z.literal("auto"), z.number().gt(0)]),
+      1.5,
+      'Time shift of the sampler\'s schedule; "auto" takes the pipeline\'s own scheduler, whose shift grows with the pictures\' size in FLUX.1 dev.',
+    ),
     guidance: field(real(0), 3.5, "Guidance given to the network; ignored by a model without a guidance embedding."),
     every: field(
       whole(0),

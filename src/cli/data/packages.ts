@@ -86,7 +86,15 @@ function npmInstall(cache: string, specs: readonly string[]): Promise<void> {
       fix: `connect to a network and run the command again, or run there on a machine that has one: npm install --no-save --ignore-scripts ${specs.join(" ")}, and copy the folder`,
       cause,
     });
-  const words = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"];
+  const words = [
+    "install",
+    "--no-save",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-package-lock",
+    "--prefix",
+  ];
   const npm = process.platform === "win32" ? "npm.cmd" : "npm";
   return new Promise((resolve, reject) => {
     const child = spawn(npm, [...words, cache, ...specs], {
@@ -101,7 +109,10 @@ function npmInstall(cache: string, specs: readonly string[]): Promise<void> {
     child.on("close", (code) => {
       if (code === 0) return resolve();
       const lines = errors.split("\n").filter((line) => /^npm (error|ERR!)/.test(line) && !/A complete log/.test(line));
-      const why = lines.slice(0, LAST_LINES).map((line) => line.replace(/^npm (error|ERR!) ?/, "")).join("; ");
+      const why = lines
+        .slice(0, LAST_LINES)
+        .map((line) => line.replace(/^npm (error|ERR!) ?/, ""))
+        .join("; ");
       reject(refuse(why || `npm ended with code ${code}`));
     });
   });

@@ -145,7 +145,14 @@ async function trainSteps(
           [`${part}/gradient_norm`]: report.gradientNorm,
         },
       });
-      emit({ kind: "phase", name: `${part}: train`, done: t, total: steps, unit: "steps", note: `loss ${last.toFixed(4)}` });
+      emit({
+        kind: "phase",
+        name: `${part}: train`,
+        done: t,
+        total: steps,
+        unit: "steps",
+        note: `loss ${last.toFixed(4)}`,
+      });
     }
     if (saving) await checkpoints.save(t);
     if (stopping && t < steps) throw signal.reason;

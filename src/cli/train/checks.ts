@@ -34,7 +34,7 @@ export function checkTraining(config: Config): void {
       "E-CFG-050",
       "data.sets",
       "there are no pictures to train on",
-      "no [[data.sets]] has split = \"train\" without prior = true",
+      'no [[data.sets]] has split = "train" without prior = true',
       "add a [[data.sets]] table with a path, or give --data=PATH",
     );
   }
@@ -57,7 +57,13 @@ export function checkTraining(config: Config): void {
     );
   }
   if (optim.ema >= 1) {
-    refuse("E-CFG-051", "optim.ema", `a running mean with decay ${optim.ema} never moves`, "", "0.99 to 0.9999 is usual");
+    refuse(
+      "E-CFG-051",
+      "optim.ema",
+      `a running mean with decay ${optim.ema} never moves`,
+      "",
+      "0.99 to 0.9999 is usual",
+    );
   }
   if (data.keep_tags > 0 && !data.shuffle_tags) {
     refuse(

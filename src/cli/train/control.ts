@@ -49,7 +49,8 @@ export class RunControl {
     this.emit({ kind: "message", text: `paused; write resume into ${this.path} to go on` });
     while (!signal.aborted) {
       const words = await this.take();
-      if (words.includes("resume") || words.includes("stop")) return words.filter((w) => w !== "resume" && w !== "pause");
+      if (words.includes("resume") || words.includes("stop"))
+        return words.filter((w) => w !== "resume" && w !== "pause");
       await new Promise((resolve) => setTimeout(resolve, PAUSE_SECONDS * 1000));
     }
     return [];

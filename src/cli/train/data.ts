@@ -2,21 +2,27 @@
 // everything that the run will draw is encoded, and batches are put together ahead of the device.
 
 import { join } from "node:path";
+import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import { sha256 } from "../../base/hash.ts";
 import type { Style } from "../../data/embedded.ts";
 import { assignBuckets, type Bucket, type BucketAssignment } from "../../data/pictures/buckets.ts";
-import { PictureOrder } from "../../data/pictures/order.ts";
 import { type CaptionOptions, captionOf, captionText } from "../../data/pictures/captions.ts";
-import { type DroppedFile, openPictureSets, type PictureCollection, type PictureRecord } from "../../data/pictures/sets.ts";
+import { PictureOrder } from "../../data/pictures/order.ts";
+import {
+  type DroppedFile,
+  openPictureSets,
+  type PictureCollection,
+  type PictureRecord,
+} from "../../data/pictures/sets.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
 import { readLayout } from "../../models/pipeline_layout.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
 import type { Config, PictureSetConfig } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
-import { captionsOfRun, EncodedData, type EncodeRequest, samplePromptsOf, wantOf } from "./encoded.ts";
 import { encodeAll } from "./encode.ts";
+import { captionsOfRun, EncodedData, type EncodeRequest, samplePromptsOf, wantOf } from "./encoded.ts";
 
 /** Buckets beyond this many are merged: each costs a plan on the device. */
 const MOST_BUCKETS = 16;
@@ -89,9 +95,9 @@ export class TrainingData {
   readonly side: number;
   readonly buckets: BucketAssignment;
   /** Pictures with a bucket: to learn from (prior ones among them), and held back. */
-  readonly train: readonly PictureRecord[];
-  readonly validation: readonly PictureRecord[];
-  readonly dropped: readonly DroppedFile[];
+  train: readonly PictureRecord[];
+  validation: readonly PictureRecord[];
+  dropped: readonly DroppedFile[];
   readonly attribution: readonly string[];
   /** Hash of everything that decides what is drawn; a run can only go on with the same pictures. */
   readonly fingerprint: string;
@@ -135,14 +141,15 @@ export class TrainingData {
     const fingerprint = (await sha256(facts.join("\n"))).slice(0, 32);
     const data = new TrainingData(files, config, side, collection, buckets, fingerprint);
     for (const text of collection.notices) emit({ kind: "message", text });
-    if (data.dropped.length > 0) emit({ kind: "warning", code: data.dropped[0]!.code, text: data.droppedText() });
+    if (data.dropped.length > 0)
+      emit({ kind: "warning", code: data.dropped[0]!.code, text: data.droppedText(data.dropped) });
     return data;
   }
 
-  private droppedText(): string {
-    const named = this.dropped.slice(0, NAMED).map(({ name, why }) => `${name} (${why})`);
-    const more = this.dropped.length > NAMED ? ` and ${this.dropped.length - NAMED} more, all in the report` : "";
-    const files = this.dropped.length === 1 ? "1 file was" : `${this.dropped.length} files were`;
+  private droppedText(dropped: readonly DroppedFile[]): string {
+    const named = dropped.slice(0, NAMED).map(({ name, why }) => `${name} (${why})`);
+    const more = dropped.length > NAMED ? ` and ${dropped.length - NAMED} more, all in the report` : "";
+    const files = dropped.length === 1 ? "1 file was" : `${dropped.length} files were`;
     return `${files} left out: ${named.join("; ")}${more}`;
   }
 
@@ -177,9 +184,7 @@ export class TrainingData {
   }
 
   get validationLabel(): string {
-    return this.validation.length > 0
-      ? "loss on held-back pictures"
-      : "loss on training pictures, none were held back";
+    return this.validation.length > 0 ? "loss on held-back pictures" : "loss on training pictures, none were held back";
   }
 
   geometryOf(bucket: Bucket): Geometry {
@@ -239,13 +244,46 @@ export class TrainingData {
       ...validation.map((record) => ({ record, flip: false })),
     ];
     const samples = await samplePromptsOf(this);
-    const captions = [...captionsOfRun(this), ...validation.map((r) => this.plainCaption(r)), ...samples.map((s) => s.prompt)];
+    const captions = [
+      ...captionsOfRun(this),
+      ...validation.map((r) => this.plainCaption(r)),
+      ...samples.map((s) => s.prompt),
+    ];
     const encodings = await encodeAll(
       { ...request, files: this.files, config, cache },
       wanted.map(({ record, flip }) => wantOf(this, record, flip)),
       captions,
     );
-    return new EncodedData(this, cache, folder, encodings, wanted, validation, samples);
+    this.leaveOut(
+      [...encodings.failed].map(([i, error]) => ({ record: wanted[i]!.record, error })),
+      request.emit,
+    );
+    const usable = validation.filter((record) => this.train.includes(record) || this.validation.includes(record));
+    return new EncodedData(this, cache, folder, encodings, wanted, usable, samples);
+  }
+
+  /** Takes out pictures that turned out not to decode. @throws LongtailError E-DATA-042 where none is left */
+  private leaveOut(failed: readonly { record: PictureRecord; error: LongtailError }[], emit: EventSink): void {
+    if (failed.length === 0) return;
+    const out = new Map(failed.map(({ record, error }) => [record, error]));
+    const kept = (records: readonly PictureRecord[]) => records.filter((record) => !out.has(record));
+    this.train = kept(this.train);
+    this.validation = kept(this.validation);
+    const dropped = [...out].map(([{ name, set }, { code, parts }]) => ({
+      name,
+      set,
+      code,
+      why: parts.why ? `${parts.what}: ${parts.why}` : parts.what,
+    }));
+    this.dropped = [...this.dropped, ...dropped];
+    emit({ kind: "warning", code: dropped[0]!.code, text: this.droppedText(dropped) });
+    if (this.counts.train > 0) return;
+    throw new LongtailError("E-DATA-042", {
+      what: "no picture is left to learn from",
+      where: "data.sets",
+      why: this.droppedText(dropped),
+      fix: "replace the damaged files",
+    });
   }
 
   /** Pictures that the validation loss is measured on: held-back ones, else the first to learn from. */

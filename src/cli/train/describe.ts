@@ -47,8 +47,12 @@ export function tagFrequency(data: TrainingData): Record<string, Record<string, 
   const all: Record<string, Record<string, number>> = {};
   for (const record of data.train) {
     const set = data.config.data.sets[record.set]!.path.split(/[/\\]/).at(-1)!;
-    const counts = (all[set] ??= {});
-    for (const tag of data.plainCaption(record).split(",").map((part) => part.trim())) {
+    const counts = all[set] ?? {};
+    all[set] = counts;
+    for (const tag of data
+      .plainCaption(record)
+      .split(",")
+      .map((part) => part.trim())) {
       if (tag !== "") counts[tag] = (counts[tag] ?? 0) + record.repeats;
     }
   }

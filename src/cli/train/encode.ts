@@ -2,6 +2,7 @@
 // caption becomes text embeddings, in a session that is closed before the training one opens. What the cache on disk has
 // already is verified and not made again.
 
+import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
@@ -35,6 +36,8 @@ export interface Encodings {
   /** Keys in the cache, in the order of the wants. */
   pictures: string[];
   texts: Map<string, string>;
+  /** Pictures, by their place among the wants, that turned out not to decode. */
+  failed: Map<number, LongtailError>;
   /** How many were made now, and how many entries on disk were damaged and made again. */
   made: { pictures: number; texts: number; damaged: number };
   /** Device memory that the encoders' session planned; it is free again. 0 where nothing had to be encoded. */
@@ -53,7 +56,7 @@ export interface EncodeInputs {
   rebuild?: boolean;
 }
 
-/** @throws whatever a picture's `load` throws, and the signal's reason where it is aborted; finished entries are kept */
+/** @throws the signal's reason where it is aborted; finished entries are kept */
 export async function encodeAll(
   inputs: EncodeInputs,
   wants: readonly PictureWant[],
@@ -98,10 +101,11 @@ export async function encodeAll(
   const missingTexts: number[] = [];
   for (const [i, key] of keys.entries()) if (await missing(key)) missingTexts.push(i);
   let plannedBytes = 0;
+  const failed = new Map<number, LongtailError>();
   if (missingPictures.length + missingTexts.length > 0) {
     plannedBytes = await encodeMissing(
       inputs,
-      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]! })),
+      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]!, fail: (error) => failed.set(i, error) })),
       missingTexts.map((i) => ({ caption: distinct[i]!, key: keys[i]! })),
     );
   }
@@ -115,15 +119,33 @@ export async function encodeAll(
   return {
     pictures,
     texts: new Map(distinct.map((caption, i) => [caption, keys[i]!])),
-    made: { pictures: missingPictures.length, texts: missingTexts.length, damaged },
+    failed,
+    made: { pictures: missingPictures.length - failed.size, texts: missingTexts.length, damaged },
     plannedBytes,
   };
+}
+
+interface Missing {
+  want: PictureWant;
+  key: string;
+  fail: (error: LongtailError) => void;
+}
+
+/** A picture's pixels, or null where the file turns out to be damaged behind a sound header. */
+async function loadOne({ want, key, fail }: Missing): Promise<{ key: string; planes: Float32Array } | null> {
+  try {
+    return { key, planes: await want.load() };
+  } catch (error) {
+    if (!(error instanceof LongtailError)) throw error;
+    fail(error);
+    return null;
+  }
 }
 
 /** Returns the device memory that was planned. */
 async function encodeMissing(
   { files, config, gpu, cache, emit, phases, signal }: EncodeInputs,
-  wants: readonly { want: PictureWant; key: string }[],
+  wants: readonly Missing[],
   texts: readonly { caption: string; key: string }[],
 ): Promise<number> {
   const target = targetOf(gpu);
@@ -138,7 +160,7 @@ async function encodeMissing(
     precision: config.device.precision,
   });
   const prompts = texts.length > 0 ? new PromptEncoder(session, pipeline, TEXT_BATCH) : null;
-  const buckets = new Map<string, { geometry: Geometry; wants: { want: PictureWant; key: string }[] }>();
+  const buckets = new Map<string, { geometry: Geometry; wants: Missing[] }>();
   for (const entry of wants) {
     const name = geometryName(entry.want.geometry);
     const bucket = buckets.get(name) ?? { geometry: entry.want.geometry, wants: [] };
@@ -175,19 +197,23 @@ async function encodeMissing(
       await phases.timed("encode pictures", wants.length, "pictures", async (tick) => {
         let done = 0;
         for (const { geometry, wants: own } of buckets.values()) {
-          const load = (at: number) => Promise.all(own.slice(at, at + PICTURE_BATCH).map(({ want }) => want.load()));
+          const load = (at: number) => Promise.all(own.slice(at, at + PICTURE_BATCH).map(loadOne));
           // The next batch is decoded while the device encodes this one.
           let next = load(0);
           for (let at = 0; at < own.length; at += PICTURE_BATCH) {
             if (signal.aborted) throw signal.reason;
-            const batch = await next;
+            const batch = (await next).filter((loaded) => loaded !== null);
             next = at + PICTURE_BATCH < own.length ? load(at + PICTURE_BATCH) : Promise.resolve([]);
             // A failure is thrown where the batch is needed.
             next.catch(() => {});
-            const latents = await encoder.encode(batch, geometry);
-            for (const [i, values] of latents.entries()) await cache.put(own[at + i]!.key, { latents: values });
-            done += batch.length;
+            done += Math.min(PICTURE_BATCH, own.length - at);
             tick(done);
+            if (batch.length === 0) continue;
+            const latents = await encoder.encode(
+              batch.map(({ planes }) => planes),
+              geometry,
+            );
+            for (const [i, values] of latents.entries()) await cache.put(batch[i]!.key, { latents: values });
           }
         }
       });

@@ -22,7 +22,12 @@ export interface RealSamplePrompt extends SamplePrompt {
   real?: () => Promise<Float32Array>;
 }
 
-type PromptOfPicture = { prompt: string; real?: () => Promise<Float32Array> };
+interface PromptOfPicture {
+  prompt: string;
+  /** The picture whose caption it is. */
+  record?: PictureRecord;
+  real?: () => Promise<Float32Array>;
+}
 
 /** The prompts of the samples: those of the configuration, else captions of the first pictures. */
 export async function samplePromptsOf(data: TrainingData): Promise<PromptOfPicture[]> {
@@ -36,6 +41,7 @@ export async function samplePromptsOf(data: TrainingData): Promise<PromptOfPictu
   }
   return [...found].map(([prompt, record]) => ({
     prompt,
+    record,
     real: async () => fitPicture(await record.load(), { width: data.side, height: data.side }),
   }));
 }
@@ -108,7 +114,10 @@ export class EncodedData {
     wanted.forEach(({ record, flip }, i) => this.keys.set(keyOf(record, flip), encodings.pictures[i]!));
     this.total = { pictures: new Set(encodings.pictures).size, texts: encodings.texts.size };
     this.validation = validation;
-    this.samplePrompts = samples.map((sample) => ({ ...sample, key: encodings.texts.get(sample.prompt)! }));
+    this.samplePrompts = samples.map(({ prompt, record, real }) => {
+      const shown = record === undefined || data.train.includes(record) ? real : undefined;
+      return { prompt, key: encodings.texts.get(prompt)!, ...(shown ? { real: shown } : {}) };
+    });
   }
 
   /** Pictures of one sampling. */
@@ -137,7 +146,8 @@ export class EncodedData {
       // Steps of the order count from 0, updates from 1.
       const { bucket, draws } = order.batchAt(step - 1);
       const samples: FlowSample[] = [];
-      for (const draw of draws) samples.push(await this.sample(draw.record, draw.flip, this.data.caption(draw.record, draw)));
+      for (const draw of draws)
+        samples.push(await this.sample(draw.record, draw.flip, this.data.caption(draw.record, draw)));
       return { geometry: this.data.geometryOf(bucket), samples };
     };
     const end = this.data.config.train.steps + 1;

@@ -3,11 +3,11 @@
 
 import { basename, join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
-import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
 import { renderLoraCard } from "../../evaluation/lora_card.ts";
+import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
+import type { MemoryCategory } from "../../evaluation/report_data.ts";
 import { median, quantile } from "../../evaluation/statistics.ts";
 import { renderTrainReport } from "../../evaluation/train_report.ts";
-import type { MemoryCategory } from "../../evaluation/report_data.ts";
 import type { TrainFile, TrainReportData, TrainSpeed } from "../../evaluation/train_report_data.ts";
 import { writeLora } from "../../formats/lora.ts";
 import { dataUri, decodePng, encodePng, fromPlanes } from "../../formats/png.ts";
@@ -58,9 +58,7 @@ export interface SavedWeights {
 
 /** Writes the trained weights, from the running average where the run kept one. */
 export async function saveWeights(inputs: TrainOutputInputs): Promise<SavedWeights> {
-  return await withAverage(inputs.world, () =>
-    inputs.world.adapter ? saveAdapter(inputs) : saveTransformer(inputs),
-  );
+  return await withAverage(inputs.world, () => (inputs.world.adapter ? saveAdapter(inputs) : saveTransformer(inputs)));
 }
 
 async function saveAdapter(inputs: TrainOutputInputs): Promise<SavedWeights> {
@@ -205,7 +203,9 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     ...(embedded ? { limits: [...EMBEDDED_LIMITS] } : {}),
     remarks:
       state.refused.length > 0
-        ? [`${state.refused.length} updates were not made because a gradient overflowed; the loss scale was lowered then.`]
+        ? [
+            `${state.refused.length} updates were not made because a gradient overflowed; the loss scale was lowered then.`,
+          ]
         : [],
     events: inputs.warnings,
   };

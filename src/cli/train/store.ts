@@ -36,6 +36,11 @@ const FREE_KEYS = [
   "data.pictures",
 ];
 
+/** Names of the trained pools in a checkpoint: `trained`, and `trained_1` for DoRA's magnitudes. */
+export function trainedGroups(pools: readonly Pool[]): Record<string, Pool> {
+  return Object.fromEntries(pools.map((pool, i) => [i === 0 ? "trained" : `trained_${i}`, pool] as const));
+}
+
 export class TrainStore {
   private readonly files: FileStore;
   private readonly run: RunFolder;
@@ -65,10 +70,7 @@ export class TrainStore {
   }
 
   private pools(world: TrainWorld): Record<string, Pool> {
-    const trained = Object.fromEntries(
-      world.trained.map((pool, i) => [i === 0 ? "trained" : `trained_${i}`, pool] as const),
-    );
-    return { ...trained, ...world.optimizer.state };
+    return { ...trainedGroups(world.trained), ...world.optimizer.state };
   }
 
   /** @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from */

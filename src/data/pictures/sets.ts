@@ -286,7 +286,12 @@ function holdOut(pictures: PictureRecord[], sets: readonly PictureSetOptions[], 
 export function droppedTable(
   dropped: readonly DroppedFile[],
 ): { code: string; count: number; names: string[]; why: string }[] {
-  const groups = Map.groupBy(dropped, (file) => file.code);
+  const groups = new Map<string, DroppedFile[]>();
+  for (const file of dropped) {
+    const group = groups.get(file.code) ?? [];
+    group.push(file);
+    groups.set(file.code, group);
+  }
   return [...groups]
     .map(([code, group]) => ({
       code,

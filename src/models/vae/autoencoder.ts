@@ -33,11 +33,7 @@ export class Autoencoder {
   private readonly decoder: Coder | null;
 
   /** Declares the halves that are wanted. */
-  constructor(
-    parameters: Parameters,
-    settings: AutoencoderSettings,
-    halves: { encoder?: boolean; decoder?: boolean },
-  ) {
+  constructor(parameters: Parameters, settings: AutoencoderSettings, halves: { encoder?: boolean; decoder?: boolean }) {
     this.settings = settings;
     const tiny = settings.kind === "kl" ? null : tinyConfig(settings);
     const at = (half: string) => parameters.at(tiny?.diffusers ? `${half}.layers` : half);

@@ -13,7 +13,12 @@ const UNIT_MAP = Float32Array.of(1, 0, 0, 0, 1, 0);
  * The picture through an affine map [6], bilinear, white outside; the same as the kernel affine_sample.
  * @param moved displacement of each pixel's place [2, S, S], x then y, in half pictures
  */
-export function sampleAffine(planes: Float32Array, side: number, map: Float32Array, moved?: Float32Array): Float32Array {
+export function sampleAffine(
+  planes: Float32Array,
+  side: number,
+  map: Float32Array,
+  moved?: Float32Array,
+): Float32Array {
   const area = side * side;
   const out = new Float32Array(planes.length);
   const [a, b, c, d, e, f] = map as unknown as [number, number, number, number, number, number];
@@ -54,7 +59,11 @@ export function moveRandomly(
   index: number,
 ): Float32Array {
   const u = stream.uniforms(index, 4);
-  return sampleAffine(planes, side, similarity(motion, (k) => u[k]!));
+  return sampleAffine(
+    planes,
+    side,
+    similarity(motion, (k) => u[k]!),
+  );
 }
 
 /** Gaussian blur over 9 × 9 pixels; the border is continued outwards. */
@@ -109,7 +118,8 @@ export function warp(
     const row = weights[Math.floor(at / side) % side]!;
     const column = weights[at % side]!;
     let sum = 0;
-    for (let j = 0; j < GRID; j++) for (let i = 0; i < GRID; i++) sum += row[j]! * column[i]! * points[first + j * GRID + i]!;
+    for (let j = 0; j < GRID; j++)
+      for (let i = 0; i < GRID; i++) sum += row[j]! * column[i]! * points[first + j * GRID + i]!;
     moved[at] = sum * amount;
   }
   return sampleAffine(planes, side, UNIT_MAP, moved);

@@ -1,18 +1,18 @@
 // TAEF2 as pretraining needs it: pictures to packed model latents for the generator, and pictures through both halves with
 // noise on the latent between them, which shows a CLIP the artefacts of generated pictures.
 
-import { RandomStream } from "../../base/random.ts";
 import type { FileStore } from "../../base/files.ts";
+import type { RandomStream } from "../../base/random.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
+import type { Gpu } from "../../gpu/device.ts";
 import { Autoencoder } from "../../models/vae/autoencoder.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import { loadParameters, Parameters } from "../../nn/parameters.ts";
-import type { Gpu } from "../../gpu/device.ts";
 import { add, clamp, mul } from "../../ops/pointwise.ts";
 import { RANDOM_KEY_WORDS, randomKey, randomNormal } from "../../ops/random.ts";
-import { Session } from "../../tensor/session.ts";
 import type { Target } from "../../tensor/lower.ts";
 import type { Plan } from "../../tensor/session.ts";
+import { Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import { joined } from "./generator.ts";
 import { CHANNELS, type PretrainSettings } from "./recipes.ts";

@@ -5,7 +5,7 @@ import { RandomStream } from "../../base/random.ts";
 import { OpenClip, openClipConfig } from "../../models/clip/open_clip.ts";
 import { Parameters } from "../../nn/parameters.ts";
 import { affineSample } from "../../ops/affine_sample.ts";
-import { add, clamp, mul, affine } from "../../ops/pointwise.ts";
+import { add, affine, clamp, mul } from "../../ops/pointwise.ts";
 import { RANDOM_KEY_WORDS, randomKey, randomNormal } from "../../ops/random.ts";
 import { preprocessPictures } from "../../rewards/clip_reward.ts";
 import type { Session } from "../../tensor/session.ts";
@@ -122,10 +122,16 @@ export class ClipTrainer {
       session.write(vars.maps, joined(samples.map((s) => s.draw.map)));
       session.write(vars.gain, Float32Array.from(samples.flatMap((s) => s.draw.gain)));
       session.write(vars.offset, Float32Array.from(samples.flatMap((s) => s.draw.offset)));
-      session.write(vars.noise, Float32Array.from(samples, (s) => s.draw.noise));
+      session.write(
+        vars.noise,
+        Float32Array.from(samples, (s) => s.draw.noise),
+      );
       session.write(vars.key, randomKey(new RandomStream(this.recipe.seed, "clip noise"), t));
       session.write(vars.rows, joinedRows(samples.map((s) => s.rows.clip)));
-      session.write(vars.ends, Uint32Array.from(samples, (s) => s.rows.end));
+      session.write(
+        vars.ends,
+        Uint32Array.from(samples, (s) => s.rows.end),
+      );
       session.write(vars.weights, weights);
     });
   }

@@ -3,8 +3,8 @@
 
 import { Autoencoder } from "../../models/vae/autoencoder.ts";
 import { Parameters } from "../../nn/parameters.ts";
-import { type Plan, Session } from "../../tensor/session.ts";
 import type { Target } from "../../tensor/lower.ts";
+import { type Plan, Session } from "../../tensor/session.ts";
 import type { PretrainPart } from "./jobs.ts";
 import type { PretrainSettings } from "./recipes.ts";
 
@@ -12,7 +12,9 @@ import type { PretrainSettings } from "./recipes.ts";
 export function trainingFlops(plans: readonly Plan[], settings: PretrainSettings, part: PretrainPart): number {
   const of = (name: string) => plans.find((plan) => plan.name === name)?.flops ?? 0;
   const accumulation = part === "generator" ? settings.generator.accumulation : 1;
-  return (of("pretrain step") + accumulation * of("pretrain micro-step") + of("pretrain update")) * settings[part].steps;
+  return (
+    (of("pretrain step") + accumulation * of("pretrain micro-step") + of("pretrain update")) * settings[part].steps
+  );
 }
 
 /** FLOP of the views of `pictures` pictures of a part. */

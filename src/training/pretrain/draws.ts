@@ -2,7 +2,7 @@
 // of it is a function of (seed, step, sample), so a run can be resumed or repeated to the bit.
 
 import { RandomStream } from "../../base/random.ts";
-import { caption, type Quality, QUALITIES } from "../../data/embedded.ts";
+import { caption, QUALITIES, type Quality } from "../../data/embedded.ts";
 import type { PromptItem } from "../../data/prompts.ts";
 import type { ClipRecipe, GeneratorRecipe } from "./recipes.ts";
 

@@ -78,7 +78,8 @@ export async function evaluatePretrained(
   const has = (part: string, file: string, folder = options.folder) => files.exists(`${folder}/${part}/${file}`);
   const MODEL = "open_clip_model.safetensors";
   const drawn =
-    options.draw && (await has("transformer", "diffusion_pytorch_model.safetensors")) &&
+    options.draw &&
+    (await has("transformer", "diffusion_pytorch_model.safetensors")) &&
     (await files.exists(`${options.folder}/pipeline.json`));
   const session = new Session(target);
   const scorers: Record<"reward" | "judge", ClipScorer | null> = { reward: null, judge: null };

@@ -106,4 +106,3 @@ export function partSizes(job: PretrainJob): { file: string; parameters: number;
     return { file: job.part === "generator" ? names[tree]! : job.part, parameters, bytes: 2 * parameters };
   });
 }
-

@@ -171,11 +171,20 @@ export class GeneratorTrainer {
     this.loop.step(t, (part) => {
       const own = samples.slice(part * microBatch, (part + 1) * microBatch);
       session.write(vars.clean, joined(own.map((s) => s.latents)));
-      session.write(vars.sigma, Float32Array.from(own, (s) => s.sigma));
-      session.write(vars.keep, Float32Array.from(own, (s) => 1 - s.sigma));
+      session.write(
+        vars.sigma,
+        Float32Array.from(own, (s) => s.sigma),
+      );
+      session.write(
+        vars.keep,
+        Float32Array.from(own, (s) => 1 - s.sigma),
+      );
       session.write(vars.time, sinusoids(own.map((s) => s.sigma)));
       session.write(vars.clip, joinedRows(own.map((s) => s.rows.clip)));
-      session.write(vars.ends, Uint32Array.from(own, (s) => s.rows.end));
+      session.write(
+        vars.ends,
+        Uint32Array.from(own, (s) => s.rows.end),
+      );
       session.write(vars.t5, joinedRows(own.map((s) => s.rows.t5)));
       session.write(vars.key, randomKey(noise, t * accumulation + part));
     });

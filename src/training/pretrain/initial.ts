@@ -126,5 +126,6 @@ export function writeStart(
   options: { headSize?: number } = {},
 ): void {
   const shapes = new Map([...variables].map(([name, v]) => [name, v.shape] as const));
-  for (const [name, values] of startingValues(network, shapes, seed, options)) session.write(variables.get(name)!, values);
+  for (const [name, values] of startingValues(network, shapes, seed, options))
+    session.write(variables.get(name)!, values);
 }

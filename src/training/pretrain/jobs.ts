@@ -35,6 +35,8 @@ const VIEW_BATCH = 8;
 
 /** What all jobs read. */
 export interface PretrainData {
+  /** Side of the pictures in pixels. */
+  size: number;
   /** Items that are trained on, and all of the folder's. */
   items: PromptItem[];
   allItems: readonly PromptItem[];
@@ -58,6 +60,7 @@ export async function loadPretrainData(
     { clip: settings.clipLength, t5: settings.t5Length },
   );
   return {
+    size: data.size,
     items,
     allItems: data.items,
     vocabulary,

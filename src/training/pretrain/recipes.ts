@@ -202,11 +202,28 @@ export const RECIPES: Readonly<Record<string, PretrainSettings>> = {
     },
     reward: {
       ...REWARD,
-      shape: { ...REWARD.shape, embed: 96, visionWidth: 128, visionLayers: 4, visionHeads: 2, textWidth: 96, textLayers: 2, textHeads: 3 },
+      shape: {
+        ...REWARD.shape,
+        embed: 96,
+        visionWidth: 128,
+        visionLayers: 4,
+        visionHeads: 2,
+        textWidth: 96,
+        textLayers: 2,
+        textHeads: 3,
+      },
     },
     judge: {
       ...JUDGE,
-      shape: { ...JUDGE.shape, visionWidth: 96, visionLayers: 4, visionHeads: 3, textWidth: 64, textHeads: 2, embed: 64 },
+      shape: {
+        ...JUDGE.shape,
+        visionWidth: 96,
+        visionLayers: 4,
+        visionHeads: 3,
+        textWidth: 64,
+        textHeads: 2,
+        embed: 64,
+      },
     },
   },
 };

@@ -31,7 +31,13 @@ export async function generatorViews(
     const moved = pictures.map(({ planes }, i) =>
       v === 0 ? planes : moveRandomly(planes, settings.imageSize, GENERATOR_MOTION, stream, i),
     );
-    views.push(await inPieces(moved, (part) => autoencoder.encode(part), (done) => tick(v * pictures.length + done, recipe.variants * pictures.length)));
+    views.push(
+      await inPieces(
+        moved,
+        (part) => autoencoder.encode(part),
+        (done) => tick(v * pictures.length + done, recipe.variants * pictures.length),
+      ),
+    );
   }
   return views;
 }

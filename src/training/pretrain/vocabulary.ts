@@ -46,7 +46,8 @@ export class Vocabulary {
     const flags = [false, true];
     for (const entry of items)
       for (const item of flags)
-        for (const category of flags) for (const region of flags) take(caption(entry, { item, category, region }), true);
+        for (const category of flags)
+          for (const region of flags) take(caption(entry, { item, category, region }), true);
     for (const style of STYLES) take(caption(items[0]!, { style }), true);
     for (const quality of QUALITIES) take(caption(items[0]!, { quality }), false);
     this.clipIds = sorted(clip);

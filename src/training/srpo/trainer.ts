@@ -6,14 +6,15 @@ import { RandomStream } from "../../base/random.ts";
 import { modelTime, rolloutSigmas } from "../../diffusion/sigmas.ts";
 import { SINUSOID_WIDTH, sinusoids } from "../../models/flux/embeddings.ts";
 import type { Pipeline } from "../../models/pipeline.ts";
+import { markTraining } from "../../nn/training_mode.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
-import { Optimizer, type OptimizerSettings } from "../../optim/optimizer.ts";
+import { Optimizer, type OptimizerSettings, type ParameterGroup } from "../../optim/optimizer.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
-import type { Pool, Variable } from "../../tensor/variable.ts";
+import type { Variable } from "../../tensor/variable.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
 import { rewardFactors, summariseUpdate, type UpdateReport } from "./reports.ts";
 import { branchScalars, type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
@@ -47,6 +48,8 @@ export interface SrpoSettings {
   schedule: Schedule;
   /** Trace transformer blocks again in the backward pass. */
   checkpointing: boolean;
+  /** Called before each micro-step with its number, counted from 1 over the whole run: adapters with dropout draw then. */
+  beforeReplay?: (replay: number) => void;
 }
 
 /** What one prompt of an update needs, computed on the host beforehand. */
@@ -82,7 +85,7 @@ export class SrpoTrainer {
   constructor(
     session: Session,
     pipeline: Pipeline,
-    trained: Pool,
+    trained: readonly ParameterGroup[],
     rewards: readonly SrpoReward[],
     settings: SrpoSettings,
   ) {
@@ -90,7 +93,7 @@ export class SrpoTrainer {
     this.pipeline = pipeline;
     this.rewards = rewards;
     this.settings = settings;
-    this.optimizer = new Optimizer(session, [{ pool: trained }], settings.optimizer);
+    this.optimizer = new Optimizer(session, trained, settings.optimizer);
     const { batch } = settings;
     const samples = this.samples;
     const tokens = pipeline.imageTokens;
@@ -102,7 +105,7 @@ export class SrpoTrainer {
     if (pipeline.config.guidance) this.declare("guidance", [samples, SINUSOID_WIDTH]);
     for (const name of SCALARS) this.declare(name, [samples, 1, 1]);
     this.declare("lossWeight", [1]);
-    const slots = settings.accumulation * (settings.stacked ? 1 : settings.branches.length);
+    const slots = this.microSteps;
     this.declare("report", [1 + 3 * samples]);
     // In a pool of its own: WebGPU refuses copies within one buffer.
     this.vars["reports"] = session.pool("srpo reports", "data").add("srpo.reports", [slots, 1 + 3 * samples], "f32");
@@ -119,6 +122,12 @@ export class SrpoTrainer {
   /** Samples of one micro-step. */
   get samples(): number {
     return this.settings.stacked ? this.settings.batch * this.settings.branches.length : this.settings.batch;
+  }
+
+  /** Micro-steps of one update. */
+  private get microSteps(): number {
+    const { accumulation, stacked, branches } = this.settings;
+    return accumulation * (stacked ? 1 : branches.length);
   }
 
   /** Prompts of one update. */
@@ -176,6 +185,7 @@ export class SrpoTrainer {
       this.texts.push(text);
     }
     return this.session.plan("micro-step", (graph) => {
+      markTraining(graph);
       const read = (name: string) => graph.read(this.variable(name));
       const repeated = (name: string): Tensor => {
         const tensor = read(name);
@@ -278,6 +288,7 @@ export class SrpoTrainer {
       this.makeClean(batch, drawn?.noise ?? this.noise(step, part));
       for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
         this.writeBranches(batch, group);
+        settings.beforeReplay?.((step - 1) * this.microSteps + slot + 1);
         session.run(this.plans.micro);
         session.copyInto(this.variable("report"), this.variable("reports"), slot++ * this.variable("report").size);
       }

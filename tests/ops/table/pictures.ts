@@ -1,6 +1,7 @@
 // Operations of the table that make pictures of another size, and random numbers.
 
 import { RandomStream } from "../../../src/base/random.ts";
+import { affineSample } from "../../../src/ops/affine_sample.ts";
 import { dropout } from "../../../src/ops/dropout.ts";
 import { cast } from "../../../src/ops/pointwise.ts";
 import { randomKey, randomNormal, randomUniform, randomWords } from "../../../src/ops/random.ts";
@@ -39,6 +40,35 @@ function downsampleCase([n, c, h, w]: Picture): Case {
       x!.forEach((v, i) => (out[from(i)]! += v));
       return [out];
     },
+    terms: 4,
+  };
+}
+
+/** Pictures through affine maps in float64, 0.25 outside. */
+function affineCase([n, c, h, w]: Picture, dtype: Type = "f32"): Case {
+  const fill = 0.25;
+  const reference = (x: Float64Array, maps: Float64Array): Float64Array =>
+    Float64Array.from({ length: n * c * h * w }, (_, i) => {
+      const m = Math.floor(i / (c * h * w)) * 6;
+      const [fromX, fromY] = [(2 * (i % w) + 1) / w - 1, (2 * (Math.floor(i / w) % h) + 1) / h - 1];
+      const place = (at: number, size: number) =>
+        ((maps[m + at]! * fromX + maps[m + at + 1]! * fromY + maps[m + at + 2]! + 1) * size - 1) / 2;
+      const [px, py] = [place(0, w), place(3, h)];
+      let sum = fill;
+      for (const row of [Math.floor(py), Math.floor(py) + 1]) {
+        for (const column of [Math.floor(px), Math.floor(px) + 1]) {
+          if (row < 0 || column < 0 || row >= h || column >= w) continue;
+          const weight = (1 - Math.abs(px - column)) * (1 - Math.abs(py - row));
+          sum += weight * (x[Math.floor(i / (h * w)) * h * w + row * w + column]! - fill);
+        }
+      }
+      return sum;
+    });
+  return {
+    label: `${dtype} [${n}, ${c}, ${h}, ${w}]`,
+    inputs: [input([n, c, h, w], { dtype }), input([n, 6], { seed: 2 })],
+    body: ([x, maps]) => [affineSample(x!, maps!, fill)],
+    reference: ([x, maps]) => [reference(x!, maps!)],
     terms: 4,
   };
 }
@@ -174,6 +204,23 @@ export const PICTURES_AND_RANDOM: Entry[] = [
         r.pick(["bilinear", "bicubic"] as const),
         r.int(0, 1) === 1,
       ),
+  },
+  {
+    name: "affineSample",
+    file: "affine_sample.ts",
+    kernels: ["affine_sample.wgsl"],
+    formula: "bilinear value of the picture at the place that an affine map gives, a fill value outside",
+    shapes: "x [N, C, H, W], maps [N, 6]",
+    types: "f32, f16 in; f32 out",
+    gradient: "",
+    slack: [20, "places are worked out in f32, and neighbouring pixels of noise differ by their whole size"],
+    cases: [
+      affineCase([1, 1, 1, 1]),
+      affineCase([2, 3, 5, 7]),
+      affineCase([3, 3, 16, 16]),
+      affineCase([2, 1, 9, 4], "f16"),
+    ],
+    draw: (r) => affineCase(drawPicture(r)),
   },
   ...(["words", "uniform", "normal"] as const).map(
     (kind): Entry => ({

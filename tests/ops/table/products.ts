@@ -222,6 +222,18 @@ function attentionCase(p: AttentionProblem, dtype: Type = "f32", variant?: "in_p
   };
 }
 
+/** With a bias that is an input, so that its gradient is asked for. */
+function attentionBiasCase(p: AttentionProblem, dtype: Type = "f32"): Case {
+  const plain = attentionCase(p, dtype);
+  return {
+    label: `${plain.label}, bias`,
+    inputs: [...plain.inputs, input([p.heads, p.rows, p.keys], { seed: 4 })],
+    body: ([q, k, v, bias]) => [attention(q!, k!, v!, { heads: p.heads, scale: p.scale, causal: p.causal, bias })],
+    reference: ([q, k, v, bias]) => [attentionForward({ ...p, bias }, q!, k!, v!)],
+    terms: plain.terms + p.batch,
+  };
+}
+
 const heads = { batch: 2, heads: 2, headSize: 8, scale: 0.4 };
 
 export const PRODUCTS: Entry[] = [
@@ -269,11 +281,13 @@ export const PRODUCTS: Entry[] = [
       "attention_delta.wgsl",
       "attention_grad_query.wgsl",
       "attention_grad_key_value.wgsl",
+      "attention_grad_bias.wgsl",
     ],
+    adapterKernels: ["reduce.wgsl"],
     formula: "softmax(scale q kᵀ + bias) v for every head",
     shapes: "q [B, Lq, H hd], k and v [B, Lk, H hd], bias [H, Lq, Lk]; hd a multiple of 4 up to 512",
     types: "f32, f16 in; f32, f16 out",
-    gradient: "flash form from the saved log-sum-exp; the bias has none",
+    gradient: "flash form from the saved log-sum-exp; the bias's in parts of the batch, which are then added",
     slack: [4, "the driver's exp is good to a few units in the last place"],
     cases: [
       attentionCase({ ...heads, rows: 9, keys: 17 }),
@@ -281,6 +295,9 @@ export const PRODUCTS: Entry[] = [
       attentionCase({ ...heads, rows: 67, keys: 5 }),
       attentionCase({ ...heads, rows: 9, keys: 17 }, "f16"),
       attentionCase({ ...heads, rows: 37, keys: 13 }, "f32", "staged"),
+      attentionBiasCase({ ...heads, rows: 9, keys: 17 }),
+      attentionBiasCase({ ...heads, batch: 35, rows: 6, keys: 6, causal: true }),
+      attentionBiasCase({ ...heads, rows: 7, keys: 11 }, "f16"),
     ],
     draw: (r) => attentionCase({ ...heads, batch: r.int(1, 3), rows: r.int(1, 40), keys: r.int(2, 40) }),
   },

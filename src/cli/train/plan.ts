@@ -1,0 +1,89 @@
+// `longtail plan` for a training run: its pictures and buckets, what it would allocate, how long it would take. The very
+// objects of the run are traced, so the memory is exact; nothing is encoded and nothing is written.
+
+import { bytes, duration, grouped } from "../../evaluation/format.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import type { Plan } from "../../tensor/session.ts";
+import { targetOf } from "../../tensor/target.ts";
+import { deviceLine } from "../align/device.ts";
+import { estimateSeconds, measureSpeed } from "../align/speed.ts";
+import type { CommandContext } from "../command.ts";
+import type { Config } from "../config/schema.ts";
+import { memoryTables } from "../memory_table.ts";
+import { renderTable } from "../table.ts";
+import { checkTraining } from "./checks.ts";
+import { openTrainingData } from "./data.ts";
+import { samplePromptsOf } from "./encoded.ts";
+import { buildTrainWorld } from "./world.ts";
+
+export async function planTraining(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+  checkTraining(config);
+  const data = await openTrainingData(context.files, config, context.emit);
+  try {
+    const pictures = Math.max(1, (await samplePromptsOf(data)).length * config.sample.pictures);
+    const world = await buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures);
+    const memory = world.session.memory();
+    const speed = await measureSpeed(gpu);
+    const perUpdate = world.trainer.samplesPerUpdate;
+    // Buckets take turns as often as they have pictures.
+    const draws = data.buckets.table.reduce((n, row) => n + row.draws, 0);
+    const average = (of: (plan: Plan) => number) =>
+      data.buckets.table.reduce((sum, { bucket, draws: own }) => {
+        const plans = world.trainer.plans.get(`${bucket.height / 16}x${bucket.width / 16}`)!;
+        const each = plans.update ? of(plans.update) : of(plans.begin!) + config.train.accumulation * of(plans.micro!);
+        return sum + (own / draws) * each;
+      }, 0);
+    const seconds = average((plan) => estimateSeconds(plan, speed));
+    const flops = average((plan) => plan.flops);
+    const { steps } = config.train;
+    const epochs = (steps * perUpdate) / draws;
+    const sampling =
+      Math.ceil(pictures / world.drawing.options.batch) *
+      (config.sample.steps * estimateSeconds(world.drawing.plans.step, speed) +
+        estimateSeconds(world.drawing.plans.finish, speed));
+    const samplings = 2 + (config.sample.every > 0 ? Math.floor((steps - 1) / config.sample.every) : 0);
+    const text = [
+      `device: ${deviceLine(gpu)}`,
+      data.summary,
+      "",
+      renderTable(
+        [
+          { title: "bucket" },
+          { title: "pictures", align: "right" },
+          { title: "draws an epoch", align: "right" },
+          { title: "held back", align: "right" },
+        ],
+        data.buckets.table.map(({ bucket, pictures: n, draws: own, validation }) => [
+          `${bucket.width} × ${bucket.height}`,
+          grouped(n),
+          grouped(own),
+          grouped(validation),
+        ]),
+        context.columns(),
+      ).trimEnd(),
+      ...data.dropped.map(({ name, code, why }) => `left out: ${name}: ${why} (${code})`),
+      "",
+      ...memoryTables(memory, context.columns()),
+      `trained: ${grouped(world.trainedParameters)} of ${grouped(world.parameters + (world.adapter ? world.trainedParameters : 0))} parameters; ${bytes(memory.variables.weights)} of frozen and trained weights`,
+      `an update: ${perUpdate} pictures, ${(flops / 1e9).toFixed(1)} GFLOP, about ${seconds.toFixed(2)} s (${(flops / seconds / 1e9).toFixed(1)} GFLOP/s)`,
+      `${grouped(steps)} updates (${epochs.toFixed(1)} epochs): about ${duration(steps * seconds)}; ${samplings} samplings of ${pictures} pictures: about ${duration(samplings * sampling)}`,
+    ].join("\n");
+    context.result(
+      {
+        pictures: data.counts,
+        buckets: data.buckets.table,
+        dropped: data.dropped,
+        memory,
+        speed,
+        update: { pictures: perUpdate, flops, seconds },
+        steps,
+        epochs,
+        seconds: { training: steps * seconds, samples: samplings * sampling },
+      },
+      text,
+    );
+    return 0;
+  } finally {
+    await data.close();
+  }
+}
