@@ -43,6 +43,8 @@ export interface Gpu {
   check(): void;
   /** Waits for a promise of the device, without taking a core from an adapter that computes on the CPU. */
   wait<T>(promise: Promise<T>): Promise<T>;
+  /** Milliseconds in which somebody waited for the device since it was opened; the rest is the host's own time. */
+  readonly waited: number;
   /** Resolves with the error when the device is lost; never where it lives. */
   readonly lost: Promise<LongtailError>;
   close(): void;
@@ -120,15 +122,23 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
       resolve(error);
     });
   });
+  // Waits may overlap: only the time in which at least one goes on counts.
+  let waiting = 0;
+  let since = 0;
+  let waited = 0;
   return {
     device,
     facts,
     limits,
     lost,
+    get waited() {
+      return waited + (waiting > 0 ? performance.now() - since : 0);
+    },
     check() {
       if (first) throw first;
     },
     async wait(promise) {
+      if (waiting++ === 0) since = performance.now();
       try {
         return await (facts.software && options.rest ? resting(promise, options.rest, () => gone) : promise);
       } catch (error) {
@@ -139,6 +149,8 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
             new Promise<null>((resolve) => setTimeout(() => resolve(null), LOSS_DELAY_MS)),
           ])) ?? error
         );
+      } finally {
+        if (--waiting === 0) waited += performance.now() - since;
       }
     },
     close() {

@@ -16,11 +16,11 @@ import { type FluxConfig, fluxConfig } from "./flux/config.ts";
 import { positionIds, ropeTables } from "./flux/embeddings.ts";
 import { FluxTransformer } from "./flux/transformer.ts";
 import { type PipelineLayout, readLayout } from "./pipeline_layout.ts";
-import { TextEncoders, type Tokenized } from "./text_encoders.ts";
+import { TextEncoders, type TokenInput, type Tokenized } from "./text_encoders.ts";
 import { Autoencoder, LATENT_STRIDE } from "./vae/autoencoder.ts";
 import { tensorSource, type WeightsPart } from "./weights_file.ts";
 
-export type { Tokenized } from "./text_encoders.ts";
+export type { TokenInput, Tokenized } from "./text_encoders.ts";
 
 /** Which parts are declared and loaded. */
 export interface PipelineParts {
@@ -46,6 +46,8 @@ export interface PipelineOptions {
   transformerStorage?: Storage;
   /** What products read of stored matrices; f16 needs shader-f16. */
   decoded?: Decoded;
+  /** Largest embedding table of a text encoder that goes to the device whole; rows of larger ones are read from the file. */
+  deviceTableBytes?: number;
 }
 
 /** Pixels of a packed token's side. */
@@ -70,6 +72,8 @@ export function geometryOf(width: number, height: number, where: string): Geomet
     fix: `use a multiple of ${TOKEN_PIXELS}`,
   });
 }
+
+const fitting = (most: number, bytes: number, room: number) => Math.max(1, Math.min(most, Math.floor(room / bytes)));
 
 export class Pipeline {
   readonly layout: PipelineLayout;
@@ -120,8 +124,13 @@ export class Pipeline {
     }
     let text: TextEncoders | null = null;
     if (wanted.text) {
-      const { tokenizers } = options;
-      text = await TextEncoders.open(files, session, layout, { tokenizers, precision, transformer: config });
+      const { tokenizers, deviceTableBytes } = options;
+      text = await TextEncoders.open(files, session, layout, {
+        tokenizers,
+        precision,
+        transformer: config,
+        deviceTableBytes,
+      });
       parts.push(...text.parts);
     }
     const vae = new Parameters(session.pool("autoencoder", "weights"), { dtype: precision });
@@ -183,13 +192,34 @@ export class Pipeline {
     return this.text.tokenize(texts);
   }
 
-  /** Text encoders on token rows: T5 states [B, L, J] and pooled CLIP vector [B, P]. */
+  /** What `traceText` reads of a batch of prompts. */
+  textInputs(batch: number): { clip: TokenInput; t5: TokenInput } {
+    return this.text.inputs(batch);
+  }
+
+  /** The values of `textInputs`: token rows, or the embeddings of an encoder whose table stays in its file. */
+  gatherText(tokens: Pick<Tokenized, "clip" | "t5">): ReturnType<TextEncoders["gather"]> {
+    return this.text.gather(tokens);
+  }
+
+  /** How many of `most` prompts go through the encoders at once so that no value exceeds a quarter of a binding. */
+  textBatch(most: number, maxBindingBytes: number): number {
+    return fitting(most, this.text.largestValue, maxBindingBytes / 4);
+  }
+
+  /** How many of `most` pictures go through the autoencoder at once so that no value exceeds half of a binding. */
+  pictureBatch(most: number, geometries: readonly Geometry[], half: "encoder" | "decoder", maxBindingBytes: number): number {
+    const pixels = Math.max(...geometries.map(({ rows, columns }) => rows * columns * TOKEN_PIXELS ** 2));
+    return fitting(most, 4 * pixels * this.built.autoencoder.widest(half), maxBindingBytes / 2);
+  }
+
+  /** Text encoders on `textInputs`: T5 states [B, L, J] and pooled CLIP vector [B, P]. */
   traceText(
     graph: Graph,
     session: Session,
-    rows: { clip: Tensor; ends: Tensor; t5: Tensor },
+    tokens: { clip: Tensor; ends: Tensor; t5: Tensor },
   ): { states: Tensor; pooled: Tensor } {
-    return this.text.trace(graph, session, rows);
+    return this.text.trace(graph, session, tokens);
   }
 
   /** Rotary tables of a geometry as leaves of `graph`; each geometry has constants of its own. */

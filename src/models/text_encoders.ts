@@ -1,5 +1,5 @@
 // FLUX.1's two text encoders with their tokenizers: CLIP's pooled vector says what the whole picture is, T5's states are
-// what the picture's tokens attend to. Tables may be compact (see token_rows.ts).
+// what the picture's tokens attend to. Tables may be compact, and large ones stay in their files (see token_rows.ts).
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
@@ -7,14 +7,15 @@ import { CLIP_END, CLIP_PADDING, ClipTokenizer } from "../data/tokenizers/clip.t
 import { T5Tokenizer } from "../data/tokenizers/t5.ts";
 import { Safetensors } from "../formats/safetensors.ts";
 import { Parameters } from "../nn/parameters.ts";
+import type { Storage } from "../base/quantize.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Session } from "../tensor/session.ts";
-import type { DType } from "../tensor/shape.ts";
+import { BYTES, type DType, type Shape } from "../tensor/shape.ts";
 import { ClipTextModel } from "./clip/text.ts";
 import type { FluxConfig } from "./flux/config.ts";
 import type { PipelineLayout } from "./pipeline_layout.ts";
 import { bucketTable, T5Encoder, t5Config } from "./t5/encoder.ts";
-import { TokenRows } from "./token_rows.ts";
+import { DEVICE_TABLE_BYTES, FileRows, TokenRows } from "./token_rows.ts";
 import type { WeightsPart } from "./weights_file.ts";
 
 export interface Tokenized {
@@ -27,12 +28,32 @@ export interface Tokenized {
   unknown: string[];
 }
 
+/** What an encoder reads of a batch: rows of its table (u32), or the embeddings themselves where the table is in a file. */
+export interface TokenInput {
+  shape: Shape;
+  dtype: "u32" | "f32";
+}
+
 interface Tokens {
   clip: ClipTokenizer;
   t5: T5Tokenizer;
   clipRows: TokenRows;
   t5Rows: TokenRows;
+  /** Tables that are not on the device. */
+  clipTable: FileRows | null;
+  t5Table: FileRows | null;
 }
+
+export interface TextEncoderOptions {
+  tokenizers: string;
+  precision: DType;
+  transformer: FluxConfig;
+  /** Largest embedding table that goes to the device whole, in bytes. */
+  deviceTableBytes?: number;
+}
+
+/** Encoders whose matrices would take more than this in f32 keep the halves of their files: the same values. */
+const HALVES_FROM_BYTES = 1 << 30;
 
 export class TextEncoders {
   /** What has to be loaded. */
@@ -63,41 +84,87 @@ export class TextEncoders {
     files: FileStore,
     session: Session,
     layout: PipelineLayout,
-    options: { tokenizers: string; precision: DType; transformer: FluxConfig },
+    options: TextEncoderOptions,
   ): Promise<TextEncoders> {
     const pool = session.pool("text encoders", "weights");
     const clipFile = await Safetensors.open(files, layout.clip.weights);
     // transformers 5 saves a lone text model without the prefix that a whole CLIP model has.
     const bare = (name: string) => (clipFile.has(name) ? name : name.replace(/^text_model\./, ""));
-    const clipRows = await TokenRows.of(clipFile, bare("text_model.embeddings.token_embedding.weight").slice(0, -7));
-    const number = (key: string) => layout.clip.config[key] as number;
-    const clipParameters = new Parameters(pool, { dtype: options.precision });
-    const clip = new ClipTextModel(clipParameters, {
-      rows: clipRows.count,
-      positions: number("max_position_embeddings"),
-      width: number("hidden_size"),
-      heads: number("num_attention_heads"),
-      layers: number("num_hidden_layers"),
-      inner: number("intermediate_size"),
-      activation: (layout.clip.config["hidden_act"] as string | undefined) ?? "quick_gelu",
-    });
+    const clipName = bare("text_model.embeddings.token_embedding.weight");
+    const clipRows = await TokenRows.of(clipFile, clipName.slice(0, -7));
+    const number = (key: string, fallback: number) => (layout.clip.config[key] as number | undefined) ?? fallback;
+    const width = number("hidden_size", 768);
+    const table = (path: string, name: string, shape: [number, number]) =>
+      shape[0] * shape[1] * BYTES[options.precision] > (options.deviceTableBytes ?? DEVICE_TABLE_BYTES)
+        ? new FileRows(files, path, name, shape)
+        : null;
+    const clipTable = table(layout.clip.weights, clipName, [clipRows.count, width]);
+    const clipParameters = new Parameters(pool, parameterOptions(clipFile, options.precision));
+    const clip = new ClipTextModel(
+      clipParameters,
+      {
+        rows: clipRows.count,
+        positions: number("max_position_embeddings", layout.clipLength),
+        width,
+        heads: number("num_attention_heads", 12),
+        layers: number("num_hidden_layers", 12),
+        inner: number("intermediate_size", 3072),
+        activation: (layout.clip.config["hidden_act"] as string | undefined) ?? "quick_gelu",
+      },
+      clipTable !== null,
+    );
     const t5File = await Safetensors.open(files, layout.t5.weights);
-    const t5Rows = await TokenRows.of(t5File, "shared");
-    const t5Parameters = new Parameters(pool, { dtype: options.precision });
+    // The table is tied and public checkpoints hold it under either name.
+    const shared = (name: string) =>
+      name === "shared.weight" && !t5File.has(name) ? "encoder.embed_tokens.weight" : name;
+    const t5Name = shared("shared.weight");
+    const t5Rows = await TokenRows.of(t5File, t5Name.slice(0, -7));
+    const t5Parameters = new Parameters(pool, parameterOptions(t5File, options.precision));
     const config = t5Config(layout.t5.config, t5Rows.count);
-    const t5 = new T5Encoder(t5Parameters, config);
+    const t5Table = table(layout.t5.weights, t5Name, [t5Rows.count, config.width]);
+    const t5 = new T5Encoder(t5Parameters, config, t5Table !== null);
+    // Tables that stay in their files are not among the parameters that are checked.
+    if (clipTable) clipFile.expectShape(clipName, [clipRows.count, width]);
+    if (t5Table) t5File.expectShape(t5Name, [t5Rows.count, config.width]);
     const tokens = {
       clip: await ClipTokenizer.load(files, `${options.tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
       t5: await T5Tokenizer.load(files, `${options.tokenizers}/t5/tokenizer.json`),
       clipRows,
       t5Rows,
+      clipTable,
+      t5Table,
     };
-    checkWidth(layout, "text_encoder", "pooled_projection_dim", number("hidden_size"), options.transformer.pooledWidth);
+    checkWidth(layout, "text_encoder", "pooled_projection_dim", width, options.transformer.pooledWidth);
     checkWidth(layout, "text_encoder_2", "joint_attention_dim", config.width, options.transformer.jointWidth);
     return new TextEncoders(layout, { clip, t5 }, tokens, [
       { parameters: clipParameters, file: clipFile, rename: bare },
-      { parameters: t5Parameters, file: t5File },
+      { parameters: t5Parameters, file: t5File, rename: shared },
     ]);
+  }
+
+  /** What `trace` reads of a batch of prompts. */
+  inputs(batch: number): { clip: TokenInput; t5: TokenInput } {
+    const { clipLength, t5Length } = this.layout;
+    const input = (length: number, table: FileRows | null): TokenInput =>
+      table ? { shape: [batch, length, table.width], dtype: "f32" } : { shape: [batch, length], dtype: "u32" };
+    return { clip: input(clipLength, this.tokens.clipTable), t5: input(t5Length, this.tokens.t5Table) };
+  }
+
+  /** The values of `inputs`: the rows as they are, or the embeddings that they mean. */
+  async gather(
+    tokens: Pick<Tokenized, "clip" | "t5">,
+  ): Promise<{ clip: Uint32Array | Float32Array; t5: Uint32Array | Float32Array }> {
+    const { clipTable, t5Table } = this.tokens;
+    return {
+      clip: clipTable ? await clipTable.gather(tokens.clip) : tokens.clip,
+      t5: t5Table ? await t5Table.gather(tokens.t5) : tokens.t5,
+    };
+  }
+
+  /** Bytes of the largest value of one prompt's way through the encoders. */
+  get largestValue(): number {
+    const { width, inner, heads, headSize } = this.t5.config;
+    return 4 * this.layout.t5Length * Math.max(width, inner, heads * headSize);
   }
 
   /** Token rows of prompts. */
@@ -119,18 +186,30 @@ export class TextEncoders {
     return { clip, ends, t5, unknown };
   }
 
-  /** Token rows -> T5 states [B, L, J] and pooled CLIP vector [B, P]. */
+  /** Tokens as `inputs` says -> T5 states [B, L, J] and pooled CLIP vector [B, P]. T5 sees its padding, as in FLUX.1. */
   trace(
     graph: Graph,
     session: Session,
-    rows: { clip: Tensor; ends: Tensor; t5: Tensor },
+    tokens: { clip: Tensor; ends: Tensor; t5: Tensor },
   ): { states: Tensor; pooled: Tensor } {
     const length = this.layout.t5Length;
-    const { pooled } = graph.scope("clip", () => this.clip.forward(graph, rows.clip, rows.ends));
+    const { pooled } = graph.scope("clip", () => this.clip.forward(graph, tokens.clip, tokens.ends));
     const buckets = session.constant(graph, `t5 buckets ${length}`, bucketTable(length), [length, length]);
-    const states = graph.scope("t5", () => this.t5.forward(graph, rows.t5, buckets));
+    const states = graph.scope("t5", () => this.t5.forward(graph, tokens.t5, buckets));
     return { states, pooled };
   }
+}
+
+/** Matrices of a large encoder stay the halves that its file holds. */
+function parameterOptions(file: Safetensors, precision: DType): { dtype: DType; storage?: Storage } {
+  const matrices = file.names().flatMap((name) => {
+    const info = file.info(name);
+    return info.shape.length === 2 && !/embed_tokens|embedding|^shared\./.test(name) ? [info] : [];
+  });
+  const elements = matrices.reduce((n, { shape }) => n + shape[0]! * shape[1]!, 0);
+  if (precision !== "f32" || 4 * elements <= HALVES_FROM_BYTES) return { dtype: precision };
+  const all = (dtype: string) => matrices.every((info) => info.dtype === dtype);
+  return { dtype: precision, ...(all("BF16") ? { storage: "bf16" } : all("F16") ? { storage: "f16" } : {}) };
 }
 
 function checkWidth(layout: PipelineLayout, encoder: string, key: string, given: number, taken: number): void {

@@ -213,6 +213,11 @@ export class Session {
     return this.requireGpu().device;
   }
 
+  /** Milliseconds in which somebody waited for the device; see `Gpu.waited`. */
+  get waited(): number {
+    return this.requireGpu().waited;
+  }
+
   get pipelineCount(): number {
     return this.pipelines?.size ?? 0;
   }

@@ -15,18 +15,22 @@ export class PromptEncoder {
   readonly unknown = new Set<string>();
   private readonly session: Session;
   private readonly pipeline: Pipeline;
-  private readonly batch: number;
+  readonly batch: number;
+  private readonly remember: boolean;
   private readonly vars: { clip: Variable; ends: Variable; t5: Variable; states: Variable; pooled: Variable };
   private readonly cache = new Map<string, PromptEmbedding>();
 
-  constructor(session: Session, pipeline: Pipeline, batch: number) {
+  /** @param remember keeps every embedding, so that a text is computed once; a list without repeats needs no memory */
+  constructor(session: Session, pipeline: Pipeline, batch: number, remember = true) {
+    this.remember = remember;
     this.session = session;
     this.pipeline = pipeline;
     this.batch = batch;
+    const inputs = pipeline.textInputs(batch);
     const vars = {
-      clip: session.data("prompt.clip", [batch, pipeline.clipLength], "u32"),
+      clip: session.data("prompt.clip", inputs.clip.shape, inputs.clip.dtype),
       ends: session.data("prompt.ends", [batch], "u32"),
-      t5: session.data("prompt.t5", [batch, pipeline.textLength], "u32"),
+      t5: session.data("prompt.t5", inputs.t5.shape, inputs.t5.dtype),
       states: session.data("prompt.states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
       pooled: session.data("prompt.pooled", [batch, pipeline.config.pooledWidth]),
     };
@@ -51,9 +55,10 @@ export class PromptEncoder {
       const padded = [...part, ...Array.from({ length: batch - part.length }, () => part[0]!)];
       const tokens = this.pipeline.tokenize(padded);
       for (const text of tokens.unknown) this.unknown.add(text);
-      session.write(vars.clip, tokens.clip);
+      const { clip, t5 } = await this.pipeline.gatherText(tokens);
+      session.write(vars.clip, clip);
       session.write(vars.ends, tokens.ends);
-      session.write(vars.t5, tokens.t5);
+      session.write(vars.t5, t5);
       session.run(this.plan);
       const states = await session.read(vars.states);
       const pooled = await session.read(vars.pooled);
@@ -63,6 +68,8 @@ export class PromptEncoder {
       });
       onDone?.(Math.min(at + batch, missing.length), missing.length);
     }
-    return texts.map((text) => this.cache.get(text)!);
+    const found = texts.map((text) => this.cache.get(text)!);
+    if (!this.remember) this.cache.clear();
+    return found;
   }
 }

@@ -4,11 +4,12 @@
 import { join, relative, resolve } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import { duration, score } from "../../evaluation/format.ts";
+import { parseJson } from "../../formats/jsonl.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { evaluatePretrained, type GroupedRetrieval } from "../../training/pretrain/evaluate.ts";
 import { pipelineDocument } from "../../training/pretrain/export.ts";
-import { loadPretrainData } from "../../training/pretrain/jobs.ts";
+import { loadPretrainData, type PretrainPart } from "../../training/pretrain/jobs.ts";
 import type { PretrainSettings } from "../../training/pretrain/recipes.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import type { Command, CommandContext } from "../command.ts";
@@ -19,6 +20,7 @@ import { DEFAULT_RECIPE, partsOf, recipeOf, wholeFlag } from "../pretrain/settin
 import { renderTable } from "../table.ts";
 
 const CHECKPOINT_EVERY = 500;
+const RECORD = "pretrain.json";
 /** Of the evaluation: 12 steps with shift 1.5 is what the models are judged with. */
 const DRAWING = { steps: 12, shift: 1.5, seed: 5, batch: 8 };
 
@@ -61,58 +63,73 @@ export const command: Command = {
   async run(context) {
     const [what, second] = context.arguments.positionals as [string, string | undefined];
     if (what === "evaluate") return await evaluate(context, second);
-    const parts = partsOf(what);
-    const { flags } = context.arguments;
-    const recipe = recipeOf(second ?? DEFAULT_RECIPE, flags);
-    const folders = foldersOf(context);
-    const data = await loadPretrainData(context.files, folders, recipe);
-    // Sizes follow the pictures: `longtail data build --size=96` makes models for 96 pixels.
-    const settings = { ...recipe, imageSize: data.size };
-    if (flags.plan === true) {
-      const plans = await planParts(parts, settings, data);
-      context.result(plans, planText(plans, context.columns()));
-      return 0;
-    }
-    const resolved = await context.loadConfig({});
-    return await withRunDevice(resolved.config, async (gpu) => {
-      const run = await context.openRun(resolved, { command: "pretrain" });
-      context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-      const { environmentFacts } = await import("../../platform/environment.ts");
-      await run.writeEnvironment({ ...(await environmentFacts()), adapter: gpu.facts, limits: gpu.limits });
-      await context.files.writeAtomic(
-        join(run.paths.folder, "pretrain.json"),
-        `${JSON.stringify({ parts, ...settings }, null, 1)}\n`,
-      );
-      const output = typeof flags.output === "string" ? flags.output : join(run.paths.folder, "model");
-      const outcomes: PretrainOutcome[] = [];
-      for (const part of parts) {
-        outcomes.push(
-          await pretrainPart(
-            {
-              files: context.files,
-              gpu,
-              data,
-              settings,
-              folder: run.paths.folder,
-              output,
-              taef2: folders.taef2,
-              resumed: run.resumed,
-              tuner: resolved.config.device.tuner === "on",
-              checkpointEvery: wholeFlag(flags, "checkpoint-every", 1) ?? CHECKPOINT_EVERY,
-              emit: context.emit,
-              signal: context.signal,
-            },
-            part,
-          ),
-        );
-      }
-      await writePipeline(context, settings, output, folders);
-      await run.finish("finished", { step: Math.max(...outcomes.map((o) => o.steps)) });
-      context.result({ run: run.paths.folder, output, outcomes }, closing(outcomes, output, context.columns()));
-      return 0;
-    });
+    return await pretrain(context, what, second ?? DEFAULT_RECIPE);
   },
 };
+
+/** What a run was begun with, in its pretrain.json. */
+interface Begun {
+  parts: PretrainPart[];
+  settings: PretrainSettings;
+  data: string;
+  output: string | null;
+}
+
+async function pretrain(context: CommandContext, what: string, recipeName: string): Promise<number> {
+  const { files } = context;
+  const { flags } = context.arguments;
+  const resolved = await context.loadConfig({});
+  const begun = await begunRun(context, resolved.config.run.resume);
+  const parts = begun?.parts ?? partsOf(what);
+  const recipe = begun?.settings ?? recipeOf(recipeName, flags);
+  const folders = { ...foldersOf(context), ...(begun ? { data: begun.data } : {}) };
+  const data = await loadPretrainData(files, folders, recipe);
+  // Sizes follow the pictures: `longtail data build --size=96` makes models for 96 pixels.
+  const settings = { ...recipe, imageSize: data.size };
+  if (flags.plan === true) {
+    const plans = await planParts(parts, settings, data);
+    context.result(plans, planText(plans, context.columns()));
+    return 0;
+  }
+  return await withRunDevice(resolved.config, async (gpu) => {
+    const run = await context.openRun(resolved, { command: "pretrain" });
+    context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
+    const { environmentFacts } = await import("../../platform/environment.ts");
+    await run.writeEnvironment({ ...(await environmentFacts()), adapter: gpu.facts, limits: gpu.limits });
+    const given = begun ? begun.output : typeof flags.output === "string" ? flags.output : null;
+    const record: Begun = { parts, settings, data: folders.data, output: given };
+    await files.writeAtomic(join(run.paths.folder, RECORD), `${JSON.stringify(record, null, 1)}\n`);
+    const output = given ?? join(run.paths.folder, "model");
+    const shared = {
+      files,
+      gpu,
+      data,
+      settings,
+      folder: run.paths.folder,
+      output,
+      taef2: folders.taef2,
+      resumed: run.resumed,
+      tuner: resolved.config.device.tuner === "on",
+      checkpointEvery: wholeFlag(flags, "checkpoint-every", 1) ?? CHECKPOINT_EVERY,
+      emit: context.emit,
+      signal: context.signal,
+    };
+    const outcomes: PretrainOutcome[] = [];
+    for (const part of parts) outcomes.push(await pretrainPart(shared, part));
+    await writePipeline(context, settings, output, folders);
+    await run.finish("finished", { step: Math.max(...outcomes.map((o) => o.steps)) });
+    context.result({ run: run.paths.folder, output, outcomes }, closing(outcomes, output, context.columns()));
+    return 0;
+  });
+}
+
+/** The recipe of the run that is continued by path; null for a new run. A recipe named again is not looked at. */
+async function begunRun(context: CommandContext, resume: string): Promise<Begun | null> {
+  const path = join(resume, RECORD);
+  if (resume === "auto" || resume === "no" || !(await context.files.exists(path))) return null;
+  context.emit({ kind: "message", text: `parts and recipe are those that the run began with (${path})` });
+  return parseJson(await context.files.readText(path), path) as Begun;
+}
 
 interface Folders {
   data: string;
@@ -146,6 +163,9 @@ async function writePipeline(
   await files.writeAtomic(join(output, "items.json"), await files.readBytes(join(folders.data, "items.json")));
 }
 
+/** A part that an earlier start had finished has no losses of its own. */
+const lossText = (loss: number) => (Number.isFinite(loss) ? loss.toFixed(4) : "–");
+
 function closing(outcomes: readonly PretrainOutcome[], output: string, columns: number): string {
   const right = { align: "right" } as const;
   const table = renderTable(
@@ -160,8 +180,8 @@ function closing(outcomes: readonly PretrainOutcome[], output: string, columns: 
     outcomes.map((o) => [
       o.part,
       String(o.steps),
-      o.first.toFixed(4),
-      o.last.toFixed(4),
+      lossText(o.first),
+      lossText(o.last),
       duration(o.seconds),
       o.gflops.toFixed(1),
     ]),

@@ -159,7 +159,10 @@ async function encodeMissing(
     parts: { transformer: false, text: texts.length > 0, encoder: wants.length > 0, decoder: false },
     precision: config.device.precision,
   });
-  const prompts = texts.length > 0 ? new PromptEncoder(session, pipeline, TEXT_BATCH) : null;
+  const { maxBindingBytes } = target;
+  const textBatch = texts.length > 0 ? pipeline.textBatch(TEXT_BATCH, maxBindingBytes) : 1;
+  // The cache keeps the embeddings; a second copy would be 8 MB a caption for FLUX.1 dev.
+  const prompts = texts.length > 0 ? new PromptEncoder(session, pipeline, textBatch, false) : null;
   const buckets = new Map<string, { geometry: Geometry; wants: Missing[] }>();
   for (const entry of wants) {
     const name = geometryName(entry.want.geometry);
@@ -174,9 +177,9 @@ async function encodeMissing(
     await pipeline.loadWeights(session);
     if (prompts) {
       await phases.timed("encode captions", texts.length, "captions", async (tick) => {
-        for (let at = 0; at < texts.length; at += TEXT_BATCH) {
+        for (let at = 0; at < texts.length; at += textBatch) {
           if (signal.aborted) throw signal.reason;
-          const part = texts.slice(at, at + TEXT_BATCH);
+          const part = texts.slice(at, at + textBatch);
           const embeddings = await prompts.encode(part.map(({ caption }) => caption));
           for (const [i, { key }] of part.entries()) {
             const { states, pooled } = embeddings[i]!;

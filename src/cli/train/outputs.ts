@@ -276,12 +276,14 @@ function speedOf(inputs: TrainOutputInputs): { speed?: TrainSpeed } {
   const seconds = state.points.map((p) => p.seconds);
   const total = seconds.reduce((a, b) => a + b, 0);
   const stalled = state.points.reduce((sum, p) => sum + p.stallSeconds, 0);
+  const host = state.points.reduce((sum, p) => sum + p.hostSeconds, 0);
   return {
     speed: {
       stepsPerSecond: seconds.length / total,
       median: median(seconds),
       slowest: quantile(seconds, 0.95),
       picturesPerSecond: (seconds.length * world.trainer.samplesPerUpdate) / total,
+      hostShare: host / total,
       loaderStall: stalled / total,
       gflops: flopsPerSecond(inputs) / 1e9,
     },

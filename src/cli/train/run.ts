@@ -67,12 +67,15 @@ export async function runTraining(inputs: TrainInputs): Promise<TrainState> {
       const started = performance.now();
       const batch = await inputs.batches.next(step);
       const stalled = performance.now() - started;
+      const waited = world.session.waited;
       const report = await world.trainer.step(step, batch.samples, batch.geometry);
       refused = report.finite ? 0 : refused + 1;
       if (!report.finite) await refuse(inputs, state, batch, report, refused);
       else if (!Number.isFinite(report.updateRatio)) throw leftRange(step);
       state.step = step;
-      note(state, report, (performance.now() - started) / 1000, stalled / 1000);
+      const time = performance.now() - started;
+      const host = time - stalled - (world.session.waited - waited);
+      note(state, report, { seconds: time / 1000, stallSeconds: stalled / 1000, hostSeconds: Math.max(0, host) / 1000 });
       if (step % config.log.every === 0 || step === steps)
         emit({ kind: "metric", step, values: metricsOf(report, state) });
       tick(step);
@@ -120,15 +123,16 @@ async function validate(inputs: TrainInputs, state: TrainState): Promise<void> {
   emit({ kind: "metric", step: state.step, values: { val_loss: loss } });
 }
 
-function note(state: TrainState, report: FlowReport, seconds: number, stallSeconds: number): void {
+type Times = Pick<TrainState["points"][number], "seconds" | "stallSeconds" | "hostSeconds">;
+
+function note(state: TrainState, report: FlowReport, times: Times): void {
   state.points.push({
     step: report.step,
     loss: report.loss,
     gradientNorm: report.gradientNorm,
     rate: report.rate,
     updateRatio: report.updateRatio,
-    seconds,
-    stallSeconds,
+    ...times,
     ...(report.d === undefined ? {} : { d: report.d }),
     ...(report.lossScale === undefined ? {} : { lossScale: report.lossScale }),
   });
@@ -148,6 +152,7 @@ function metricsOf(report: FlowReport, state: TrainState): Record<string, number
     update_ratio: report.updateRatio,
     seconds: point.seconds,
     stall_seconds: point.stallSeconds,
+    host_seconds: point.hostSeconds,
     ...(report.d === undefined ? {} : { d: report.d }),
     ...(report.lossScale === undefined ? {} : { loss_scale: report.lossScale }),
   };

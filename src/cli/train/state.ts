@@ -11,6 +11,8 @@ export interface TrainPoint {
   /** The whole update, and what of it was spent waiting for its pictures. */
   seconds: number;
   stallSeconds: number;
+  /** What of it the host worked while it waited neither for pictures nor for the device. */
+  hostSeconds: number;
   /** Prodigy's estimate of the distance. */
   d?: number;
   lossScale?: number;

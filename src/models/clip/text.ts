@@ -13,6 +13,7 @@ import type { Variable } from "../../tensor/variable.ts";
 import { CLIP_EPS, ClipBlock } from "./blocks.ts";
 
 export interface ClipTextConfig {
+  /** Rows of the token table. */
   rows: number;
   positions: number;
   width: number;
@@ -26,16 +27,19 @@ export interface ClipTextConfig {
 export class ClipTextModel {
   readonly parameters: Parameters;
   readonly config: ClipTextConfig;
-  private readonly table: Variable;
+  private readonly table: Variable | null;
   private readonly positions: Variable;
   private readonly blocks: ClipBlock[];
   private readonly norm: LayerNorm;
 
-  constructor(parameters: Parameters, config: ClipTextConfig) {
+  /** @param tableElsewhere declares no token table; embeddings are then what `forward` takes */
+  constructor(parameters: Parameters, config: ClipTextConfig, tableElsewhere = false) {
     this.parameters = parameters;
     this.config = config;
     const model = parameters.at("text_model");
-    this.table = model.tensor("embeddings.token_embedding.weight", [config.rows, config.width]);
+    this.table = tableElsewhere
+      ? null
+      : model.tensor("embeddings.token_embedding.weight", [config.rows, config.width]);
     this.positions = model.tensor("embeddings.position_embedding.weight", [config.positions, config.width]);
     this.blocks = Array.from(
       { length: config.layers },
@@ -44,10 +48,13 @@ export class ClipTextModel {
     this.norm = new LayerNorm(model.at("final_layer_norm"), config.width, CLIP_EPS);
   }
 
-  /** rows u32 [B, L], end u32 [B] = position of the end token -> states [B, L, D] and pooled [B, D]. */
-  forward(graph: Graph, rows: Tensor, end: Tensor): { states: Tensor; pooled: Tensor } {
-    const positions = slice(graph.read(this.positions), 0, 0, rows.dim(1));
-    let x = add(embedding(graph.read(this.table), rows), positions);
+  /**
+   * tokens: rows of the table u32 [B, L] or, where it is elsewhere, embeddings [B, L, D]; end u32 [B] = position of the
+   * end token -> states [B, L, D] and pooled [B, D].
+   */
+  forward(graph: Graph, tokens: Tensor, end: Tensor): { states: Tensor; pooled: Tensor } {
+    const positions = slice(graph.read(this.positions), 0, 0, tokens.dim(1));
+    let x = add(this.table ? embedding(graph.read(this.table), tokens) : tokens, positions);
     for (const block of this.blocks) x = block.forward(graph, x);
     const states = this.norm.forward(graph, x);
     return { states, pooled: gatherRows(states, end) };

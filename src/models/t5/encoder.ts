@@ -96,15 +96,16 @@ class T5Block {
 export class T5Encoder {
   readonly config: T5Config;
   readonly parameters: Parameters;
-  private readonly table: Variable;
+  private readonly table: Variable | null;
   private readonly biasTable: Variable;
   private readonly blocks: T5Block[];
   private readonly norm: RmsNorm;
 
-  constructor(parameters: Parameters, config: T5Config) {
+  /** @param tableElsewhere declares no token table; embeddings are then what `forward` takes */
+  constructor(parameters: Parameters, config: T5Config, tableElsewhere = false) {
     this.config = config;
     this.parameters = parameters;
-    this.table = parameters.tensor("shared.weight", [config.rows, config.width]);
+    this.table = tableElsewhere ? null : parameters.tensor("shared.weight", [config.rows, config.width]);
     const blocks = parameters.at("encoder.block");
     this.biasTable = blocks
       .at("0.layer.0.SelfAttention")
@@ -114,15 +115,16 @@ export class T5Encoder {
   }
 
   /**
-   * rows u32 [B, L], buckets u32 [L, L] (bucketTable) -> states [B, L, D].
+   * tokens: rows of the table u32 [B, L] or, where it is elsewhere, embeddings [B, L, D]; buckets u32 [L, L]
+   * (bucketTable) -> states [B, L, D].
    * @param mask added to the scores [1, 1, L]: 0 for tokens, a large negative number for padding; FLUX uses none
    */
-  forward(graph: Graph, rows: Tensor, buckets: Tensor, mask?: Tensor): Tensor {
-    const length = rows.dim(1);
+  forward(graph: Graph, tokens: Tensor, buckets: Tensor, mask?: Tensor): Tensor {
+    const length = tokens.dim(1);
     const looked = embedding(graph.read(this.biasTable), reshape(buckets, [1, length * length]));
     let bias = permute(reshape(looked, [length, length, this.config.heads]), [2, 0, 1]);
     if (mask) bias = add(bias, mask);
-    let x = embedding(graph.read(this.table), rows);
+    let x = this.table ? embedding(graph.read(this.table), tokens) : tokens;
     for (const block of this.blocks) x = block.forward(graph, x, bias);
     return this.norm.forward(graph, x);
   }

@@ -49,6 +49,14 @@ export class Autoencoder {
       : null;
   }
 
+  /** Most channels that a value of a half has at the pictures' full resolution. */
+  widest(half: "encoder" | "decoder"): number {
+    if (this.settings.kind !== "kl") return tinyConfig(this.settings).width;
+    const { widths } = klConfig(this.settings.config);
+    // The decoder comes up to the last level with the width of the one before.
+    return half === "encoder" ? widths[0]! : widths[1]!;
+  }
+
   /** TAEF2's files are made for pictures in [0, 1], diffusers' classes for [-1, 1]. */
   private get signed(): boolean {
     return this.settings.kind !== "taef2";

@@ -131,10 +131,14 @@ export function addNoise(planes: Float32Array, deviation: number, stream: Random
   return planes.map((value, i) => value + deviation * noise[i]!);
 }
 
-/** Values in [0, 1] as bytes, and back: pools of views are large. */
+/** Values in [0, 1] as bytes, and back: pools of views are large, and every step of a CLIP reads a batch of them. */
 export const toBytes = (planes: Float32Array): Uint8Array =>
   Uint8Array.from(planes, (v) => Math.round(Math.min(1, Math.max(0, v)) * 255));
-export const fromBytes = (bytes: Uint8Array): Float32Array => Float32Array.from(bytes, (v) => v / 255);
+export function fromBytes(bytes: Uint8Array): Float32Array {
+  const out = new Float32Array(bytes.length);
+  for (let i = 0; i < out.length; i++) out[i] = bytes[i]! / 255;
+  return out;
+}
 
 /** Named streams, so that one kind of change does not shift the numbers of another. */
 export const changeStream = (seed: number, name: string): RandomStream => new RandomStream(seed, `pretrain ${name}`);
