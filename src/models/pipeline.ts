@@ -207,6 +207,15 @@ export class Pipeline {
     return fitting(most, this.text.largestValue, maxBindingBytes / 4);
   }
 
+  /** How many of `most` pictures are drawn at once so that no value of transformer and decoder exceeds half of a binding. */
+  drawingBatch(most: number, geometry: Geometry, maxBindingBytes: number): number {
+    const tokens = this.textLength + geometry.rows * geometry.columns;
+    // A single block puts attention and MLP side by side.
+    const bytes = 4 * tokens * this.config.width * (1 + this.config.mlpRatio);
+    const fits = fitting(most, bytes, maxBindingBytes / 2);
+    return Math.min(fits, this.pictureBatch(most, [geometry], "decoder", maxBindingBytes));
+  }
+
   /** How many of `most` pictures go through the autoencoder at once so that no value exceeds half of a binding. */
   pictureBatch(most: number, geometries: readonly Geometry[], half: "encoder" | "decoder", maxBindingBytes: number): number {
     const pixels = Math.max(...geometries.map(({ rows, columns }) => rows * columns * TOKEN_PIXELS ** 2));

@@ -114,6 +114,11 @@ export class Drawing {
     return this.options.shift === "auto" ? Math.fround(Math.fround(1000 * sigma) / 1000) : modelTime(sigma);
   }
 
+  /** The packed latents of the last batch, before the decoder. */
+  get latents(): Variable {
+    return this.vars.z;
+  }
+
   /** Noise of picture `index` under `seed`. */
   noise(seed: number, index: number): Float32Array {
     const values = this.geometry.rows * this.geometry.columns * this.pipeline.channels;

@@ -73,7 +73,8 @@ export async function openSampler(
   const { parameters } = pipeline.transformer;
   const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
   const { steps, shift, guidance } = config.sample;
-  const drawing = new Drawing(session, pipeline, [], { batch: config.eval.batch, steps, shift, guidance, geometry });
+  const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
+  const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, geometry });
   checkMemoryCap(config, session.memory().total);
   await new Progress(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
     await session.open(gpu, tick);
@@ -102,9 +103,9 @@ export async function drawMissing(
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
   await new Progress(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
-    for (let at = 0; at < missing.length; at += config.eval.batch) {
+    for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
-      const part = missing.slice(at, at + config.eval.batch);
+      const part = missing.slice(at, at + drawing.options.batch);
       const requests = part.map((p, i) => ({ ...texts[at + i]!, noise: drawing.noise(config.sample.seed, p.index) }));
       const drawn = await drawing.draw(requests);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);

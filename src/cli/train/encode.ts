@@ -19,7 +19,7 @@ import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
 import { checkPrecision } from "./world.ts";
 
-/** Texts and pictures that go through an encoder at a time. */
+/** Most texts and pictures that go through an encoder at a time. */
 const TEXT_BATCH = 16;
 const PICTURE_BATCH = 8;
 
@@ -171,7 +171,9 @@ async function encodeMissing(
     buckets.set(name, bucket);
   }
   const geometries = [...buckets.values()].map((bucket) => bucket.geometry);
-  const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, PICTURE_BATCH) : null;
+  const pictureBatch =
+    wants.length > 0 ? pipeline.pictureBatch(PICTURE_BATCH, geometries, "encoder", maxBindingBytes) : 1;
+  const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, pictureBatch) : null;
   try {
     await phases.timed("compile encoders", session.plans.length, "plans", (tick) => session.open(gpu, tick));
     await pipeline.loadWeights(session);
@@ -200,16 +202,16 @@ async function encodeMissing(
       await phases.timed("encode pictures", wants.length, "pictures", async (tick) => {
         let done = 0;
         for (const { geometry, wants: own } of buckets.values()) {
-          const load = (at: number) => Promise.all(own.slice(at, at + PICTURE_BATCH).map(loadOne));
+          const load = (at: number) => Promise.all(own.slice(at, at + pictureBatch).map(loadOne));
           // The next batch is decoded while the device encodes this one.
           let next = load(0);
-          for (let at = 0; at < own.length; at += PICTURE_BATCH) {
+          for (let at = 0; at < own.length; at += pictureBatch) {
             if (signal.aborted) throw signal.reason;
             const batch = (await next).filter((loaded) => loaded !== null);
-            next = at + PICTURE_BATCH < own.length ? load(at + PICTURE_BATCH) : Promise.resolve([]);
+            next = at + pictureBatch < own.length ? load(at + pictureBatch) : Promise.resolve([]);
             // A failure is thrown where the batch is needed.
             next.catch(() => {});
-            done += Math.min(PICTURE_BATCH, own.length - at);
+            done += Math.min(pictureBatch, own.length - at);
             tick(done);
             if (batch.length === 0) continue;
             const latents = await encoder.encode(

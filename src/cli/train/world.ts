@@ -97,7 +97,7 @@ export async function buildTrainWorld(
     beforeReplay: (replay) => adapter?.adapter.writeDropout(session, config.train.seed, replay),
   });
   const drawing = new Drawing(session, pipeline, [], {
-    batch: Math.min(SAMPLE_BATCH, samples),
+    batch: pipeline.drawingBatch(Math.min(SAMPLE_BATCH, samples), pipeline.geometry, target.maxBindingBytes),
     steps: config.sample.steps,
     shift: config.sample.shift,
     guidance: config.sample.guidance,
