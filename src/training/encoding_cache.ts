@@ -1,7 +1,7 @@
 // Encoded pictures and captions on disk, so that autoencoder and text encoders run once for all runs and are not in memory
 // while a model trains (diffusers' --cache_latents, kohya's --cache_latents_to_disk). An entry is one safetensors file
-// named by the hash of everything that decides its values; it carries the hash of its contents, and one that does not
-// agree with it is encoded again.
+// named by the hash of everything that decides its values; it carries its name and the hash of its contents, and one that
+// does not agree with them is encoded again.
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
@@ -10,7 +10,7 @@ import { Safetensors } from "../formats/safetensors.ts";
 import { writeSafetensors } from "../formats/safetensors_write.ts";
 
 /** Rises when entries of an older form must not be read any more. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** What decides an entry's values, as plain JSON: the picture's hash, the bucket, the encoder's identity, ... */
 export type EntryFacts = Readonly<Record<string, string | number | boolean>>;
@@ -57,18 +57,19 @@ export class EncodingCache {
     const held = this.memory.get(key);
     if (held) return { found: held };
     if (this.folder === null || !(await this.files.exists(this.path(key)))) return { found: null, why: "absent" };
-    const arrays = await this.read(this.path(key));
+    const arrays = await this.read(key);
     if (arrays === null) return { found: null, why: "damaged" };
     this.hold(key, arrays);
     return { found: arrays };
   }
 
-  /** Reads and verifies an entry; null where it is torn or changed. Failures of the disk itself are thrown. */
-  private async read(path: string): Promise<EntryArrays | null> {
+  /** Reads and verifies an entry; null where it is torn, changed or another one's. Failures of the disk itself are thrown. */
+  private async read(key: string): Promise<EntryArrays | null> {
     try {
-      const file = await Safetensors.open(this.files, path);
+      const file = await Safetensors.open(this.files, this.path(key));
       try {
         const arrays: Record<string, Float32Array> = {};
+        if (file.metadata.get("key") !== key) return null;
         for (const name of file.names()) arrays[name] = await file.readF32(name);
         return (await contentHash(arrays)) === file.metadata.get("sha256") ? arrays : null;
       } finally {
@@ -89,13 +90,17 @@ export class EncodingCache {
         data,
       }));
       await writeSafetensors(this.files, this.path(key), tensors, {
-        metadata: { format: "longtail-cache", sha256: await contentHash(arrays) },
+        metadata: { format: "longtail-cache", key, sha256: await contentHash(arrays) },
       });
     }
     this.hold(key, arrays);
   }
 
   private hold(key: string, arrays: EntryArrays): void {
+    const before = this.memory.get(key);
+    if (before) this.held -= sizeOf(before);
+    // Taken out first: an entry that is written again is the newest.
+    this.memory.delete(key);
     this.memory.set(key, arrays);
     this.held += sizeOf(arrays);
     if (this.folder === null) return;

@@ -45,7 +45,7 @@ export async function writePipelineFolder(
   const json = (path: string, value: unknown) => files.writeAtomic(join(folder, path), JSON.stringify(value));
   await json("model_index.json", index);
   if (options.scheduler !== false)
-    await json("scheduler/scheduler_config.json", configs["scheduler"]);
+    await json("scheduler/scheduler_config.json", { ...configs["scheduler"], ...options.configs?.["scheduler"] });
   for (const [part, shapes] of Object.entries(tensors)) {
     await json(`${part}/config.json`, { ...configs[part], ...options.configs?.[part] });
     const list = Object.entries(shapes).map(

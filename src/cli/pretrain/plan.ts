@@ -9,8 +9,11 @@ import { declareJob, type PretrainData, type PretrainPart } from "../../training
 import type { PretrainSettings } from "../../training/pretrain/recipes.ts";
 import { renderTable } from "../table.ts";
 
-/** GFLOP/s that times are worked out with: two cores of a server under a software GPU, and a large GPU at float32. */
-const SPEEDS = { software: 15, gpu: 5000 };
+/**
+ * GFLOP/s that times are worked out with: what two cores under a software GPU were measured to do (12 to 30), and what a
+ * large GPU is assumed to do at float32.
+ */
+const SPEEDS = { software: 20, gpu: 5000 };
 
 export interface PartPlan {
   part: PretrainPart;
