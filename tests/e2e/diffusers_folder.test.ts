@@ -71,7 +71,7 @@ it("trains a LoRA on a folder with AutoencoderKL and guidance, and draws with it
   expect(losses.every(Number.isFinite)).toBe(true);
   const run = join(folder, "runs/dev");
   const lora = await openSource(join(run, "dev.safetensors"));
-  expect(lora.names().every((name) => /^transformer\..*lora_[AB]\.weight$/.test(name))).toBe(true);
+  expect(lora.names().every((name) => /^transformer\..*\.(lora_[AB]\.weight|alpha)$/.test(name))).toBe(true);
   expect(lora.info(lora.names()[0]!).dtype).toBe("BF16");
   await lora.close();
   expect(readdirSync(join(run, "samples")).length).toBeGreaterThan(0);
