@@ -166,7 +166,7 @@ class Frame {
       resolved.sourceText,
       toToml(resolved, [
         `The configuration of the run ${run.name}, with every default written out.`,
-        "Repeat it with: longtail align config.resolved.toml --run.name=another",
+        `Repeat it with: longtail ${request.command ?? this.parsed.command} config.resolved.toml --run.name=another`,
       ]),
     );
     return run;
@@ -201,7 +201,8 @@ class Frame {
     if (this.parsed.json) this.streamJson?.({ kind: "error", code: id, text: line });
     this.progress.close();
     this.terminal.err(`${line}\n`);
-    if (this.folder?.record.state === "running") {
+    if (this.folder?.resumed && NOT_THIS_RUN.test(id)) await this.folder.giveBack().catch(() => {});
+    else if (this.folder?.record.state === "running") {
       const state = id === "E-RUN-001" ? "stopped" : "failed";
       // The first error is what the user has to see; a record that cannot be written any more adds nothing to it.
       await this.folder.finish(state, { reason: line }).catch(() => {});

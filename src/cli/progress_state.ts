@@ -171,7 +171,8 @@ export function metricTexts(values: Readonly<Record<string, number>>): string[] 
 /** One line that says how a phase ended: `Align  40 updates in 2 min 10 s (3.3 s each)`. */
 export function endText(phase: PhaseProgress, now: number): string {
   const seconds = phase.elapsed(now);
-  if (!phase.finished && phase.total > 0) return `${phase.name}  left at ${phase.amount()} after ${duration(seconds)}`;
+  if (!phase.finished && phase.total > 0)
+    return `${phase.name}  left ${phase.amount() ? `at ${phase.amount()} ` : ""}after ${duration(seconds)}`;
   // «1 session in 0.9 s» says no more than the time.
   const single = phase.total === 1;
   const amount =

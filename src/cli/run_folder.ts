@@ -93,6 +93,8 @@ export class RunFolder {
   readonly checkpoint: string | null;
   record: RunRecord;
   private readonly files: FileStore;
+  /** Paths and texts of a continued run's record and configuration as they were found. */
+  private found: readonly (readonly [string, string])[] = [];
 
   constructor(files: FileStore, folder: string, resumed: boolean, checkpoint: string | null, record: RunRecord) {
     this.files = files;
@@ -121,6 +123,20 @@ export class RunFolder {
   async finish(state: Exclude<RunState, "running">, details: { step?: number; reason?: string } = {}): Promise<void> {
     this.record = { ...this.record, ...details, state, ended: new Date().toISOString() };
     await this.writeRecord();
+  }
+
+  /** Remembers what `giveBack` puts back; before anything is written into a folder that is continued. */
+  async remember(): Promise<void> {
+    const { record, config, resolvedConfig } = this.paths;
+    const found: [string, string][] = [];
+    for (const path of [record, config, resolvedConfig])
+      if (await this.files.exists(path)) found.push([path, await this.files.readText(path)]);
+    this.found = found;
+  }
+
+  /** Leaves record and configuration as they were: the run turned out to be another one than was to be continued. */
+  async giveBack(): Promise<void> {
+    for (const [path, text] of this.found) await this.files.writeAtomic(path, text);
   }
 
   async writeRecord(): Promise<void> {
@@ -220,6 +236,7 @@ async function reopen(
 ): Promise<RunFolder> {
   const { ended: _ended, reason: _reason, ...kept } = record;
   const run = new RunFolder(files, folder, true, checkpoint, { ...kept, state: "running" });
+  await run.remember();
   await run.writeRecord();
   return run;
 }

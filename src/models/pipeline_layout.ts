@@ -86,7 +86,9 @@ async function checkIndex(files: FileStore, folder: string): Promise<void> {
     throw new LongtailError("E-FILE-033", {
       what: "there is no pipeline",
       where: folder,
-      why: "it has neither model_index.json nor pipeline.json",
+      why: (await files.exists(folder))
+        ? "it has neither model_index.json nor pipeline.json"
+        : "there is no such folder; relative paths start where the command runs",
       fix: 'set model.pipeline to a FLUX.1 folder in diffusers\' layout, or to "embedded"',
     });
   }

@@ -264,6 +264,26 @@ interface Curves {
   reward: number[][];
 }
 
+describe("the shipped generator", () => {
+  it("draws common items that the judge finds, and rare ones that it finds less often", async () => {
+    const gpu = await testGpu();
+    const options = { ...FOLDERS, folder: FOLDERS.data, fallback: FOLDERS.data, stride: 40, draw: true };
+    const { generator } = await evaluatePretrained(
+      new NodeFiles(),
+      gpu,
+      targetOf(gpu),
+      { ...options, steps: 12, shift: 1.5, seed: 5, batch: 8 },
+      () => {},
+    );
+    // All items: top-1 .39 tail / .88 head, cosine .47 / .66. Here 9 pictures of rare items and 33 of common ones.
+    expect(generator!.head.pictures).toBe(33);
+    expect(generator!.head.top1).toBeGreaterThan(0.75);
+    expect(generator!.head.cosine).toBeCloseTo(0.66, 1);
+    expect(generator!.tail.top1).toBeLessThan(generator!.head.top1 - 0.2);
+    expect(generator!.tail.cosine).toBeLessThan(generator!.head.cosine - 0.1);
+  });
+});
+
 describe("losses against the reference", () => {
   const WINDOW = 10;
   const long = process.env["LONGTAIL_LONG"] === "1";

@@ -69,13 +69,20 @@ export async function encodeAll(
   const precision = config.device.precision;
   const autoencoder = {
     autoencoder: await fileIdentity(files, weights),
+    config: JSON.stringify(settings.config),
     scale: settings.scale,
     shift: settings.shift,
     precision,
   };
+  const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const text = {
     clip: await fileIdentity(files, layout.clip.weights),
     t5: await fileIdentity(files, layout.t5.weights),
+    // The same weights make other embeddings of other tokens, and with other heads or activations.
+    clipTokenizer: await fileIdentity(files, `${tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
+    t5Tokenizer: await fileIdentity(files, `${tokenizers}/t5/tokenizer.json`),
+    clipConfig: JSON.stringify(layout.clip.config),
+    t5Config: JSON.stringify(layout.t5.config),
     clipLength: layout.clipLength,
     t5Length: layout.t5Length,
     precision,
@@ -94,6 +101,7 @@ export async function encodeAll(
   const missingPictures: number[] = [];
   const seen = new Set<string>();
   for (const [i, key] of pictures.entries()) {
+    if (inputs.signal.aborted) throw inputs.signal.reason;
     if (seen.has(key)) continue;
     seen.add(key);
     if (await missing(key)) missingPictures.push(i);
@@ -101,11 +109,11 @@ export async function encodeAll(
   const missingTexts: number[] = [];
   for (const [i, key] of keys.entries()) if (await missing(key)) missingTexts.push(i);
   let plannedBytes = 0;
-  const failed = new Map<number, LongtailError>();
+  const broken = new Map<string, LongtailError>();
   if (missingPictures.length + missingTexts.length > 0) {
     plannedBytes = await encodeMissing(
       inputs,
-      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]!, fail: (error) => failed.set(i, error) })),
+      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]!, fail: (error) => broken.set(pictures[i]!, error) })),
       missingTexts.map((i) => ({ caption: distinct[i]!, key: keys[i]! })),
     );
   }
@@ -119,8 +127,9 @@ export async function encodeAll(
   return {
     pictures,
     texts: new Map(distinct.map((caption, i) => [caption, keys[i]!])),
-    failed,
-    made: { pictures: missingPictures.length - failed.size, texts: missingTexts.length, damaged },
+    // Copies of a damaged file share its key, and none of them has an entry.
+    failed: new Map(pictures.flatMap((key, i) => (broken.has(key) ? [[i, broken.get(key)!] as const] : []))),
+    made: { pictures: missingPictures.length - broken.size, texts: missingTexts.length, damaged },
     plannedBytes,
   };
 }
@@ -140,6 +149,16 @@ async function loadOne({ want, key, fail }: Missing): Promise<{ key: string; pla
     fail(error);
     return null;
   }
+}
+
+/** Captions with unknown words that are named on the terminal. */
+const NAMED = 3;
+
+function unknownText(captions: readonly string[]): string {
+  const named = captions.slice(0, NAMED).map((caption) => JSON.stringify(caption.slice(0, 80)));
+  const more = captions.length > NAMED ? ` and ${captions.length - NAMED} more` : "";
+  const have = captions.length === 1 ? "has" : "have";
+  return `${named.join(", ")}${more} ${have} words that the model's text tables do not hold; they read as nothing`;
 }
 
 /** Returns the device memory that was planned. */
@@ -190,13 +209,8 @@ async function encodeMissing(
           tick(at + part.length);
         }
       });
-      for (const caption of prompts.unknown) {
-        emit({
-          kind: "warning",
-          code: "E-DATA-060",
-          text: `${JSON.stringify(caption.slice(0, 80))} has words that the model's text tables do not hold; they read as nothing`,
-        });
-      }
+      const unknown = [...prompts.unknown];
+      if (unknown.length > 0) emit({ kind: "warning", code: "E-DATA-060", text: unknownText(unknown) });
     }
     if (encoder) {
       await phases.timed("encode pictures", wants.length, "pictures", async (tick) => {
