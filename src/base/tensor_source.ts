@@ -11,6 +11,17 @@ export interface TensorSource {
   load(name: string): Promise<Float32Array>;
 }
 
+/** A source that is read by ranges, so that a part of a matrix costs no more than its own bytes. */
+export interface RangedSource extends TensorSource {
+  /** Element type that the values are stored in, as safetensors names it. */
+  dtype(name: string): string;
+  /** Elements from `first` on in row-major order as f32; all where `count` is absent. */
+  loadRange(name: string, first: number, count?: number): Promise<Float32Array>;
+  /** The same elements as they are stored, in the bytes of `dtype`. */
+  loadBytes(name: string, first: number, count?: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
 /** A source over values in memory. */
 export function memorySource(
   name: string,

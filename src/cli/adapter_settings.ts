@@ -22,8 +22,9 @@ export function adapterSettings({ adapter }: Config): AdapterSettings {
     targets: adapter.targets,
     rank: adapter.rank,
     alpha: adapter.alpha,
-    rankOf: Object.fromEntries(adapter.layers.map(({ match, rank }) => [match, rank])),
-    alphaOf: Object.fromEntries(adapter.layers.map(({ match, alpha }) => [match, alpha])),
+    // The first match counts for both, also where it leaves one of them to the rest.
+    rankOf: Object.fromEntries(adapter.layers.map(({ match, rank }) => [match, rank || adapter.rank])),
+    alphaOf: Object.fromEntries(adapter.layers.map(({ match, alpha }) => [match, alpha || adapter.alpha])),
     exclude: adapter.exclude,
     dropout: adapter.dropout,
     rankStabilised: adapter.rank_stabilised,
@@ -40,12 +41,15 @@ export async function readLayers(files: FileStore, path: string): Promise<Adapte
 /** An adapter that a run trains. */
 export class RunAdapter {
   readonly adapter: Adapter;
+  /** Rank and alpha of most layers: the configuration's, or those of the file that the run starts from. */
+  readonly usual: { rank: number; alpha: number };
   private readonly session: Session;
   private readonly start: { layers: AdapterLayers; path: string } | null;
 
-  constructor(session: Session, adapter: Adapter, start: RunAdapter["start"]) {
+  constructor(session: Session, adapter: Adapter, usual: RunAdapter["usual"], start: RunAdapter["start"]) {
     this.session = session;
     this.adapter = adapter;
+    this.usual = usual;
     this.start = start;
   }
 
@@ -110,6 +114,7 @@ export async function makeAdapter(
     return new RunAdapter(
       session,
       new Adapter(session, parameters, chooseAdapters(parameters, adapterSettings(config))),
+      { rank: config.adapter.rank, alpha: config.adapter.alpha },
       null,
     );
   const layers = await readLayers(files, path);
@@ -127,5 +132,19 @@ export async function makeAdapter(
       fix: `set adapter.kind = "${adapter.kind}", or adapter.start = "none"`,
     });
   }
-  return new RunAdapter(session, adapter, { layers, path });
+  return new RunAdapter(session, adapter, usualOf(layers), { layers, path });
+}
+
+function usualOf(layers: AdapterLayers): RunAdapter["usual"] {
+  const counts = new Map<string, { rank: number; alpha: number; count: number }>();
+  for (const layer of layers.values()) {
+    const second = "second" in layer ? layer.second : null;
+    const rank = "rank" in layer ? layer.rank : second && "rank" in second ? second.rank : 1;
+    const alpha = layer.scale * rank;
+    const entry = counts.get(`${rank} ${alpha}`) ?? { rank, alpha, count: 0 };
+    entry.count++;
+    counts.set(`${rank} ${alpha}`, entry);
+  }
+  const { rank, alpha } = [...counts.values()].reduce((a, b) => (b.count > a.count ? b : a));
+  return { rank, alpha };
 }

@@ -22,6 +22,8 @@ import { processTerminal, type Terminal } from "./terminal.ts";
 const EXIT_UNFORESEEN = 1;
 /** The shell's code for a program that Ctrl-C ended. */
 const EXIT_AT_ONCE = 130;
+/** A checkpoint that was refused: nothing was trained, and the folder belongs to the run that it was. */
+const NOT_THIS_RUN = /^E-RUN-01[0-3]$/;
 
 export interface FrameOptions {
   commands?: readonly Command[];
@@ -182,7 +184,9 @@ class Frame {
       new LongtailError("E-RUN-001", {
         what: "interrupted",
         why: "Ctrl-C or a request to terminate",
-        fix: this.folder ? `continue it with --run.resume=${this.folder.paths.folder}` : "run the same command again",
+        fix: this.folder
+          ? `continue it with --run.resume=${this.folder.paths.folder} and everything else as before`
+          : "run the same command again",
       }),
     );
   }

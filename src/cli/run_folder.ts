@@ -176,7 +176,7 @@ export async function openRunFolder(files: FileStore, request: RunRequest): Prom
       where: folder,
       what: "a finished run has this name",
       why: "finished runs are not overwritten",
-      fix: `choose another run.name, or continue it with --run.resume=${folder}`,
+      fix: `choose another run.name, or continue it with --run.resume=${folder} and everything else as before`,
     });
   }
   if (request.resume === "no") {

@@ -33,7 +33,7 @@ export function shiftConfigOf(scheduler: SchedulerFile | null, guided: boolean):
       what,
       where: path,
       why: "its sigmas would not be those that the model is meant to be drawn with",
-      fix: "give sample.shift a number, for example 3, in place of \"auto\"",
+      fix: 'give sample.shift a number, for example 3, in place of "auto"',
     });
   };
   const name = config["_class_name"] ?? "FlowMatchEulerDiscreteScheduler";

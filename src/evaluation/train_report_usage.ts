@@ -38,7 +38,8 @@ export function usagesOf(data: TrainReportData): TrainUsage[] {
   }
   // Programs for the published models cannot do anything with a LoRA of another architecture.
   if (data.model.pipelineClass) {
-    const comfy = data.method.adapter === "lokr" ? (kohya ?? diffusers) : (diffusers ?? kohya);
+    // It reads neither LoKr in PEFT's keys nor DoRA's lora_magnitude_vector.
+    const comfy = data.method.adapter === "lora" ? (diffusers ?? kohya) : (kohya ?? diffusers);
     if (comfy) list.push(comfyUi(comfy));
     if (kohya && data.method.adapter === "lora" && data.model.pipelineClass === "FluxPipeline")
       list.push(sdScripts(data, kohya));

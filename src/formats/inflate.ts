@@ -3,6 +3,8 @@
 
 import { Inflate } from "fflate";
 
+export { crc32 } from "./crc32.ts";
+
 /** What is wrong with compressed data. The caller knows the file and makes a coded error of it. */
 export class InflateError extends Error {}
 
@@ -70,17 +72,4 @@ export function inflateZlib(parts: readonly Uint8Array[], length: number): Uint8
   if ((method & 15) !== 8 || method >> 4 > 7 || ((method << 8) | flags) % 31 !== 0 || presetDictionary)
     throw new InflateError("its compressed data has no valid header");
   return inflate(rest, length, { surplus: "ignore" });
-}
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let crc = n;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  return crc;
-});
-
-/** The checksum that PNG (Annex D) and zip share. */
-export function crc32(bytes: Uint8Array): number {
-  let crc = -1;
-  for (let i = 0; i < bytes.length; i++) crc = CRC_TABLE[(crc ^ bytes[i]!) & 255]! ^ (crc >>> 8);
-  return ~crc >>> 0;
 }

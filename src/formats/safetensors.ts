@@ -4,7 +4,8 @@
 
 import { LongtailError, nearestName } from "../base/errors.ts";
 import type { FileHandle, FileStore } from "../base/files.ts";
-import { bf16ToF32, e4m3ToF32, e5m2ToF32, f16ToF32, f32ToF16 } from "../base/halves.ts";
+import { f32ToF16 } from "../base/halves.ts";
+import { aligned, NoNumbersError, readFloats, toFloat32, toIntegers } from "./numbers.ts";
 import { DTYPE_BITS, elementCount, readHeader, type TensorInfo } from "./safetensors_header.ts";
 
 export { DTYPE_BITS, type Dtype, elementCount, type TensorInfo } from "./safetensors_header.ts";
@@ -126,9 +127,12 @@ export class Safetensors {
     return info;
   }
 
-  /** The stored bytes of a tensor, at an offset that is a multiple of 8. */
-  async readBytes(name: string): Promise<Uint8Array> {
-    return this.#read(this.info(name), 0, undefined);
+  /**
+   * The stored bytes of a tensor, at an offset that is a multiple of 8.
+   * @param first first element, @param count how many; by default all
+   */
+  async readBytes(name: string, first = 0, count?: number): Promise<Uint8Array> {
+    return this.#read(this.info(name), first, count);
   }
 
   /**
@@ -138,14 +142,18 @@ export class Safetensors {
    */
   async readF32(name: string, first = 0, count?: number): Promise<Float32Array> {
     const info = this.info(name);
-    return toFloat32(await this.#read(info, first, count), info);
+    const { at, taken } = this.#range(info, first, count);
+    const handle = this.#handles.get(info.file)!;
+    return numbers(info, () => readFloats((from, length) => handle.read(at + from, length), taken, info.dtype));
   }
 
   /** Elements as float16 patterns: stored F16 unchanged, everything else rounded to the nearest even value. */
   async readF16(name: string, first = 0, count?: number): Promise<Uint16Array> {
     const info = this.info(name);
     const bytes = await this.#read(info, first, count);
-    return info.dtype === "F16" ? words16(bytes) : f32ToF16(toFloat32(bytes, info));
+    return info.dtype === "F16"
+      ? words16(bytes)
+      : f32ToF16(await numbers(info, async () => toFloat32(bytes, info.dtype)));
   }
 
   /**
@@ -154,7 +162,8 @@ export class Safetensors {
    */
   async readI32(name: string): Promise<Int32Array> {
     const info = this.info(name);
-    const values = integers(await this.#read(info, 0, undefined), info);
+    const bytes = await this.#read(info, 0, undefined);
+    const values = await numbers(info, async () => toIntegers(bytes, info.dtype));
     const out = new Int32Array(values.length);
     for (let i = 0; i < out.length; i++) {
       out[i] = Number(values[i]);
@@ -167,7 +176,8 @@ export class Safetensors {
     for (const handle of this.#handles.values()) await handle.close();
   }
 
-  async #read(info: TensorInfo, first: number, count: number | undefined): Promise<Uint8Array> {
+  /** Where a range of elements begins in the file, and how many elements and bytes it has. */
+  #range(info: TensorInfo, first: number, count: number | undefined) {
     const bits = DTYPE_BITS[info.dtype];
     const total = elementCount(info.shape);
     const taken = count ?? total - first;
@@ -175,65 +185,26 @@ export class Safetensors {
       throw new RangeError(`elements ${first} … ${first + taken} of ${info.name}, which has ${total}`);
     }
     if (bits < 8 && taken !== total) throw badType(info, `${info.dtype} can be read as a whole only`);
-    const begin = info.begin + Math.floor((first * bits) / 8);
-    const length = Math.ceil((taken * bits) / 8);
+    return { at: info.begin + Math.floor((first * bits) / 8), taken, length: Math.ceil((taken * bits) / 8) };
+  }
+
+  async #read(info: TensorInfo, first: number, count: number | undefined): Promise<Uint8Array> {
+    const { at, length } = this.#range(info, first, count);
     if (length === 0) return new Uint8Array(0);
-    const bytes = await this.#handles.get(info.file)!.read(begin, length);
-    return bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
+    return aligned(await this.#handles.get(info.file)!.read(at, length));
+  }
+}
+
+/** Turns the refusal of a type into the error that names the tensor. */
+async function numbers<T>(info: TensorInfo, convert: () => Promise<T>): Promise<T> {
+  try {
+    return await convert();
+  } catch (error) {
+    throw error instanceof NoNumbersError ? badType(info, error.message) : error;
   }
 }
 
 const words16 = (bytes: Uint8Array) => new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
-
-function toFloat32(bytes: Uint8Array, info: TensorInfo): Float32Array {
-  const { buffer, byteOffset, length } = bytes;
-  switch (info.dtype) {
-    case "F32":
-      return new Float32Array(buffer, byteOffset, length / 4);
-    case "F16":
-      return f16ToF32(words16(bytes));
-    case "BF16":
-      return bf16ToF32(words16(bytes));
-    case "F8_E4M3":
-      return e4m3ToF32(bytes);
-    case "F8_E5M2":
-      return e5m2ToF32(bytes);
-    case "F64":
-      return Float32Array.from(new Float64Array(buffer, byteOffset, length / 8));
-    default: {
-      const values = integers(bytes, info);
-      const out = new Float32Array(values.length);
-      for (let i = 0; i < out.length; i++) out[i] = Number(values[i]);
-      return out;
-    }
-  }
-}
-
-function integers(bytes: Uint8Array, info: TensorInfo): ArrayLike<number | bigint> {
-  const { buffer, byteOffset, length } = bytes;
-  switch (info.dtype) {
-    case "BOOL":
-      return bytes.map((byte) => (byte === 0 ? 0 : 1));
-    case "U8":
-      return bytes;
-    case "I8":
-      return new Int8Array(buffer, byteOffset, length);
-    case "I16":
-      return new Int16Array(buffer, byteOffset, length / 2);
-    case "U16":
-      return words16(bytes);
-    case "I32":
-      return new Int32Array(buffer, byteOffset, length / 4);
-    case "U32":
-      return new Uint32Array(buffer, byteOffset, length / 4);
-    case "I64":
-      return new BigInt64Array(buffer, byteOffset, length / 8);
-    case "U64":
-      return new BigUint64Array(buffer, byteOffset, length / 8);
-    default:
-      throw badType(info, `${info.dtype} cannot be converted here`);
-  }
-}
 
 function readIndex(text: string, file: string): Map<string, string> {
   let root: unknown;

@@ -4,6 +4,7 @@
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileHandle } from "../base/files.ts";
+import { fileKind } from "./file_kind.ts";
 import { type Json, JsonError, JsonNumber, JsonObject, parseStrictJson } from "./strict_json.ts";
 
 /** Bits of one element. */
@@ -42,6 +43,9 @@ export interface TensorInfo {
   readonly end: number;
 }
 
+/** An entry whose range still counts from the beginning of the data. */
+type Entry = { -readonly [K in keyof TensorInfo]: TensorInfo[K] };
+
 export interface Header {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -74,48 +78,50 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Head
 
   if (handle.size < 8) refuse(`it has ${handle.size} bytes, too few for the length of the header`);
   const length = new DataView((await handle.read(0, 8)).slice().buffer).getBigUint64(0, true);
-  if (length > LARGEST_HEADER)
-    refuse(`it claims a header of ${length} bytes, more than the limit of ${LARGEST_HEADER}`);
+  if (length > LARGEST_HEADER || length > handle.size - 8) {
+    const kind = fileKind(await handle.read(0, Math.min(handle.size, 64)));
+    const claim =
+      length > LARGEST_HEADER
+        ? `it claims a header of ${length} bytes, more than the limit of ${LARGEST_HEADER}`
+        : `it claims a header of ${length} bytes in a file of ${handle.size}`;
+    refuse(kind === null || kind.endsWith("safetensors file") ? claim : kind);
+  }
   const headerBytes = Number(length);
-  if (headerBytes > handle.size - 8) refuse(`it claims a header of ${headerBytes} bytes in a file of ${handle.size}`);
   const dataStart = 8 + headerBytes;
   const dataBytes = handle.size - dataStart;
 
-  let root: Json;
+  let metadata: Map<string, string> | undefined;
+  const entries = new Map<string, Entry>();
+  const take = (name: string, value: Json): void => {
+    if (name !== "__metadata__") {
+      entries.set(
+        name,
+        readEntry(name, value, file, (why) => refuse(why, name)),
+      );
+      return;
+    }
+    if (metadata) refuse("__metadata__ comes twice");
+    metadata = new Map();
+    if (value === null) return;
+    const pairs = value instanceof JsonObject ? value.entries : refuse("__metadata__ is not an object");
+    for (const [key, text] of pairs) {
+      if (typeof text !== "string") refuse(`__metadata__ key ${JSON.stringify(key)} is not a string`);
+      metadata.set(key, text as string);
+    }
+  };
   try {
     // A byte-order mark must stay visible, so that it is refused like any other stray character.
     const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    root = parseStrictJson(decoder.decode(await handle.read(8, headerBytes)));
+    const root = parseStrictJson(decoder.decode(await handle.read(8, headerBytes)), undefined, take);
+    if (!(root instanceof JsonObject)) return refuse("the header is not an object");
   } catch (error) {
     if (error instanceof JsonError) return refuse(`the header is not JSON: ${error.message}`);
     if (error instanceof TypeError) return refuse("the header is not UTF-8");
     throw error;
   }
-  if (!(root instanceof JsonObject)) return refuse("the header is not an object");
-
-  let metadata: Map<string, string> | undefined;
-  const entries = new Map<string, TensorInfo>();
-  for (const [name, value] of root.entries) {
-    if (name === "__metadata__") {
-      if (metadata) refuse("__metadata__ comes twice");
-      metadata = new Map();
-      if (value === null) continue;
-      if (!(value instanceof JsonObject)) return refuse("__metadata__ is not an object");
-      for (const [key, text] of value.entries) {
-        if (typeof text !== "string") refuse(`__metadata__ key ${JSON.stringify(key)} is not a string`);
-        metadata.set(key, text as string);
-      }
-      continue;
-    }
-    entries.set(
-      name,
-      readEntry(name, value, file, (why) => refuse(why, name)),
-    );
-  }
 
   // Walking the data in order shows holes, overlaps and shared ranges at once.
   let reached = 0;
-  const tensors = new Map<string, TensorInfo>();
   for (const tensor of [...entries.values()].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
     if (tensor.begin !== reached) {
       refuse(`its data begins at ${tensor.begin}, but the data before it ends at ${reached}`, tensor.name);
@@ -132,49 +138,62 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Head
   }
   if (reached < dataBytes) refuse(`${dataBytes - reached} bytes after the last tensor belong to nobody`);
   for (const tensor of entries.values()) {
-    tensors.set(tensor.name, { ...tensor, begin: tensor.begin + dataStart, end: tensor.end + dataStart });
+    tensor.begin += dataStart;
+    tensor.end += dataStart;
   }
-  return { metadata: metadata ?? new Map(), tensors };
+  return { metadata: metadata ?? new Map(), tensors: entries };
 }
 
-function readEntry(name: string, value: Json, file: string, refuse: (why: string) => never): TensorInfo {
+function readEntry(name: string, value: Json, file: string, refuse: (why: string) => never): Entry {
   if (!(value instanceof JsonObject)) return refuse("it is not an object");
-  const fields = new Map<string, Json>();
+  let [dtype, shapeField, offsets]: (Json | undefined)[] = [];
   for (const [key, field] of value.entries) {
-    if (key !== "dtype" && key !== "shape" && key !== "data_offsets") continue;
-    if (fields.has(key)) refuse(`${key} comes twice`);
-    fields.set(key, field);
+    const known = key === "dtype" ? dtype : key === "shape" ? shapeField : key === "data_offsets" ? offsets : undefined;
+    if (known !== undefined) refuse(`${key} comes twice`);
+    if (key === "dtype") dtype = field;
+    else if (key === "shape") shapeField = field;
+    else if (key === "data_offsets") offsets = field;
   }
-  for (const key of ["dtype", "shape", "data_offsets"]) if (!fields.has(key)) refuse(`${key} is missing`);
+  if (dtype === undefined) return refuse("dtype is missing");
+  if (shapeField === undefined) return refuse("shape is missing");
+  if (offsets === undefined) return refuse("data_offsets is missing");
 
-  const whole = (field: Json, what: string): bigint => {
-    if (!(field instanceof JsonNumber) || !/^[0-9]+$/.test(field.text)) return refuse(`${what} is not a whole number`);
-    const number = BigInt(field.text);
-    if (number >= U64) refuse(`${what} does not fit in 64 bits`);
-    return number;
-  };
-
-  const dtype = fields.get("dtype")!;
   if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BITS, dtype)) return refuse(`dtype ${show(dtype)} is unknown`);
-  const shapeField = fields.get("shape")!;
   if (!Array.isArray(shapeField)) return refuse("shape is not a list");
-  const shape = shapeField.map((size) => whole(size, "a size in shape"));
-  const offsets = fields.get("data_offsets")!;
+  const shape = shapeField.map((size) => wholeNumber(size, "a size in shape", refuse));
   if (!Array.isArray(offsets) || offsets.length !== 2) return refuse("data_offsets is not a list of two");
-  const [begin, end] = [whole(offsets[0]!, "data_offsets"), whole(offsets[1]!, "data_offsets")];
+  const begin = wholeNumber(offsets[0]!, "data_offsets", refuse);
+  const end = wholeNumber(offsets[1]!, "data_offsets", refuse);
   if (begin > end) refuse(`its data ends at ${end}, before it begins at ${begin}`);
-  if (end > BigInt(Number.MAX_SAFE_INTEGER)) refuse(`its data ends at ${end}, beyond any file`);
 
+  const bits = bitCount(shape, DTYPE_BITS[dtype as Dtype]);
+  if (bits === null) return refuse("the size of its shape does not fit in 64 bits");
+  if (bits !== BigInt(end - begin) * 8n)
+    refuse(`shape [${shape.slice(0, 16).join(", ")}] of ${dtype} does not fill ${end - begin} bytes`);
+  return { name, dtype: dtype as Dtype, shape, file, begin, end };
+}
+
+/** A number of the header. No file is longer than 2^53 bytes, so nothing beyond that is ever true. */
+function wholeNumber(field: Json, what: string, refuse: (why: string) => never): number {
+  if (!(field instanceof JsonNumber) || !/^[0-9]+$/.test(field.text)) return refuse(`${what} is not a whole number`);
+  // A header may give a number a million digits; converting them takes the square of that.
+  const value = field.text.length > 16 ? Number.POSITIVE_INFINITY : Number(field.text);
+  if (value > Number.MAX_SAFE_INTEGER) return refuse(`${what} is beyond 2^53`);
+  return value;
+}
+
+/** Bits of a tensor, or null where a product on the way does not fit in 64 bits, even before a factor of 0. */
+function bitCount(shape: readonly number[], elementBits: number): bigint | null {
+  let small = 1;
+  for (const size of shape) small *= size;
+  if (shape.length <= 2 && small * elementBits <= Number.MAX_SAFE_INTEGER) return BigInt(small * elementBits);
   let bits = 1n;
   for (const size of shape) {
-    bits *= size;
-    if (bits >= U64) refuse("the product of its shape does not fit in 64 bits");
+    bits *= BigInt(size);
+    if (bits >= U64) return null;
   }
-  bits *= BigInt(DTYPE_BITS[dtype as Dtype]);
-  if (bits >= U64) refuse("its size does not fit in 64 bits");
-  if (bits !== (end - begin) * 8n) refuse(`shape [${shape.join(", ")}] of ${dtype} does not fill ${end - begin} bytes`);
-  if (shape.some((size) => size > BigInt(Number.MAX_SAFE_INTEGER))) refuse("a size in shape is beyond 2^53");
-  return { name, dtype: dtype as Dtype, shape: shape.map(Number), file, begin: Number(begin), end: Number(end) };
+  bits *= BigInt(elementBits);
+  return bits < U64 ? bits : null;
 }
 
 function show(value: Json): string {

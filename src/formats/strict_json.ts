@@ -19,7 +19,12 @@ export type Json = null | boolean | string | JsonNumber | JsonObject | Json[];
 export class JsonError extends Error {}
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const PLAIN = /[^"\\\u0000-\u001f]*/y;
+const WORDS = [
+  ["null", null],
+  ["true", true],
+  ["false", false],
+] as const;
+const isDigit = (code: number) => code >= 48 && code <= 57;
 const ESCAPES: Readonly<Record<string, string>> = {
   '"': '"',
   "\\": "\\",
@@ -32,11 +37,13 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Parses one JSON value that fills the whole text.
+ * Parses one JSON value that fills the whole text, in time proportional to its length.
  * @param depth how many lists and objects may lie in one another (the reference reader of safetensors allows 127)
+ * @param take receives the entries of the outermost object one by one, which is then returned empty; a header of a
+ *   million tensors would otherwise lie in memory as a tree before the first is looked at
  * @throws JsonError
  */
-export function parseStrictJson(text: string, depth = 127): Json {
+export function parseStrictJson(text: string, depth = 127, take?: (name: string, value: Json) => void): Json {
   let at = 0;
 
   const fail = (expected: string): never => {
@@ -63,15 +70,17 @@ export function parseStrictJson(text: string, depth = 127): Json {
     at++;
     let out = "";
     for (;;) {
-      PLAIN.lastIndex = at;
-      const plain = PLAIN.exec(text)![0];
-      out += plain;
-      at += plain.length;
+      const from = at;
+      let code = text.charCodeAt(at);
+      // A comparison with NaN, behind the end of the text, is false.
+      while (code !== 34 && code !== 92 && code >= 32) code = text.charCodeAt(++at);
+      const plain = text.slice(from, at);
       const mark = text[at];
       if (mark === '"') {
         at++;
-        return out;
+        return out === "" ? plain : out + plain;
       }
+      out += plain;
       if (mark !== "\\") fail("the end of a string");
       const letter = text[at + 1] ?? "";
       at += 2;
@@ -89,6 +98,18 @@ export function parseStrictJson(text: string, depth = 127): Json {
     }
   };
 
+  /** Digits alone, as headers have them, without the cost of a pattern; null where it may be more than that. */
+  const wholeNumber = (): string | null => {
+    let end = at;
+    let code = text.charCodeAt(end);
+    if (code === 48 && isDigit(text.charCodeAt(at + 1))) return null;
+    while (isDigit(code)) code = text.charCodeAt(++end);
+    if (end === at || code === 46 || code === 101 || code === 69) return null;
+    const digits = text.slice(at, end);
+    at = end;
+    return digits;
+  };
+
   const value = (left: number): Json => {
     space();
     const first = text[at];
@@ -97,16 +118,14 @@ export function parseStrictJson(text: string, depth = 127): Json {
       if (left === 0) throw new JsonError(`more than ${depth} lists and objects in one another`);
       return first === "{" ? object(left - 1) : list(left - 1);
     }
-    for (const [word, meaning] of [
-      ["null", null],
-      ["true", true],
-      ["false", false],
-    ] as const) {
-      if (text.startsWith(word, at)) {
+    for (const [word, meaning] of WORDS) {
+      if (first === word[0] && text.startsWith(word, at)) {
         at += word.length;
         return meaning;
       }
     }
+    const digits = wholeNumber();
+    if (digits !== null) return new JsonNumber(digits);
     NUMBER.lastIndex = at;
     const number = NUMBER.exec(text)?.[0];
     if (number === undefined) return fail("a value");
@@ -129,7 +148,8 @@ export function parseStrictJson(text: string, depth = 127): Json {
       space();
       if (text[at] !== ":") fail("a colon");
       at++;
-      found.entries.push([name, value(left)]);
+      if (take !== undefined && left === depth - 1) take(name, value(left));
+      else found.entries.push([name, value(left)]);
       space();
       if (text[at] === "}") {
         at++;

@@ -75,32 +75,53 @@ export class ZipArchive {
    * @throws E-FILE-082 its header contradicts the directory, it is damaged, or its checksum is wrong
    */
   async read(entry: ZipEntry): Promise<Uint8Array> {
-    const refuse = (why: string, cause?: unknown) =>
-      new LongtailError("E-FILE-082", {
-        what: "the entry of the archive cannot be read",
-        where: `${this.#where}/${entry.name}`,
-        why,
-        fix: "pack the archive anew, or take the file out of it",
-        cause,
-      });
+    const packed = await this.#handle.read(await this.#dataStart(entry), entry.packed);
+    let content: Uint8Array;
+    try {
+      content = entry.method === 0 ? packed : inflate([packed], entry.size);
+    } catch (error) {
+      if (error instanceof InflateError) throw this.#unreadable(entry, error.message, error);
+      throw error;
+    }
+    if (crc32(content) !== entry.crc) throw this.#unreadable(entry, "its checksum is wrong");
+    return content;
+  }
+
+  /**
+   * Reads ranges of a stored entry; its checksum is left to the caller.
+   * @throws E-FILE-082 its header contradicts the directory, or it is compressed
+   */
+  async ranges(entry: ZipEntry): Promise<(begin: number, length: number) => Promise<Uint8Array>> {
+    if (entry.method !== 0) throw this.#unreadable(entry, "it is compressed");
+    const start = await this.#dataStart(entry);
+    return (begin, length) => {
+      if (begin < 0 || begin + length > entry.size) throw new RangeError(`bytes ${begin} … of ${entry.name}`);
+      return this.#handle.read(start + begin, length);
+    };
+  }
+
+  /** Where the data of an entry begins, which only the entry's own header says. */
+  async #dataStart(entry: ZipEntry): Promise<number> {
     const header = await this.#handle.read(entry.offset, 30 + entry.rawName.length);
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
     const sameName =
       view.getUint16(26, true) === entry.rawName.length && entry.rawName.every((byte, i) => header[30 + i] === byte);
     if (view.getUint32(0, true) !== LOCAL || view.getUint16(8, true) !== entry.method || !sameName)
-      throw refuse("its header says something else than the directory");
+      throw this.#unreadable(entry, "its header says something else than the directory");
     const start = entry.offset + 30 + entry.rawName.length + view.getUint16(28, true);
-    if (start + entry.packed > this.#handle.size) throw refuse("its data lies beyond the end of the archive");
-    const packed = await this.#handle.read(start, entry.packed);
-    let content: Uint8Array;
-    try {
-      content = entry.method === 0 ? packed : inflate([packed], entry.size);
-    } catch (error) {
-      if (error instanceof InflateError) throw refuse(error.message, error);
-      throw error;
-    }
-    if (crc32(content) !== entry.crc) throw refuse("its checksum is wrong");
-    return content;
+    if (start + entry.packed > this.#handle.size)
+      throw this.#unreadable(entry, "its data lies beyond the end of the archive");
+    return start;
+  }
+
+  #unreadable(entry: ZipEntry, why: string, cause?: unknown): LongtailError {
+    return new LongtailError("E-FILE-082", {
+      what: "the entry of the archive cannot be read",
+      where: `${this.#where}/${entry.name}`,
+      why,
+      fix: "pack the archive anew, or take the file out of it",
+      cause,
+    });
   }
 
   async close(): Promise<void> {
@@ -195,8 +216,16 @@ function wideSizes(view: DataView, at: number, extra: Uint8Array) {
   return { packed, size, offset };
 }
 
+/** The end record: 22 bytes, those of zip64 before it (76), and at most 65,535 of comment behind it. */
 async function findDirectory(handle: FileHandle, where: string) {
-  const tailLength = Math.min(handle.size, 65_557 + 20);
+  // Most archives have no comment, and in a checkpoint the bytes before the end are a tensor's.
+  const found = (await findEnd(handle, 98)) ?? (await findEnd(handle, 65_557 + 20));
+  if (found === null) throw notZip(where, "it has no valid directory at its end; it was perhaps cut off");
+  return found;
+}
+
+async function findEnd(handle: FileHandle, most: number) {
+  const tailLength = Math.min(handle.size, most);
   const tail = await handle.read(handle.size - tailLength, tailLength);
   const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
   for (let at = tailLength - 22; at >= 0; at--) {
@@ -222,7 +251,7 @@ async function findDirectory(handle: FileHandle, where: string) {
     if (offset + length > handle.size) break;
     return { offset, length, count };
   }
-  throw notZip(where, "it has no valid directory at its end; it was perhaps cut off");
+  return null;
 }
 
 function decodeName(raw: Uint8Array): string {

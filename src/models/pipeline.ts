@@ -48,6 +48,8 @@ export interface PipelineOptions {
   decoded?: Decoded;
   /** Largest embedding table of a text encoder that goes to the device whole; rows of larger ones are read from the file. */
   deviceTableBytes?: number;
+  /** From how many bytes of f32 on a text encoder's matrices stay the halves of their file. */
+  halvesFromBytes?: number;
 }
 
 /** Pixels of a packed token's side. */
@@ -114,30 +116,35 @@ export class Pipeline {
     geometryOf(imageSize, imageSize, "model.image_size");
     const config = fluxConfig(layout.transformer.config, layout.transformer.configPath);
     const parts: WeightsPart[] = [];
+    // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
+    const add = (...added: readonly WeightsPart[]) => {
+      for (const { parameters, file, rename } of added) checkParameters(parameters, tensorSource(file), rename);
+      parts.push(...added);
+    };
     const transformerPool = session.pool("transformer", "weights");
     let transformer: FluxTransformer | null = null;
     if (wanted.transformer) {
       const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
       const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
       transformer = new FluxTransformer(parameters, config);
-      parts.push({ parameters, file: await Safetensors.open(files, layout.transformer.weights) });
+      add({ parameters, file: await Safetensors.open(files, layout.transformer.weights) });
     }
     let text: TextEncoders | null = null;
     if (wanted.text) {
-      const { tokenizers, deviceTableBytes } = options;
+      const { tokenizers, deviceTableBytes, halvesFromBytes } = options;
       text = await TextEncoders.open(files, session, layout, {
         tokenizers,
         precision,
         transformer: config,
         deviceTableBytes,
+        halvesFromBytes,
       });
-      parts.push(...text.parts);
+      add(...text.parts);
     }
     const vae = new Parameters(session.pool("autoencoder", "weights"), { dtype: precision });
     const autoencoder = new Autoencoder(vae, layout.autoencoder.settings, wanted);
     if (wanted.encoder || wanted.decoder)
-      parts.push({ parameters: vae, file: await Safetensors.open(files, layout.autoencoder.weights) });
-    for (const part of parts) checkParameters(part.parameters, tensorSource(part.file), part.rename);
+      add({ parameters: vae, file: await Safetensors.open(files, layout.autoencoder.weights) });
     return new Pipeline(layout, config, imageSize, { transformer, transformerPool, text, autoencoder }, parts);
   }
 
@@ -217,7 +224,12 @@ export class Pipeline {
   }
 
   /** How many of `most` pictures go through the autoencoder at once so that no value exceeds half of a binding. */
-  pictureBatch(most: number, geometries: readonly Geometry[], half: "encoder" | "decoder", maxBindingBytes: number): number {
+  pictureBatch(
+    most: number,
+    geometries: readonly Geometry[],
+    half: "encoder" | "decoder",
+    maxBindingBytes: number,
+  ): number {
     const pixels = Math.max(...geometries.map(({ rows, columns }) => rows * columns * TOKEN_PIXELS ** 2));
     return fitting(most, 4 * pixels * this.built.autoencoder.widest(half), maxBindingBytes / 2);
   }

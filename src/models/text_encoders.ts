@@ -3,11 +3,11 @@
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
+import type { Storage } from "../base/quantize.ts";
 import { CLIP_END, CLIP_PADDING, ClipTokenizer } from "../data/tokenizers/clip.ts";
 import { T5Tokenizer } from "../data/tokenizers/t5.ts";
 import { Safetensors } from "../formats/safetensors.ts";
 import { Parameters } from "../nn/parameters.ts";
-import type { Storage } from "../base/quantize.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Session } from "../tensor/session.ts";
 import { BYTES, type DType, type Shape } from "../tensor/shape.ts";
@@ -50,9 +50,11 @@ export interface TextEncoderOptions {
   transformer: FluxConfig;
   /** Largest embedding table that goes to the device whole, in bytes. */
   deviceTableBytes?: number;
+  /** An encoder whose matrices would take more bytes than this in f32 keeps the halves of its file: the same values. */
+  halvesFromBytes?: number;
 }
 
-/** Encoders whose matrices would take more than this in f32 keep the halves of their files: the same values. */
+/** CLIP has 0.4 GB of matrices in f32, T5-XXL 18.5 GB. */
 const HALVES_FROM_BYTES = 1 << 30;
 
 export class TextEncoders {
@@ -99,7 +101,7 @@ export class TextEncoders {
         ? new FileRows(files, path, name, shape)
         : null;
     const clipTable = table(layout.clip.weights, clipName, [clipRows.count, width]);
-    const clipParameters = new Parameters(pool, parameterOptions(clipFile, options.precision));
+    const clipParameters = new Parameters(pool, parameterOptions(clipFile, options));
     const clip = new ClipTextModel(
       clipParameters,
       {
@@ -119,7 +121,7 @@ export class TextEncoders {
       name === "shared.weight" && !t5File.has(name) ? "encoder.embed_tokens.weight" : name;
     const t5Name = shared("shared.weight");
     const t5Rows = await TokenRows.of(t5File, t5Name.slice(0, -7));
-    const t5Parameters = new Parameters(pool, parameterOptions(t5File, options.precision));
+    const t5Parameters = new Parameters(pool, parameterOptions(t5File, options));
     const config = t5Config(layout.t5.config, t5Rows.count);
     const t5Table = table(layout.t5.weights, t5Name, [t5Rows.count, config.width]);
     const t5 = new T5Encoder(t5Parameters, config, t5Table !== null);
@@ -201,13 +203,16 @@ export class TextEncoders {
 }
 
 /** Matrices of a large encoder stay the halves that its file holds. */
-function parameterOptions(file: Safetensors, precision: DType): { dtype: DType; storage?: Storage } {
+function parameterOptions(
+  file: Safetensors,
+  { precision, halvesFromBytes = HALVES_FROM_BYTES }: TextEncoderOptions,
+): { dtype: DType; storage?: Storage } {
   const matrices = file.names().flatMap((name) => {
     const info = file.info(name);
     return info.shape.length === 2 && !/embed_tokens|embedding|^shared\./.test(name) ? [info] : [];
   });
   const elements = matrices.reduce((n, { shape }) => n + shape[0]! * shape[1]!, 0);
-  if (precision !== "f32" || 4 * elements <= HALVES_FROM_BYTES) return { dtype: precision };
+  if (precision !== "f32" || 4 * elements <= halvesFromBytes) return { dtype: precision };
   const all = (dtype: string) => matrices.every((info) => info.dtype === dtype);
   return { dtype: precision, ...(all("BF16") ? { storage: "bf16" } : all("F16") ? { storage: "f16" } : {}) };
 }

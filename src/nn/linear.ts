@@ -3,10 +3,12 @@
 
 import { matmul } from "../ops/matmul.ts";
 import { add } from "../ops/pointwise.ts";
-import { decodeMatrix, type StoredMatrix, storedLinear } from "../ops/quantized.ts";
+import { decodeMatrix, storedLinear } from "../ops/quantized.ts";
+import { concat } from "../ops/slab.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import { Variable } from "../tensor/variable.ts";
-import type { Parameters } from "./parameters.ts";
+import type { Declaration, Parameters } from "./parameters.ts";
+import { SplitMatrix } from "./split_matrix.ts";
 
 /** What hangs on a Linear layer and changes what it gives. */
 export interface LinearAdapter {
@@ -19,8 +21,8 @@ export interface LinearAdapter {
 }
 
 export class Linear {
-  /** A variable [out, in], or codes that products decode. */
-  readonly weight: Variable | StoredMatrix;
+  /** A variable [out, in], codes that products decode, or parts of these by rows. */
+  readonly weight: Declaration;
   readonly bias: Variable | null;
   readonly inputs: number;
   readonly outputs: number;
@@ -43,13 +45,12 @@ export class Linear {
 
   /** The weight [out, in] as a tensor that operations read; a stored one is decoded and has no gradient. */
   weightTensor(graph: Graph): Tensor {
-    return this.weight instanceof Variable ? graph.read(this.weight) : decodeMatrix(graph, this.weight);
+    return asTensor(graph, this.weight);
   }
 
   /** The product with the weight alone: x [..., in] -> x Wᵀ [..., out], without bias and adapter. */
   project(graph: Graph, x: Tensor): Tensor {
-    if (!(this.weight instanceof Variable)) return storedLinear(x, this.weight);
-    return matmul(x, graph.read(this.weight), { transposeB: true });
+    return product(graph, x, this.weight);
   }
 
   /** x [..., in] -> [..., out]. */
@@ -58,4 +59,26 @@ export class Linear {
     const y = this.bias ? add(product, graph.read(this.bias)) : product;
     return this.adapter ? this.adapter.apply(graph, this, x, y) : y;
   }
+}
+
+/** A split matrix becomes one value again, which must fit a binding. */
+function asTensor(graph: Graph, weight: Declaration): Tensor {
+  if (weight instanceof SplitMatrix) {
+    return concat(
+      weight.parts.map((part) => asTensor(graph, part)),
+      0,
+    );
+  }
+  return weight instanceof Variable ? graph.read(weight) : decodeMatrix(graph, weight);
+}
+
+/** x Wᵀ; the parts of a split matrix make stretches of the columns, and their shares of dL/dx add up. */
+function product(graph: Graph, x: Tensor, weight: Declaration): Tensor {
+  if (weight instanceof SplitMatrix) {
+    return concat(
+      weight.parts.map((part) => product(graph, x, part)),
+      -1,
+    );
+  }
+  return weight instanceof Variable ? matmul(x, graph.read(weight), { transposeB: true }) : storedLinear(x, weight);
 }

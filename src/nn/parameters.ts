@@ -4,9 +4,10 @@
 
 import { LongtailError } from "../base/errors.ts";
 import {
-  encodeHalves,
+  CODES_PER_WORD,
   encodeWeight,
   hasScales,
+  QUANTIZATION_BLOCK,
   type Storage,
   scaleCount,
   storedBytes,
@@ -18,11 +19,22 @@ import type { Session } from "../tensor/session.ts";
 import { type DType, elements, type Shape, sameShape, showShape } from "../tensor/shape.ts";
 import { type Pool, Variable } from "../tensor/variable.ts";
 import type { Linear } from "./linear.ts";
+import { matrixRows, SplitMatrix } from "./split_matrix.ts";
+
+/** A tensor of a model as it lies on the device. */
+export type Declaration = Variable | StoredMatrix | SplitMatrix;
 
 /** What all places of one tree share. */
 interface Declared {
-  tensors: Map<string, Variable | StoredMatrix>;
+  tensors: Map<string, Declaration>;
   linears: Map<string, Linear>;
+}
+
+/** Memory that several tensors take turns in: the same table gives the same place to equal keys. */
+export interface SharedPlaces {
+  /** Pool and name inside it of a tensor, or null where the tensor has memory of its own. */
+  of(name: string): { pool: Pool; key: string } | null;
+  readonly table: Map<string, Declaration>;
 }
 
 export interface ParametersOptions {
@@ -32,6 +44,8 @@ export interface ParametersOptions {
   storage?: Storage;
   /** What products read of a stored matrix; f16 needs shader-f16 and rounds bf16, int8 and nf4 once more. */
   decoded?: Decoded;
+  /** Tensors that lie in memory which others use at other times (streamed blocks). */
+  shared?: SharedPlaces;
 }
 
 /** A place in a tree of parameter names; models declare their tensors through it. */
@@ -77,28 +91,56 @@ export class Parameters {
   }
 
   private tensorOf(name: string, shape: Shape, dtype: DType): Variable {
-    const full = this.prefix + name;
-    const variable = this.pool.add(full, shape, dtype);
-    this.declared.tensors.set(full, variable);
-    return variable;
+    return this.declare(name, shape, (pool, key) => pool.add(key, shape, dtype)) as Variable;
   }
 
-  /** Declares the weight [out, in] of a Linear layer in this tree's storage. */
-  matrix(name: string, shape: readonly [number, number]): Variable | StoredMatrix {
+  /**
+   * Declares the weight [out, in] of a Linear layer in this tree's storage. Where one binding does not hold it as f32,
+   * which products decode to, it is split by rows.
+   */
+  matrix(name: string, shape: readonly [number, number]): Declaration {
+    return this.declare(name, shape, (pool, key) => {
+      const rows = matrixRows(shape, pool.limit);
+      if (rows.length === 1) return this.wholeMatrix(pool, key, shape);
+      let from = 0;
+      const parts = rows.map((count) => {
+        const to = from + count;
+        const part = this.wholeMatrix(pool, `${key}[${from}:${to}]`, [count, shape[1]]);
+        from = to;
+        return part;
+      });
+      return new SplitMatrix(key, shape, parts);
+    });
+  }
+
+  private wholeMatrix(pool: Pool, name: string, shape: readonly [number, number]): Variable | StoredMatrix {
     const { storage } = this;
-    if (storage === "f32") return this.tensorOf(name, shape, "f32");
-    const full = this.prefix + name;
+    if (storage === "f32") return pool.add(name, shape, "f32");
     const count = elements(shape);
-    const matrix: StoredMatrix = {
-      name: full,
+    return {
+      name,
       storage,
       shape,
-      codes: this.pool.add(full, [wordCount(storage, count)], "u32"),
-      scales: hasScales(storage) ? this.pool.add(`${full}.scales`, [scaleCount(count)], "f32") : null,
+      codes: pool.add(name, [wordCount(storage, count)], "u32"),
+      scales: hasScales(storage) ? pool.add(`${name}.scales`, [scaleCount(count)], "f32") : null,
       decoded: this.options.decoded ?? "f32",
     };
-    this.declared.tensors.set(full, matrix);
-    return matrix;
+  }
+
+  /** Remembers a tensor under its full name; its place is made, or is that of a tensor before it. */
+  private declare(name: string, shape: Shape, make: (pool: Pool, key: string) => Declaration): Declaration {
+    const full = this.prefix + name;
+    const { shared } = this.options;
+    const place = shared?.of(full) ?? null;
+    let tensor = place ? shared!.table.get(place.key) : undefined;
+    if (tensor && !sameShape(tensor.shape, shape))
+      throw new Error(`${full} ${showShape(shape)} does not fit the place ${place!.key} ${showShape(tensor.shape)}`);
+    if (!tensor) {
+      tensor = place ? make(place.pool, place.key) : make(this.pool, full);
+      if (place) shared!.table.set(place.key, tensor);
+    }
+    this.declared.tensors.set(full, tensor);
+    return tensor;
   }
 
   /** Tensors declared so far under any prefix that are kept as they are, in order. */
@@ -106,8 +148,8 @@ export class Parameters {
     return new Map([...this.declared.tensors].filter((entry): entry is [string, Variable] => isPlain(entry[1])));
   }
 
-  /** All tensors declared so far under any prefix, in order, stored matrices too. */
-  get tensors(): ReadonlyMap<string, Variable | StoredMatrix> {
+  /** All tensors declared so far under any prefix, in order, stored and split matrices too. */
+  get tensors(): ReadonlyMap<string, Declaration> {
     return this.declared.tensors;
   }
 
@@ -120,15 +162,21 @@ export class Parameters {
   get bytesByStorage(): Readonly<Partial<Record<Storage, number>>> {
     const bytes: Partial<Record<Storage, number>> = {};
     for (const tensor of this.tensors.values()) {
-      const storage = isPlain(tensor) ? (tensor.dtype === "f16" ? "f16" : "f32") : tensor.storage;
+      const storage = storageOf(tensor);
       bytes[storage] = (bytes[storage] ?? 0) + storedBytes(storage, elements(tensor.shape));
     }
     return bytes;
   }
 }
 
-function isPlain(tensor: Variable | StoredMatrix): tensor is Variable {
+function isPlain(tensor: Declaration): tensor is Variable {
   return tensor instanceof Variable;
+}
+
+/** How a tensor is kept; the parts of a split matrix are alike. */
+export function storageOf(tensor: Declaration): Storage {
+  if (tensor instanceof SplitMatrix) return storageOf(tensor.parts[0]!);
+  return isPlain(tensor) ? (tensor.dtype === "f16" ? "f16" : "f32") : tensor.storage;
 }
 
 /**
@@ -139,7 +187,7 @@ function isPlain(tensor: Variable | StoredMatrix): tensor is Variable {
  */
 export function checkParameters(
   parameters: Parameters,
-  source: TensorSource,
+  source: Pick<TensorSource, "name" | "has" | "shape">,
   rename: (name: string) => string = (name) => name,
 ): void {
   const missing = [...parameters.tensors.keys()].filter((name) => !source.has(rename(name)));
@@ -179,13 +227,47 @@ export async function loadParameters(
   checkParameters(parameters, source, rename);
   for (const [name, tensor] of parameters.tensors) {
     const values = await source.load(rename(name));
-    const where = `${source.name}, ${rename(name)}`;
-    if (isPlain(tensor)) {
-      session.write(tensor, tensor.dtype === "f16" ? encodeHalves(where, "f16", values) : values);
-      continue;
-    }
-    const { codes, scales } = encodeWeight(where, tensor.storage, values);
-    session.write(tensor.codes, codes);
-    if (tensor.scales) session.write(tensor.scales, scales!);
+    writeTensor(session, tensor, storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values));
   }
+}
+
+/** A tensor as the device keeps it: numbers, f16 patterns of a plain tensor, or codes and their factors. */
+export interface StoredTensor {
+  codes: Float32Array | Uint16Array | Uint32Array;
+  scales: Float32Array | null;
+}
+
+/**
+ * Encodes a tensor for its place.
+ * @throws LongtailError E-FILE-036, E-FILE-037 as `loadParameters`
+ */
+export function storeTensor(where: string, storage: Storage, values: Float32Array): StoredTensor {
+  return storage === "f32" ? { codes: values, scales: null } : encodeWeight(where, storage, values);
+}
+
+/** Uploads a stored tensor, part by part where it is split. */
+export function writeTensor(session: Session, tensor: Declaration, stored: StoredTensor): void {
+  if (tensor instanceof SplitMatrix) {
+    const storage = storageOf(tensor);
+    const perCode = storage === "f32" ? 1 : CODES_PER_WORD[storage];
+    let from = 0;
+    // A part's codes and scales are a stretch of the whole: splits keep to whole blocks and words.
+    for (const part of tensor.parts) {
+      const to = from + elements(part.shape);
+      const codes = stored.codes.subarray(from / perCode, Math.ceil(to / perCode));
+      const scales = stored.scales && stored.scales.subarray(from / QUANTIZATION_BLOCK, scaleCount(to));
+      writeTensor(session, part, { codes, scales });
+      from = to;
+    }
+    return;
+  }
+  if (!isPlain(tensor)) {
+    session.write(tensor.codes, stored.codes);
+    if (tensor.scales) session.write(tensor.scales, stored.scales!);
+    return;
+  }
+  // f16 patterns come as words where the encoder made them.
+  const { codes } = stored;
+  const halves = tensor.dtype === "f16" && codes instanceof Uint32Array;
+  session.write(tensor, halves ? new Uint16Array(codes.buffer, codes.byteOffset, tensor.size) : codes);
 }

@@ -5,7 +5,7 @@
 import type { Graph, Operation, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
-import { AdafactorRule } from "./rules/adafactor.ts";
+import { AdafactorRule, relativeRate } from "./rules/adafactor.ts";
 import { AdamWRule } from "./rules/adamw.ts";
 import { AdamW8bitRule } from "./rules/adamw8bit.ts";
 import { LionRule } from "./rules/lion.ts";
@@ -168,6 +168,13 @@ export class Optimizer {
       lowerReport(lowering, context, parts);
     };
     graph.apply(stepOperation, loss ? [loss] : [], { lower });
+  }
+
+  /** The rate of step `t` before the groups' factors: the one that is given, or Adafactor's own. */
+  rate(given: number, t: number): number {
+    const { kind, adafactor } = this.settings;
+    if (kind !== "adafactor" || !(adafactor?.relativeStep ?? true)) return given;
+    return relativeRate(t, adafactor?.warmupInit ?? false);
   }
 
   /**

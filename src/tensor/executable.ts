@@ -75,17 +75,21 @@ export class Executable {
     return calls.reduce((n, c) => n + 256 * (c.epilogue ? 2 : 1), 0);
   }
 
+  /** @param like the executable of the same calls on other memory, whose pipelines and uniforms are shared */
   static async build(
     gpu: Gpu,
     cache: PipelineCache,
     calls: readonly KernelCall[],
     where: (slot: Slot) => { buffer: GPUBuffer; offset: number },
+    like?: Executable,
   ): Promise<Executable> {
-    const uniforms = gpu.device.createBuffer({
-      size: Math.max(256, Executable.uniformBytes(calls)),
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-      label: "uniforms",
-    });
+    const uniforms =
+      like?.uniforms ??
+      gpu.device.createBuffer({
+        size: Math.max(256, Executable.uniformBytes(calls)),
+        usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+        label: "uniforms",
+      });
     const words = new Uint32Array(Math.max(64, Executable.uniformBytes(calls) / 4));
     const groups: GPUBindGroup[] = [];
     const grids = new Uint32Array(calls.length * 3);
@@ -115,6 +119,7 @@ export class Executable {
       grids.set(call.grid, i * 3);
       cost[i] = call.flops + FLOPS_PER_BYTE * call.bytes;
     });
+    if (like) return new Executable(gpu, { pipelines: like.pipelines, groups, grids, uniforms, cost });
     gpu.device.queue.writeBuffer(uniforms, 0, words);
     const pipelines = await Promise.all(
       calls.map((call) =>

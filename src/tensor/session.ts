@@ -12,6 +12,7 @@ import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type Placement, place } from "./planner.ts";
+import { differsInVariablesAlone, samePlaces } from "./sharing.ts";
 import type { DType, Shape } from "./shape.ts";
 import { alignUp, type Category, Pool, type Variable } from "./variable.ts";
 
@@ -31,6 +32,8 @@ export interface Plan {
   readonly placement: Placement;
   /** Sum over the calls; multiply-adds count as two. */
   readonly flops: number;
+  /** The plan of the same calls on other variables, whose pipelines, uniforms and places in the arena this one shares. */
+  readonly like: Plan | null;
   executable: Executable | null;
 }
 
@@ -104,8 +107,12 @@ export class Session {
     return graph.read(constant.variable);
   }
 
-  /** Traces `body` into a plan. */
-  plan(name: string, body: (graph: Graph) => void): Plan {
+  /**
+   * Traces `body` into a plan.
+   * @param like a plan that may differ in its variables alone, as one block of a network from the next: where that is so,
+   * only the tables of buffers are made anew
+   */
+  plan(name: string, body: (graph: Graph) => void, like: Plan | null = null): Plan {
     if (this.gpu) throw new Error(`plan ${name}: the session is open already`);
     const graph = new Graph(name);
     body(graph);
@@ -113,7 +120,8 @@ export class Session {
     // One storage binding is kept free below the limit: some drivers count the uniform's.
     if (this.options.fuse !== false) fuse(graph, Math.min(this.target.maxStorageBuffers, 10) - 1);
     const lowered = new Lowering(this.target, copySource).run(graph);
-    const placement = place(lowered.calls);
+    const shared = like && differsInVariablesAlone(like.lowered, lowered) ? (like.like ?? like) : null;
+    const placement = shared ? samePlaces(shared.lowered, shared.placement, lowered) : place(lowered.calls);
     if (placement.arenaBytes > 0 && lowered.slots.some((s) => !s.variable && s.bytes > this.target.maxBindingBytes)) {
       const slot = lowered.slots.find((s) => !s.variable && s.bytes > this.target.maxBindingBytes)!;
       throw new LongtailError("E-MEM-003", {
@@ -127,6 +135,7 @@ export class Session {
       lowered,
       placement,
       flops: lowered.calls.reduce((n, c) => n + c.flops, 0),
+      like: shared,
       executable: null,
     };
     this.plans.push(plan);
@@ -144,7 +153,7 @@ export class Session {
         largestPlan = plan.name;
       }
     }
-    const uniforms = this.plans.reduce((n, p) => n + Executable.uniformBytes(p.lowered.calls), 0);
+    const uniforms = this.plans.reduce((n, p) => n + (p.like ? 0 : Executable.uniformBytes(p.lowered.calls)), 0);
     const calls = this.plans.reduce((n, p) => n + p.lowered.calls.length, 0);
     const bindings = calls * (this.target.software ? SOFTWARE_TABLE_BYTES : TABLE_BYTES);
     const largest = this.pools.reduce((n, pool) => pool.variables.reduce((m, v) => Math.max(m, v.bytes), n), 0);
@@ -186,14 +195,14 @@ export class Session {
     for (const { variable, values } of this.constants.values()) this.write(variable, values);
     let done = 0;
     const total = this.plans.length;
-    await Promise.all(
-      this.plans.map(async (plan) => {
-        plan.executable = await Executable.build(gpu, this.pipelines!, plan.lowered.calls, (slot) =>
-          this.place(plan, slot),
-        );
-        onCompiled?.(++done, total);
-      }),
-    );
+    const compile = async (plan: Plan): Promise<void> => {
+      const { like, lowered } = plan;
+      const where = (slot: Slot) => this.place(plan, slot);
+      plan.executable = await Executable.build(gpu, this.pipelines!, lowered.calls, where, like?.executable ?? undefined);
+      onCompiled?.(++done, total);
+    };
+    await Promise.all(this.plans.filter((plan) => !plan.like).map(compile));
+    await Promise.all(this.plans.filter((plan) => plan.like).map(compile));
     gpu.check();
   }
 
@@ -293,6 +302,21 @@ export class Session {
     const gpu = this.requireGpu();
     await gpu.wait(gpu.device.queue.onSubmittedWorkDone());
     gpu.check();
+  }
+
+  /**
+   * A moment in the queue's order: the function waits until the device has done all that was submitted before it, and
+   * throws what the device reported.
+   */
+  mark(): () => Promise<void> {
+    const gpu = this.requireGpu();
+    const done = gpu.device.queue.onSubmittedWorkDone();
+    // A device that is lost while nobody waits here is reported by the next one who does.
+    done.catch(() => undefined);
+    return async () => {
+      await gpu.wait(done);
+      gpu.check();
+    };
   }
 
   /**

@@ -49,7 +49,8 @@ export class Pool {
   readonly category: Category;
   readonly segmentBytes: number[] = [];
   readonly variables: Variable[] = [];
-  private readonly limit: number;
+  /** Bytes that one segment, and so one variable, may have. */
+  readonly limit: number;
   private readonly names = new Set<string>();
 
   constructor(name: string, category: Category, maxSegmentBytes: number) {

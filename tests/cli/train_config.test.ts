@@ -206,15 +206,18 @@ describe("presets and files", () => {
     expect([...resolved.origins.values()]).not.toContain("preset lora");
   });
 
-  it.each(presets)("loads the preset %s, reads its written form back, and says what it is in its first sentence", async (name) => {
-    const resolved = await loadConfig({ source: name }, sources);
-    expect(resolved.warnings.filter(({ code }) => code !== "E-CFG-030")).toEqual([]);
-    const path = join(folder, `${name}.toml`);
-    writeFileSync(path, toToml(resolved));
-    expect((await loadConfig({ source: path }, sources)).config).toEqual(resolved.config);
-    expect(readFileSync(join(ROOT, "presets", `${name}.toml`), "utf8")).toMatch(/^# [A-Z].*\./);
-    if (resolved.config.data.sets.length > 0) checkTraining(resolved.config);
-  });
+  it.each(presets)(
+    "loads the preset %s, reads its written form back, and says what it is in its first sentence",
+    async (name) => {
+      const resolved = await loadConfig({ source: name }, sources);
+      expect(resolved.warnings.filter(({ code }) => code !== "E-CFG-030")).toEqual([]);
+      const path = join(folder, `${name}.toml`);
+      writeFileSync(path, toToml(resolved));
+      expect((await loadConfig({ source: path }, sources)).config).toEqual(resolved.config);
+      expect(readFileSync(join(ROOT, "presets", `${name}.toml`), "utf8")).toMatch(/^# [A-Z][^.]+\./);
+      if (resolved.config.data.sets.length > 0) checkTraining(resolved.config);
+    },
+  );
 
   it("names the nearest key for a typo in [[data.sets]], with its line", async () => {
     const path = join(folder, "typo.toml");
@@ -228,7 +231,7 @@ describe("presets and files", () => {
     expect((await longtail(["train", path])).errors).toContain("did you mean data.sets[0].path?");
     writeFileSync(path, '[[data.sets]]\npath = "a"\nsplit = "valid"\n');
     expect((await longtail(["train", path])).errors).toMatch(/E-CFG-002 .*data\.sets\[0\]\.split .*"validation"/);
-    writeFileSync(path, '[[data.sets]]\nrepeats = 2\n');
+    writeFileSync(path, "[[data.sets]]\nrepeats = 2\n");
     expect((await longtail(["train", path])).errors).toMatch(/E-CFG-002 .*data\.sets\[0\]\.path is nothing/);
     writeFileSync(path, '[[adapter.layers]]\nmatch = "attn"\nrnak = 2\n');
     expect((await longtail(["train", path])).errors).toContain("did you mean adapter.layers[0].rank?");
@@ -364,7 +367,10 @@ describe("settings", () => {
       end: 0.25,
     });
     expect(learningRate(schedule, 51)).toBe(0.25);
-    const restarts = rateSchedule((await load("schedule.kind=cosine_with_restarts", "schedule.cycles=2", "schedule.warmup=0", "optim.lr=1")).config, 100);
+    const restarts = rateSchedule(
+      (await load("schedule.kind=cosine_with_restarts", "schedule.cycles=2", "schedule.warmup=0", "optim.lr=1")).config,
+      100,
+    );
     expect(learningRate(restarts, 51)).toBe(1);
     expect(learningRate(restarts, 50)).toBeLessThan(0.01);
   });

@@ -120,11 +120,10 @@ describe("a paused run", () => {
 
   it("does what is written meanwhile although nobody resumes it yet", async () => {
     const { control: heard } = control();
-    write("save");
-    const words = await heard.pause(new AbortController().signal);
-    // It comes back to be told to pause again.
-    expect(words).toEqual(["save", "pause"]);
-  });
+    write("save pause");
+    // The run does it and pauses again.
+    expect(await heard.pause(new AbortController().signal)).toEqual(["save", "pause"]);
+  }, 5000);
 
   it("ends at once where the run is interrupted", async () => {
     const interrupt = new AbortController();
@@ -137,5 +136,7 @@ describe("a paused run", () => {
 it("a run that was told to stop says how it is continued, with the exit code of a stopped run", () => {
   const error = stoppedByWord("runs/first");
   expect(error.exitCode).toBe(7);
-  expect(error.message).toMatch(/^E-RUN-001 runs\/first: stopped by CMD .*Fix: continue it with --run\.resume=runs\/first/);
+  expect(error.message).toMatch(
+    /^E-RUN-001 runs\/first: stopped by CMD .*Fix: continue it with --run\.resume=runs\/first/,
+  );
 });

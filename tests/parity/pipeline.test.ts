@@ -18,7 +18,12 @@ import { type Dump, suite, tolerance } from "../helpers/dumps.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
 import { generated, hashed } from "../helpers/generated_weights.ts";
 import { testGpu } from "../helpers/gpu.ts";
-import { describedPipeline, type FolderOptions, type Variant, writePipelineFolder } from "../helpers/pipeline_folder.ts";
+import {
+  describedPipeline,
+  type FolderOptions,
+  type Variant,
+  writePipelineFolder,
+} from "../helpers/pipeline_folder.ts";
 
 const TOKENIZERS = join(MODELS, "tokenizers");
 
@@ -42,19 +47,23 @@ interface Result {
 }
 
 /** Everything that the dump holds, by the classes that commands use. */
-async function runPipeline(dump: Dump, variant: Variant, deviceTableBytes?: number): Promise<Result> {
+async function runPipeline(
+  dump: Dump,
+  variant: Variant,
+  options: { folder?: string; deviceTableBytes?: number; halvesFromBytes?: number } = {},
+): Promise<Result> {
   const { height, width, steps, guidance, prompts } = dump.config as Record<string, any>;
   const geometry: Geometry = geometryOf(width, height, "the dump");
   const gpu = await testGpu();
   const session = new Session(targetOf(gpu));
   try {
     const pipeline = await Pipeline.open(new NodeFiles(), session, {
-      folder: join(folder, variant),
       vae: "auto",
       tokenizers: TOKENIZERS,
       imageSize: 0,
       parts: { encoder: true },
-      deviceTableBytes,
+      ...options,
+      folder: join(folder, options.folder ?? variant),
     });
     const encoder = new PromptEncoder(session, pipeline, 2);
     const pictures = new PictureEncoder(session, pipeline, [geometry], 1);
@@ -106,7 +115,9 @@ suite("pipeline", (dump) => {
       const t5 = await idRows(io, `${variant}.t5_ids`);
       expect(t5[0]!.length).toBe(dump.config["lengths"][variant]);
       const rows = (all: Uint32Array) =>
-        Array.from({ length: count }, (_, i) => [...all.subarray((i * all.length) / count, ((i + 1) * all.length) / count)]);
+        Array.from({ length: count }, (_, i) => [
+          ...all.subarray((i * all.length) / count, ((i + 1) * all.length) / count),
+        ]);
       expect(rows(result.tokens.clip)).toEqual(clip);
       expect(rows(result.tokens.t5)).toEqual(t5);
       // Padding has the end token's id: the first one is pooled, in an empty text the second token.
@@ -138,10 +149,22 @@ suite("pipeline", (dump) => {
 
   it("reads rows of a large embedding table from the file and gives the same bits", async () => {
     const small = await runPipeline(dump, "schnell");
-    const large = await runPipeline(dump, "schnell", 0);
+    const large = await runPipeline(dump, "schnell", { deviceTableBytes: 0 });
     expect(large.tokens).toEqual(small.tokens);
     expect(large.embeddings).toEqual(small.embeddings);
     expect(large.picture).toEqual(small.picture);
+  });
+
+  it("keeps the matrices of a large text encoder as the halves of its file, which are the same values", async () => {
+    await writePipelineFolder(join(folder, "halves"), "schnell", { dtype: "BF16" });
+    const full = await runPipeline(dump, "schnell", { folder: "halves" });
+    const halves = await runPipeline(dump, "schnell", { folder: "halves", halvesFromBytes: 0 });
+    const comparison = new Comparison("text encoders in bf16");
+    full.embeddings.forEach(({ states, pooled }, i) => {
+      comparison.values("states", `prompt ${i}`, halves.embeddings[i]!.states, states, 1e-6);
+      comparison.values("pooled", `prompt ${i}`, halves.embeddings[i]!.pooled, pooled, 1e-6);
+    });
+    comparison.finish();
   });
 
   it("samples with the shift that FLUX.1 dev has at the size of the picture", async () => {

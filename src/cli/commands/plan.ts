@@ -12,12 +12,13 @@ import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
+import { withDataFlag } from "../train/checks.ts";
 
 export const command: Command = {
   name: "plan",
   summary: "show device memory and time of a run before anything is allocated",
-  usage: "[preset | file.toml] [--section.key=value ...]",
-  options: [],
+  usage: "[preset | file.toml] [--data=PATH] [--section.key=value ...]",
+  options: [{ name: "data", value: "PATH", summary: "pictures of a training run in place of data.sets" }],
   description:
     "All plans of the run are traced and placed on the host, so the memory is exact. Times come from a benchmark of this " +
     "adapter that takes about a second.",
@@ -28,9 +29,12 @@ export const command: Command = {
     ["longtail plan", "the embedded experiment"],
     ["longtail plan embedded --align.batch=16 --adapter=lora", "another batch, a LoRA"],
     ["longtail plan my.toml", "a training run, where the file has [[data.sets]]"],
+    ["longtail plan lora --data=./pictures", "a training run on your own pictures"],
   ],
   async run(context) {
-    const { config } = await context.loadConfig({ source: context.arguments.positionals[0] ?? "embedded" });
+    const flag = context.arguments.flags["data"];
+    const source = context.arguments.positionals[0] ?? (flag === undefined ? "embedded" : "lora");
+    const { config } = withDataFlag(await context.loadConfig({ source }), flag);
     return await withRunDevice(config, async (gpu) => {
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");

@@ -14,6 +14,7 @@ import {
   toPlanes,
 } from "../../formats/png.ts";
 import { TOKEN_PIXELS } from "../../models/pipeline.ts";
+import { fileIdentity } from "../../training/file_identity.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import type { Command, CommandContext } from "../command.ts";
@@ -67,7 +68,10 @@ async function sample(context: CommandContext): Promise<number> {
     shift: String(config.sample.shift),
     guidance: String(config.sample.guidance),
     size: `${width}x${height}`,
+    model: basename(config.model.pipeline),
     weights: weights.path ? basename(weights.path) : "base",
+    // Two files of one name are told apart, and a run that was continued from what it was before.
+    ...(weights.path ? { weights_id: (await fileIdentity(files, weights.path)).slice(0, 16) } : {}),
     ...(weights.layers ? { strength: String(weights.strength) } : {}),
     software: "longtail",
   });
@@ -99,7 +103,7 @@ async function sample(context: CommandContext): Promise<number> {
   const skipped = pictures.length - missing.length;
   context.result(
     { output, drawn: missing.length, skipped },
-    `${missing.length} pictures in ${output}${skipped ? `, ${skipped} were there already` : ""}`,
+    `${missing.length} ${missing.length === 1 ? "picture" : "pictures"} in ${output}${skipped ? `, ${skipped} were there already` : ""}`,
   );
   return 0;
 }

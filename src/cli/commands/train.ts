@@ -28,7 +28,7 @@ export const TRAIN_ALIASES = { steps: "train.steps", batch: "train.batch", lr: "
 
 export const command: Command = {
   name: "train",
-  summary: "train a LoRA (or DoRA, LoKr, the whole model) on pictures with captions",
+  summary: "train a LoRA, DoRA or LoKr on pictures with captions",
   usage: "[preset | file.toml] [--data=PATH] [--section.key=value ...]",
   options: [
     {
@@ -98,6 +98,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       emit({ kind: "message", text });
       await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
       checkMemoryCap(config, world.session.memory().total);
+      if (signal.aborted) throw signal.reason;
       await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
         openTrainWorld(world, gpu, config, tick),
       );
@@ -192,10 +193,14 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
   }
 }
 
-/** The command that repeats the run. */
+/** Keys that belong to this run alone; with them the command would meet its own folder. */
+const OWN_KEYS = ["run.name", "name", "run.resume", "resume"];
+
+/** The command that repeats the run, as words of a POSIX shell. */
 function commandLine(context: CommandContext, source: string): string {
   const { overrides, flags } = context.arguments;
   const data = typeof flags["data"] === "string" ? [`--data=${flags["data"]}`] : [];
-  const keys = overrides.filter((o) => o.key !== "run.name").map((o) => `--${o.key}=${o.value}`);
-  return ["npx longtail train", source, ...data, ...keys].join(" ");
+  const keys = overrides.filter((o) => !OWN_KEYS.includes(o.key)).map((o) => `--${o.key}=${o.value}`);
+  const word = (text: string) => (/^[\w./:=@%,+-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`);
+  return ["npx longtail train", ...[source, ...data, ...keys].map(word)].join(" ");
 }

@@ -223,6 +223,8 @@ function merge(
       continue;
     }
     into[name] = structuredClone(value);
+    // A list replaces the one below it: what that one's tables had said is gone.
+    for (const inner of [...origins.keys()]) if (inner.startsWith(`${key}[`)) origins.delete(inner);
     origins.set(key, layer.origin);
     lines.set(key, lineOf(layer.text, key));
     if (Array.isArray(value))

@@ -29,7 +29,7 @@ export function optionsMarkdown(presets: readonly { name: string; text: string }
       "`--align.steps 80`, `--align.offline`, `--no-align.same_noise`, `--align.discount_pos=1,1` or `--align.rewards.0.weight=2`. " +
       `Short names: ${Object.entries(ALIASES)
         .map(([short, key]) => `\`--${short}\` for \`--${key}\``)
-        .join(", ")}.`,
+        .join(", ")}. In \`longtail train\` and \`longtail cache\`, \`--steps\` means \`--train.steps\`.`,
     "",
     "An unknown key is refused with the nearest name that exists. The run folder's `config.resolved.toml` holds every value " +
       "with its origin and can be used as a file again.",

@@ -172,6 +172,8 @@ export function problemOf(
         : undefined);
     found.push({ key, error: wrongValue(key, given, whereOf(key), undefined, detail) });
   }
+  // A key that is missing and one that is not known are one typo; the nearest name tells it.
+  found.sort((a, b) => Number(b.error.code === "E-CFG-001") - Number(a.error.code === "E-CFG-001"));
   const [first, ...others] = found;
   if (!first) return new LongtailError("E-CFG-002", { what: "the configuration is not valid", where: "configuration" });
   if (!others.length) return first.error;

@@ -9,7 +9,7 @@ export const modelSection = section(
     pipeline: field(
       text().min(1),
       "embedded",
-      'Folder of the pipeline in diffusers\' layout (transformer, text_encoder, text_encoder_2, pipeline.json); "embedded" is the small FLUX.1 model that comes along.',
+      'Folder of a FLUX.1 pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text_encoder, text_encoder_2, vae); "embedded" is the small FLUX.1 model that comes along.',
     ),
     vae: field(
       text().min(1),

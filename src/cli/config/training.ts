@@ -6,8 +6,8 @@ import { field, real, section, text, whole, words } from "./fields.ts";
 
 const layerSchema = z.strictObject({
   match: z.string().min(1).meta({ description: "Name or ending of module names, as in adapter.targets." }),
-  rank: field(whole(1), 16, "Rank of these modules."),
-  alpha: field(z.number().gt(0), 16, "Alpha of these modules."),
+  rank: field(whole(0), 0, "Rank of these modules; 0 takes adapter.rank."),
+  alpha: field(real(0), 0, "Alpha of these modules; 0 takes adapter.alpha."),
 });
 
 export const adapterSection = section(
@@ -29,7 +29,11 @@ export const adapterSection = section(
     dropout: field(real(0, 0.95), 0, "Share of an adapter's inputs that are dropped while training."),
     rank_stabilised: field(z.boolean(), false, "Scale by alpha / √rank (rsLoRA)."),
     factor: field(whole(0), 0, "Size of LoKr's first factor; 0 chooses the most even split."),
-    start: field(text().min(1), "none", 'An adapter file to start from; "none" starts as the model without one.'),
+    start: field(
+      text().min(1),
+      "none",
+      'An adapter file to start from, whose layers, ranks and alphas count then; "none" starts as the model without one.',
+    ),
     difference_rank: field(
       whole(0),
       16,

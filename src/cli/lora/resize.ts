@@ -5,6 +5,7 @@ import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { LoraLayer } from "../../formats/adapter_layers.ts";
 import { readAdapter, readLora, writeInStyle } from "../../formats/lora.ts";
+import { tidy } from "../../formats/lora_metadata.ts";
 import { portableScales } from "../../formats/lora_write.ts";
 import { travelling, type WrittenStyle, writableDtype, writableStyle } from "./convert.ts";
 import { type AnyLayer, changeNorm, changeProduct, productSvd } from "./low_rank.ts";
@@ -49,7 +50,7 @@ export async function resizeLora(
     left += own * layer.scale ** 2;
   }
   const style = writableStyle(file) as Exclude<WrittenStyle, "lycoris">;
-  const metadata = { ...travelling(file.metadata), ...resizedStrings(report) };
+  const metadata = { ...travelling(file.metadata), ...resizedStrings(layers) };
   const notes = await writeInStyle(files, output, layers, style, {
     dtype: writableDtype(file.dtype),
     metadata,
@@ -70,10 +71,14 @@ function rankFor(squares: readonly number[], energy: number, share: number): num
   return Math.max(squares.length, 1);
 }
 
-/** sd-scripts' strings of a file whose ranks have changed. */
-function resizedStrings(report: readonly ResizedLayer[]): Record<string, string> {
-  const ranks = new Set(report.map(({ after }) => after));
-  return { ss_network_dim: ranks.size === 1 ? String([...ranks][0]) : "Dynamic" };
+/** sd-scripts' strings of a file whose ranks have changed; alpha follows the rank, since the scale stays. */
+function resizedStrings(layers: ReadonlyMap<string, LoraLayer>): Record<string, string> {
+  const all = [...layers.values()];
+  const shared = (values: readonly number[]) => (new Set(values).size === 1 ? String(values[0]) : "Dynamic");
+  return {
+    ss_network_dim: shared(all.map(({ rank }) => rank)),
+    ss_network_alpha: shared(all.map(({ rank, scale }) => tidy(rank * scale))),
+  };
 }
 
 export interface LayerDifference {

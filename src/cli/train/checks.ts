@@ -61,7 +61,7 @@ export function checkTraining(config: Config): void {
       "E-CFG-051",
       "optim.ema",
       `a running mean with decay ${optim.ema} never moves`,
-      "",
+      "each update gives the new weights the share 1 - decay",
       "0.99 to 0.9999 is usual",
     );
   }

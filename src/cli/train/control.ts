@@ -44,13 +44,17 @@ export class RunControl {
     return known;
   }
 
-  /** Waits until `resume` or `stop` is written or the signal aborts. Returns the words that were not `resume`. */
+  /**
+   * Waits until words are written or the signal aborts. Returns what is to be done now: the words that were not `resume`,
+   * and behind them `pause` where nobody has written `resume` or `stop` yet.
+   */
   async pause(signal: AbortSignal): Promise<ControlWord[]> {
     this.emit({ kind: "message", text: `paused; write resume into ${this.path} to go on` });
     while (!signal.aborted) {
       const words = await this.take();
-      if (words.includes("resume") || words.includes("stop"))
-        return words.filter((w) => w !== "resume" && w !== "pause");
+      const others = words.filter((word) => word !== "resume" && word !== "pause");
+      if (words.includes("resume") || words.includes("stop")) return others;
+      if (others.length > 0) return [...others, "pause"];
       await new Promise((resolve) => setTimeout(resolve, PAUSE_SECONDS * 1000));
     }
     return [];
@@ -63,6 +67,6 @@ export function stoppedByWord(folder: string): LongtailError {
     what: "stopped by CMD",
     where: folder,
     why: "the word stop was written into it",
-    fix: `continue it with --run.resume=${folder}`,
+    fix: `continue it with --run.resume=${folder} and everything else as before`,
   });
 }

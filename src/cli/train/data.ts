@@ -39,7 +39,9 @@ export interface TrainingCounts {
 export async function openTrainingData(files: FileStore, config: Config, emit: EventSink): Promise<TrainingData> {
   const { data, train } = config;
   const folder = embeddedPath(config.model.pipeline, "embedded");
-  const side = config.model.image_size || (await readLayout(files, folder, config.model.vae)).imageSize;
+  // Read in any case: a pipeline that is not there is told before pictures are looked at.
+  const layout = await readLayout(files, folder, config.model.vae);
+  const side = config.model.image_size || layout.imageSize;
   const background = [1, 3, 5].map((at) => Number.parseInt(data.background.slice(at, at + 2), 16) / 255);
   const collection = await openPictureSets(
     files,
@@ -52,21 +54,38 @@ export async function openTrainingData(files: FileStore, config: Config, emit: E
     },
   );
   try {
-    const resolution = data.resolution || side;
-    const step = data.bucket_step || (resolution < 256 ? 16 : 64);
-    const buckets = assignBuckets(collection.pictures, {
+    const buckets = bucketsOf(collection, config, side);
+    const opened = await TrainingData.of(files, config, side, collection, buckets, emit);
+    if (opened.counts.train === 0) throw opened.nothingLeft(opened.dropped);
+    return opened;
+  } catch (error) {
+    await collection.close();
+    throw error;
+  }
+}
+
+/** @throws LongtailError E-CFG-053 where no bucket can have such sides */
+function bucketsOf({ pictures }: PictureCollection, { data }: Config, side: number): BucketAssignment {
+  const resolution = data.resolution || side;
+  const step = data.bucket_step || (resolution < 256 ? 16 : 64);
+  try {
+    return assignBuckets(pictures, {
       resolution,
       step,
-      ...(data.min_side > 0 ? { minSide: data.min_side } : { minSide: Math.max(step, Math.floor(resolution / 2)) }),
-      ...(data.max_side > 0 ? { maxSide: data.max_side } : { maxSide: 2 * resolution }),
+      minSide: data.min_side || Math.max(step, Math.floor(resolution / 2)),
+      maxSide: data.max_side || 2 * resolution,
       upscale: data.upscale,
       square: !data.buckets,
       maxBuckets: MOST_BUCKETS,
     });
-    return await TrainingData.of(files, config, side, collection, buckets, emit);
   } catch (error) {
-    await collection.close();
-    throw error;
+    if (!(error instanceof RangeError)) throw error;
+    throw new LongtailError("E-CFG-053", {
+      what: "no bucket can have the sides that are asked for",
+      where: "data.resolution, data.bucket_step, data.min_side, data.max_side",
+      why: error.message,
+      fix: `bucket_step divides the sides and is at most the resolution, and min_side lies below it; ${resolution} with 0 for the three others ${resolution >= 16 ? "works" : "is too small"}`,
+    });
   }
 }
 
@@ -175,8 +194,8 @@ export class TrainingData {
     const { train, validation, prior } = this.counts;
     const sizes = this.buckets.table.map(({ bucket, pictures }) => `${bucket.width}×${bucket.height}: ${pictures}`);
     const parts = [
-      `${train} pictures to learn from`,
-      ...(prior > 0 ? [`${prior} prior pictures`] : []),
+      `${train} ${train === 1 ? "picture" : "pictures"} to learn from`,
+      ...(prior > 0 ? [`${prior} prior ${prior === 1 ? "picture" : "pictures"}`] : []),
       ...(validation > 0 ? [`${validation} held back`] : []),
       ...(this.dropped.length > 0 ? [`${this.dropped.length} left out`] : []),
     ];
@@ -277,12 +296,16 @@ export class TrainingData {
     }));
     this.dropped = [...this.dropped, ...dropped];
     emit({ kind: "warning", code: dropped[0]!.code, text: this.droppedText(dropped) });
-    if (this.counts.train > 0) return;
-    throw new LongtailError("E-DATA-042", {
+    if (this.counts.train === 0) throw this.nothingLeft(dropped);
+  }
+
+  /** Prior and held-back pictures alone teach nothing. */
+  nothingLeft(dropped: readonly DroppedFile[]): LongtailError {
+    return new LongtailError("E-DATA-042", {
       what: "no picture is left to learn from",
       where: "data.sets",
-      why: this.droppedText(dropped),
-      fix: "replace the damaged files",
+      why: dropped.length > 0 ? this.droppedText(dropped) : "all pictures are prior ones or held back",
+      fix: "replace what was left out, or add pictures with captions to a set for training",
     });
   }
 

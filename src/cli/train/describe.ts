@@ -11,7 +11,7 @@ const EXAMPLES = 8;
 /** @param draws how many pictures the run has drawn in all */
 export async function describeData(data: TrainingData, draws: number): Promise<TrainDataSet> {
   const { config } = data;
-  const name = (set: number) => config.data.sets[set]!.path;
+  const name = (set: number) => nameOf(config.data.sets[set]!.path);
   const examples = [];
   for (const record of [...data.train].slice(0, EXAMPLES)) {
     const bucket = data.bucketOf(record);
@@ -29,7 +29,7 @@ export async function describeData(data: TrainingData, draws: number): Promise<T
     ...(data.counts.prior > 0 ? { prior: data.counts.prior } : {}),
     draws,
     sets: config.data.sets.map((set, i) => ({
-      name: set.path,
+      name: name(i),
       pictures: [...data.train, ...data.validation].filter((record) => record.set === i).length,
       repeats: set.repeats,
       weight: set.weight,
@@ -42,11 +42,18 @@ export async function describeData(data: TrainingData, draws: number): Promise<T
   };
 }
 
+/** The last part of a set's path, with or without a slash at its end. */
+const nameOf = (path: string): string =>
+  path
+    .replace(/[/\\]+$/, "")
+    .split(/[/\\]/)
+    .at(-1)!;
+
 /** How often each comma-separated tag occurs, by set, as sd-scripts counts them. */
 export function tagFrequency(data: TrainingData): Record<string, Record<string, number>> {
   const all: Record<string, Record<string, number>> = {};
   for (const record of data.train) {
-    const set = data.config.data.sets[record.set]!.path.split(/[/\\]/).at(-1)!;
+    const set = nameOf(data.config.data.sets[record.set]!.path);
     const counts = all[set] ?? {};
     all[set] = counts;
     for (const tag of data
@@ -62,7 +69,7 @@ export function tagFrequency(data: TrainingData): Record<string, Record<string, 
 /** One object a set, without paths: they name people's disks. */
 export function datasetFacts(data: TrainingData): object[] {
   return data.config.data.sets.map((set, i) => ({
-    name: set.path.split(/[/\\]/).at(-1)!,
+    name: nameOf(set.path),
     num_images: data.train.filter((record) => record.set === i).length,
     num_repeats: set.repeats,
     is_reg: set.prior,

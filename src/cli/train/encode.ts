@@ -14,6 +14,7 @@ import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts
 import { fileIdentity } from "../../training/file_identity.ts";
 import { PictureEncoder } from "../../training/picture_encoder.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { checkMemoryCap } from "../align/device.ts";
 import type { Progress } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import { embeddedPath } from "../project.ts";
@@ -113,7 +114,11 @@ export async function encodeAll(
   if (missingPictures.length + missingTexts.length > 0) {
     plannedBytes = await encodeMissing(
       inputs,
-      missingPictures.map((i) => ({ want: wants[i]!, key: pictures[i]!, fail: (error) => broken.set(pictures[i]!, error) })),
+      missingPictures.map((i) => ({
+        want: wants[i]!,
+        key: pictures[i]!,
+        fail: (error) => broken.set(pictures[i]!, error),
+      })),
       missingTexts.map((i) => ({ caption: distinct[i]!, key: keys[i]! })),
     );
   }
@@ -194,6 +199,7 @@ async function encodeMissing(
     wants.length > 0 ? pipeline.pictureBatch(PICTURE_BATCH, geometries, "encoder", maxBindingBytes) : 1;
   const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, pictureBatch) : null;
   try {
+    checkMemoryCap(config, session.memory().total);
     await phases.timed("compile encoders", session.plans.length, "plans", (tick) => session.open(gpu, tick));
     await pipeline.loadWeights(session);
     if (prompts) {

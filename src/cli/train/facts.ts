@@ -13,7 +13,7 @@ export async function adapterFacts(inputs: TrainOutputInputs): Promise<LoraFacts
   const { optim, schedule, train, flow } = config;
   const { layout, config: model } = world.pipeline;
   const perEpoch = Math.max(1, data.draws / world.trainer.samplesPerUpdate);
-  const side = world.pipeline.imageSize;
+  const side = config.data.resolution || world.pipeline.imageSize;
   return {
     name: run.name,
     // FLUX.1's published transformers have these sizes; any other is one of the same kind.
@@ -26,7 +26,10 @@ export async function adapterFacts(inputs: TrainOutputInputs): Promise<LoraFacts
     date: new Date().toISOString().slice(0, 19),
     resolution: [side, side],
     ...(config.data.trigger ? { triggerPhrase: config.data.trigger } : {}),
-    baseName: layout.folder.split(/[/\\]/).at(-1)!,
+    baseName: layout.folder
+      .replace(/[/\\]+$/, "")
+      .split(/[/\\]/)
+      .at(-1)!,
     ...(await hashOfBase(inputs)),
     learningRate: optim.lr,
     optimizer: optim.kind,

@@ -136,8 +136,8 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     status: { state: "complete", stepsDone: state.step, stepsPlanned: train.steps },
     method: {
       adapter: adapter.kind,
-      ...(lowRank ? { rank: adapter.rank, alpha: adapter.alpha, layers: world.adapter!.layerCount } : {}),
-      ...(lowRank ? { targets: Array.isArray(adapter.targets) ? adapter.targets.join(", ") : adapter.targets } : {}),
+      ...(lowRank ? { ...world.adapter!.usual, layers: world.adapter!.layerCount } : {}),
+      ...(lowRank && adapter.start === "none" ? { targets: [adapter.targets].flat().join(", ") } : {}),
       optimizer: OPTIMIZER_NAMES[optim.kind] ?? optim.kind,
       learningRate: optim.lr,
       schedule: schedule.kind,
@@ -165,7 +165,9 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
         world.pipeline.layout.autoencoder.settings.kind
       ],
       base: embedded ? "models/embedded" : config.model.pipeline,
-      ...(embedded ? { usageNote: EMBEDDED_USAGE, licence: "mit" } : {}),
+      ...(embedded ? { usageNote: EMBEDDED_USAGE } : {}),
+      // What weights that were trained on a user's pictures may be used for is for the user to say.
+      ...(embedded && config.data.sets.every((set) => set.path === "embedded") ? { licence: "mit" } : {}),
     },
     ...(config.data.trigger ? { trigger: config.data.trigger } : {}),
     curves: {
@@ -200,7 +202,8 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     versions: versions(environment),
     attributions: [...(data.usesEmbedded ? PICTURE_CREDITS : []), ...(embedded ? EMBEDDED_CREDITS : [])],
     command: inputs.command,
-    ...(embedded ? { limits: [...EMBEDDED_LIMITS] } : {}),
+    // The others speak of the reward and the judge, which no training run has.
+    ...(embedded ? { limits: EMBEDDED_LIMITS.slice(0, 1) } : {}),
     remarks:
       state.refused.length > 0
         ? [

@@ -51,6 +51,8 @@ export async function runTraining(inputs: TrainInputs): Promise<TrainState> {
   const { config, world, store, phases, emit, signal, control, samples, state } = inputs;
   const { steps } = config.train;
   if (state.step === 0 && state.samples.length === 0) {
+    // Nothing has been trained that a checkpoint could keep.
+    if (signal.aborted) throw signal.reason;
     await samples.draw(world, state, 0);
     await validate(inputs, state);
   }

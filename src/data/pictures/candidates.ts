@@ -10,7 +10,7 @@ import { JsonError, parseStrictJson } from "../../formats/strict_json.ts";
 import { printable } from "../../formats/zip.ts";
 import { attributeCaption, EmbeddedData, GENERATOR_STYLES, plainCaption, type Style } from "../embedded.ts";
 import { type PromptItem, readPrompts } from "../prompts.ts";
-import { type CaptionLines, captionsOfBytes, captionsOfText, LONGEST_CAPTION } from "./captions.ts";
+import { type CaptionLines, captionsOfBytes, captionsOfText, LONGEST_CAPTION, tooLong } from "./captions.ts";
 import { type Dropped, type FileTree, PICTURE_ENDING, readWhole } from "./tree.ts";
 
 export interface Candidate {
@@ -96,8 +96,8 @@ async function textBeside(tree: FileTree, name: string, lines: CaptionLines): Pr
     } catch (error) {
       // The length limit of pictures speaks of pictures.
       if (error instanceof LongtailError && error.code === "E-DATA-023")
-        bytes = new Uint8Array(4 * LONGEST_CAPTION + 1);
-      else throw error;
+        throw tooLong(where, `more than ${4 * LONGEST_CAPTION} bytes`);
+      throw error;
     }
     const found = captionsOfBytes(bytes, where, lines);
     if (found.length > 0) return found;

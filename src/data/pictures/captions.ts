@@ -47,7 +47,7 @@ export function captionsOfText(text: string, where: string, lines: CaptionLines)
   return lines === "first" ? found.slice(0, 1) : found;
 }
 
-function tooLong(where: string, size: string): LongtailError {
+export function tooLong(where: string, size: string): LongtailError {
   return new LongtailError("E-DATA-043", {
     what: "the caption is too long",
     where,

@@ -37,9 +37,7 @@ export class ClipTextModel {
     this.parameters = parameters;
     this.config = config;
     const model = parameters.at("text_model");
-    this.table = tableElsewhere
-      ? null
-      : model.tensor("embeddings.token_embedding.weight", [config.rows, config.width]);
+    this.table = tableElsewhere ? null : model.tensor("embeddings.token_embedding.weight", [config.rows, config.width]);
     this.positions = model.tensor("embeddings.position_embedding.weight", [config.positions, config.width]);
     this.blocks = Array.from(
       { length: config.layers },

@@ -94,7 +94,8 @@ class FeedForward {
   }
 }
 
-interface Rotary {
+/** Rotary tables [tokens, headSize / 2], text first. */
+export interface Rotary {
   cosine: Tensor;
   sine: Tensor;
 }
@@ -236,32 +237,64 @@ export class FluxTransformer {
     this.out = new Linear(parameters.at("proj_out"), width, config.outChannels);
   }
 
-  forward(graph: Graph, inputs: FluxInputs, options: FluxTraceOptions = {}): FluxTrace {
-    const rotary = { cosine: inputs.cosine, sine: inputs.sine };
-    const textTokens = inputs.states.dim(1);
-    const imageTokens = inputs.latents.dim(1);
+  /** What the blocks begin with: both streams, the conditioning vector [B, D] and its SiLU, which every modulation reads. */
+  embed(
+    graph: Graph,
+    inputs: Omit<FluxInputs, "cosine" | "sine">,
+  ): { image: Tensor; text: Tensor; vector: Tensor; active: Tensor } {
     let vector = add(this.time.forward(graph, inputs.time), this.pooled.forward(graph, inputs.pooled));
     if (this.guidance) {
       if (!inputs.guidance) throw new Error("this model reads a guidance scale, and none was given");
       vector = add(vector, this.guidance.forward(graph, inputs.guidance));
     }
-    // Every modulation reads silu(vector): computed once.
     const active = silu(vector);
-    let image = this.imageIn.forward(graph, inputs.latents);
-    let text = this.textIn.forward(graph, inputs.states);
+    const image = this.imageIn.forward(graph, inputs.latents);
+    const text = this.textIn.forward(graph, inputs.states);
+    return { image, text, vector, active };
+  }
+
+  /** Double block `i` on the streams [B, Li, D] and [B, Lt, D]. */
+  doubleBlock(
+    graph: Graph,
+    i: number,
+    [image, text]: readonly [Tensor, Tensor],
+    active: Tensor,
+    rotary: Rotary,
+  ): [Tensor, Tensor] {
+    return this.doubles[i]!.forward(graph, image, text, active, rotary);
+  }
+
+  /** Single block `i` on the joint sequence [B, Lt + Li, D], text first. */
+  singleBlock(graph: Graph, i: number, joint: Tensor, active: Tensor, rotary: Rotary): Tensor {
+    return this.singles[i]!.forward(graph, joint, active, rotary);
+  }
+
+  /** The velocity [B, Li, outChannels] from the image part of the joint sequence. */
+  finish(graph: Graph, image: Tensor, active: Tensor): Tensor {
+    // diffusers' order here is scale, shift.
+    const [scale, shift] = modulation(graph, this.normOut, active, 2);
+    return this.out.forward(graph, modulatedLayerNorm(image, EPS, scale!, shift!));
+  }
+
+  forward(graph: Graph, inputs: FluxInputs, options: FluxTraceOptions = {}): FluxTrace {
+    const rotary = { cosine: inputs.cosine, sine: inputs.sine };
+    const textTokens = inputs.states.dim(1);
+    const imageTokens = inputs.latents.dim(1);
+    const { vector, active, ...streams } = this.embed(graph, inputs);
+    let { image, text } = streams;
     const blocks: FluxTrace["blocks"] = [];
     const traced = (name: string, tensors: Tensor[], body: (t: Tensor[]) => Tensor[]): Tensor[] =>
       graph.scope(name, () => (options.checkpoint ? graph.checkpoint(tensors, body) : body(tensors)));
-    this.doubles.forEach((block, i) => {
+    this.doubles.forEach((_, i) => {
       [image, text] = traced(`transformer_blocks.${i}`, [image, text, active], ([a, b, c]) =>
-        block.forward(graph, a!, b!, c!, rotary),
+        this.doubleBlock(graph, i, [a!, b!], c!, rotary),
       ) as [Tensor, Tensor];
       blocks.push({ name: `double${i}`, image, text });
     });
     let joint = concat([text, image], 1);
-    this.singles.forEach((block, i) => {
+    this.singles.forEach((_, i) => {
       [joint] = traced(`single_transformer_blocks.${i}`, [joint, active], ([a, c]) => [
-        block.forward(graph, a!, c!, rotary),
+        this.singleBlock(graph, i, a!, c!, rotary),
       ]) as [Tensor];
       blocks.push({
         name: `single${i}`,
@@ -269,10 +302,7 @@ export class FluxTransformer {
         text: slice(joint, 1, 0, textTokens),
       });
     });
-    const last = slice(joint, 1, textTokens, imageTokens);
-    // diffusers' order here is scale, shift.
-    const [scale, shift] = modulation(graph, this.normOut, active, 2);
-    const output = this.out.forward(graph, modulatedLayerNorm(last, EPS, scale!, shift!));
+    const output = this.finish(graph, slice(joint, 1, textTokens, imageTokens), active);
     return { output, vector, blocks };
   }
 }

@@ -36,6 +36,11 @@ function stackOf(shape: Shape): Stack {
   return { matrices: shape.slice(0, -2).reduce((a, b) => a * b, 1), rows, columns };
 }
 
+/** The rate of step `t` that Adafactor works out by itself. */
+export function relativeRate(t: number, warmupInit: boolean): number {
+  return Math.min(warmupInit ? 1e-6 * t : 1e-2, 1 / Math.sqrt(t));
+}
+
 /** What a run's kernels need to know of its sums. */
 interface Layout {
   /** Work items of each pass. */
@@ -122,8 +127,7 @@ export class AdafactorRule implements UpdateRule {
 
   scalars(group: Group, rate: number, t: number, words: Float32Array): void {
     const o = this.options;
-    const relative = Math.min(o.warmupInit ? 1e-6 * t : 1e-2, 1 / Math.sqrt(t));
-    const own = (o.relativeStep ? relative : rate) * group.rateFactor;
+    const own = (o.relativeStep ? relativeRate(t, o.warmupInit) : rate) * group.rateFactor;
     words.set([own, t ** o.decayRate, o.epsilonSquare, o.epsilonScale, o.clipThreshold, group.weightDecay]);
     words[6] = 1 - (o.beta1 ?? 0);
     words[9] = o.scaleParameter ? 1 : 0;

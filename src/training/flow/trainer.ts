@@ -156,7 +156,12 @@ export class FlowTrainer {
     const reports = await session.read(this.planner.reports ?? this.planner.shared.report);
     const optimizer = await this.optimizer.read(session);
     this.learnRate(settings.accumulation * plan.flops, performance.now() - started);
-    return summariseFlow({ step: t, rate, sigmas }, reports, settings.accumulation, optimizer);
+    return summariseFlow(
+      { step: t, rate: this.optimizer.rate(rate, t), sigmas },
+      reports,
+      settings.accumulation,
+      optimizer,
+    );
   }
 
   /** Clears gradients and draws noise, or hands over the key with which the update draws its own. */

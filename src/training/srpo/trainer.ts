@@ -299,7 +299,11 @@ export class SrpoTrainer {
     const reports = await session.read(this.variable("reports"));
     const optimizer = await this.optimizer.read(session);
     const { batch } = settings;
-    return summariseUpdate({ step, rate, m0, branches, batch, samples: this.samples }, reports, optimizer);
+    return summariseUpdate(
+      { step, rate: this.optimizer.rate(rate, step), m0, branches, batch, samples: this.samples },
+      reports,
+      optimizer,
+    );
   }
 
   /**

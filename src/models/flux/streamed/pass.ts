@@ -1,0 +1,289 @@
+// One size of a streamed transformer: the velocity from packed latents, and the gradients of all adapters from dL/dv, as the
+// whole transformer gives them, in one plan a piece: embedders, each block, output, and the backward of each. Between pieces
+// only the joint sequence is kept, the input of every block where a backward pass follows; there the block is traced again
+// from it (gradient checkpointing, Chen et al. 2016). The residual stream is f32 throughout: FLUX's exceeds f16.
+
+import { LongtailError } from "../../../base/errors.ts";
+import { DoraModule } from "../../../nn/adapters/dora.ts";
+import { markTraining } from "../../../nn/training_mode.ts";
+import { backward } from "../../../ops/backward.ts";
+import { add } from "../../../ops/pointwise.ts";
+import { concat, slice, split } from "../../../ops/slab.ts";
+import type { Graph, Tensor } from "../../../tensor/graph.ts";
+import type { Plan, Session } from "../../../tensor/session.ts";
+import type { Variable } from "../../../tensor/variable.ts";
+import { SINUSOID_WIDTH } from "../embeddings.ts";
+import type { Block } from "./ring.ts";
+import type { StreamedFlux } from "./streamed.ts";
+
+export interface StreamedShape {
+  /** Beginning of the names of variables and plans. */
+  name: string;
+  batch: number;
+  textTokens: number;
+  imageTokens: number;
+  /** Makes the backward plans; adapters act as in training (dropout). */
+  training?: boolean;
+  /** Keeps the blocks' inputs for the backward pass in host memory instead of on the device. */
+  spill?: boolean;
+}
+
+/** Pieces besides the blocks. */
+const EMBED = "embed";
+const OUTPUT = "output";
+
+export class StreamedPass {
+  readonly shape: StreamedShape;
+  /** To be written before `forward`, by the host or by a plan: [B, Li, C], [B, Lt, J], [B, P], [B, 256]. */
+  readonly latents: Variable;
+  readonly states: Variable;
+  readonly pooled: Variable;
+  /** Sinusoids of the time, and of the guidance scale where the model reads one. */
+  readonly time: Variable;
+  readonly guidance: Variable | null;
+  /** Rotary tables [Lt + Li, headSize / 2], text first. */
+  readonly cosine: Variable;
+  readonly sine: Variable;
+  /** [B, Li, outChannels], made by `forward`. */
+  readonly velocity: Variable;
+  /** dL/dv, to be written before `backward`; null without training. */
+  readonly velocityGradient: Variable | null;
+  /** Plans by piece, for profiles: "embed", "transformer_blocks.0", "output". */
+  readonly forwardPlans: ReadonlyMap<string, Plan>;
+  readonly backwardPlans: ReadonlyMap<string, Plan>;
+  private readonly session: Session;
+  private readonly model: StreamedFlux;
+  /** SiLU of the conditioning vector [B, D]. */
+  private readonly active: Variable;
+  /** Inputs of the blocks and the last one's output [B, Lt + Li, D]; two in turn where they are not all kept. */
+  private readonly streams: readonly Variable[];
+  private readonly streamGradient: Variable | null = null;
+  private readonly activeGradient: Variable | null = null;
+  private readonly spilled = new Map<number, Float32Array>();
+  /** The first block that the backward pass must reach. */
+  private readonly firstTrained: number = 0;
+
+  constructor(session: Session, model: StreamedFlux, shape: StreamedShape) {
+    this.session = session;
+    this.model = model;
+    this.shape = shape;
+    const { config } = model;
+    const { batch, textTokens, imageTokens, training = false, spill = false, name } = shape;
+    const data = (key: string, ...sizes: number[]) => session.data(`${name}.${key}`, sizes);
+    const tokens = textTokens + imageTokens;
+    this.latents = data("latents", batch, imageTokens, config.inChannels);
+    this.states = data("states", batch, textTokens, config.jointWidth);
+    this.pooled = data("pooled", batch, config.pooledWidth);
+    this.time = data("time", batch, SINUSOID_WIDTH);
+    this.guidance = config.guidance ? data("guidance", batch, SINUSOID_WIDTH) : null;
+    this.cosine = data("cosine", tokens, config.headSize / 2);
+    this.sine = data("sine", tokens, config.headSize / 2);
+    this.velocity = data("velocity", batch, imageTokens, config.outChannels);
+    this.active = data("active", batch, config.width);
+    const kept = training && !spill ? model.blocks.length + 1 : 2;
+    const pool = session.pool(`${name} block inputs`, "data");
+    this.streams = Array.from({ length: kept }, (_, i) =>
+      pool.add(`stream ${i}`, [batch, tokens, config.width], "f32"),
+    );
+    this.velocityGradient = training ? data("velocityGradient", batch, imageTokens, config.outChannels) : null;
+    this.refuseUnmeasured();
+    this.forwardPlans = this.planForward();
+    if (training) {
+      const adapted = new Set([...model.parameters.linears].filter(([, l]) => l.adapter).map(([module]) => module));
+      const inside = (block: Block) => [...adapted].some((module) => module.startsWith(`${block.name}.`));
+      const first = model.blocks.findIndex(inside);
+      const embeds = [...adapted].some((module) => /^(x_embedder|context_embedder|time_text_embed)\b/.test(module));
+      this.firstTrained = embeds ? 0 : first < 0 ? model.blocks.length : first;
+      this.streamGradient = data("streamGradient", batch, tokens, config.width);
+      this.activeGradient = embeds ? data("activeGradient", batch, config.width) : null;
+      this.backwardPlans = this.planBackward();
+    } else {
+      this.backwardPlans = new Map();
+    }
+  }
+
+  /** DoRA needs the norms of its weight's rows, which a slot shows of one block at a time. */
+  private refuseUnmeasured(): void {
+    for (const block of this.model.blocks) {
+      for (const [module, linear] of this.model.parameters.linears) {
+        if (!module.startsWith(`${block.name}.`) || !(linear.adapter instanceof DoraModule)) continue;
+        throw new LongtailError("E-CFG-044", {
+          what: "a DoRA cannot be trained on a model whose blocks are streamed",
+          where: module,
+          why: "it measures the weights of all layers at once, and they are never on the device together",
+          fix: 'use adapter.kind = "lora" or "lokr", or a device that holds the model',
+        });
+      }
+    }
+  }
+
+  private stream(i: number): Variable {
+    return this.streams[i % this.streams.length]!;
+  }
+
+  private mark(graph: Graph): void {
+    if (this.shape.training) markTraining(graph);
+  }
+
+  /** Block `at` on the joint sequence; double blocks take it apart and put it together again. */
+  private traceBlock(graph: Graph, at: number, joint: Tensor, active: Tensor): Tensor {
+    const { transformer, blocks } = this.model;
+    const { kind, index, name } = blocks[at]!;
+    const rotary = { cosine: graph.read(this.cosine), sine: graph.read(this.sine) };
+    return graph.scope(name, () => {
+      if (kind === "single") return transformer.singleBlock(graph, index, joint, active, rotary);
+      const [text, image] = split(joint, 1, [this.shape.textTokens, this.shape.imageTokens]) as [Tensor, Tensor];
+      const [imageOut, textOut] = transformer.doubleBlock(graph, index, [image, text], active, rotary);
+      return concat([textOut, imageOut], 1);
+    });
+  }
+
+  private traceEmbed(graph: Graph): { joint: Tensor; active: Tensor } {
+    const guidance = this.guidance ? graph.read(this.guidance) : undefined;
+    const { image, text, active } = this.model.transformer.embed(graph, {
+      latents: graph.read(this.latents),
+      states: graph.read(this.states),
+      pooled: graph.read(this.pooled),
+      time: graph.read(this.time),
+      guidance,
+    });
+    return { joint: concat([text, image], 1), active };
+  }
+
+  private traceOutput(graph: Graph, joint: Tensor, active: Tensor): Tensor {
+    const { textTokens, imageTokens } = this.shape;
+    return this.model.transformer.finish(graph, slice(joint, 1, textTokens, imageTokens), active);
+  }
+
+  private planForward(): Map<string, Plan> {
+    const { session, model, shape } = this;
+    const plans = new Map<string, Plan>();
+    const piece = (key: string, body: (graph: Graph) => void, like: Plan | null = null): Plan => {
+      const traced = (graph: Graph) => {
+        this.mark(graph);
+        body(graph);
+      };
+      const plan = session.plan(`${shape.name} ${key}`, traced, like);
+      plans.set(key, plan);
+      return plan;
+    };
+    piece(EMBED, (graph) => {
+      const { joint, active } = this.traceEmbed(graph);
+      graph.assign(this.stream(0), joint);
+      graph.assign(this.active, active);
+    });
+    const first = new Map<string, Plan>();
+    model.blocks.forEach((block, at) => {
+      const body = (graph: Graph) => {
+        const out = this.traceBlock(graph, at, graph.read(this.stream(at)), graph.read(this.active));
+        graph.assign(this.stream(at + 1), out);
+      };
+      const plan = piece(block.name, body, first.get(block.kind) ?? null);
+      if (!first.has(block.kind)) first.set(block.kind, plan);
+    });
+    piece(OUTPUT, (graph) => {
+      const joint = graph.read(this.stream(model.blocks.length));
+      graph.assign(this.velocity, this.traceOutput(graph, joint, graph.read(this.active)));
+    });
+    return plans;
+  }
+
+  private planBackward(): Map<string, Plan> {
+    const { session, model, shape } = this;
+    const plans = new Map<string, Plan>();
+    const last = model.blocks.length;
+    /** Differentiates a piece whose gradient is given; `at` is the stream that it reads. */
+    const piece = (
+      key: string,
+      at: number,
+      given: Variable,
+      body: (graph: Graph, joint: Tensor, active: Tensor) => Tensor,
+      like: Plan | null = null,
+    ): Plan => {
+      const trace = (graph: Graph) => {
+        this.mark(graph);
+        const joint = graph.read(this.stream(at), true);
+        const active = graph.read(this.active, this.activeGradient !== null);
+        const out = body(graph, joint, active);
+        const wanted = this.activeGradient ? [joint, active] : [joint];
+        const [dJoint, dActive] = backward(graph, [[out, graph.read(given)]], wanted);
+        graph.assign(this.streamGradient!, dJoint!);
+        if (!this.activeGradient || !dActive) return;
+        // The output is the first to be differentiated: what it gives begins the sum.
+        const sum = at === last ? dActive : add(graph.read(this.activeGradient), dActive);
+        graph.assign(this.activeGradient, sum);
+      };
+      const plan = session.plan(`${shape.name} ${key} backward`, trace, like);
+      plans.set(key, plan);
+      return plan;
+    };
+    piece(OUTPUT, last, this.velocityGradient!, (graph, joint, active) => this.traceOutput(graph, joint, active));
+    const first = new Map<string, Plan>();
+    for (let at = last - 1; at >= this.firstTrained; at--) {
+      const { kind, name } = model.blocks[at]!;
+      const body = (graph: Graph, joint: Tensor, active: Tensor) => this.traceBlock(graph, at, joint, active);
+      const plan = piece(name, at, this.streamGradient!, body, first.get(kind) ?? null);
+      if (!first.has(kind)) first.set(kind, plan);
+    }
+    const { activeGradient } = this;
+    if (activeGradient) {
+      const trace = (graph: Graph) => {
+        this.mark(graph);
+        const { joint, active } = this.traceEmbed(graph);
+        const seeds: [Tensor, Tensor][] = [
+          [joint, graph.read(this.streamGradient!)],
+          [active, graph.read(activeGradient)],
+        ];
+        backward(
+          graph,
+          seeds.filter(([value]) => value.needsGradient),
+        );
+      };
+      plans.set(EMBED, session.plan(`${shape.name} ${EMBED} backward`, trace));
+    }
+    return plans;
+  }
+
+  /**
+   * The velocity of what `latents`, `states`, `pooled`, `time`, `guidance`, `cosine` and `sine` hold, into `velocity`.
+   * Submission is asynchronous, except that the host waits for slots; reading the result waits for the rest.
+   */
+  async forward(): Promise<void> {
+    const { session, shape } = this;
+    const { blocks, ring } = this.model;
+    const spills = Boolean(shape.training && shape.spill);
+    session.run(this.forwardPlans.get(EMBED)!);
+    for (const [at, block] of blocks.entries()) {
+      await ring.bring(block);
+      session.run(this.forwardPlans.get(block.name)!);
+      ring.used(block);
+      await ring.bringAhead(blocks, at);
+      if (spills && at >= this.firstTrained) this.spilled.set(at, await session.read(this.stream(at)));
+    }
+    session.run(this.forwardPlans.get(OUTPUT)!);
+  }
+
+  /**
+   * Adds the gradients of all adapters to their buffers, from `velocityGradient` and the block inputs that the last
+   * `forward` left; nothing else may use this pass in between. The caller clears the buffers.
+   */
+  async backward(): Promise<void> {
+    const { session, shape } = this;
+    const { ring } = this.model;
+    if (!shape.training) throw new Error(`the pass ${shape.name} was made without training`);
+    session.run(this.backwardPlans.get(OUTPUT)!);
+    const order = this.model.blocks.slice(this.firstTrained).reverse();
+    for (const [step, block] of order.entries()) {
+      const at = this.model.blocks.indexOf(block);
+      await ring.bring(block);
+      const spilled = this.spilled.get(at);
+      if (spilled) session.write(this.stream(at), spilled);
+      session.run(this.backwardPlans.get(block.name)!);
+      ring.used(block);
+      await ring.bringAhead(order, step);
+    }
+    this.spilled.clear();
+    const embed = this.backwardPlans.get(EMBED);
+    if (embed) session.run(embed);
+  }
+}

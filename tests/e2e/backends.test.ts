@@ -1,0 +1,89 @@
+// The same LoRA run on both implementations of WebGPU, Dawn and Deno's own: each goes on from a checkpoint to the bits of its
+// run in one go, and the two agree as far as their compilers' orders of additions let them.
+
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { runCommandLine } from "../../src/cli/main.ts";
+import { Safetensors } from "../../src/formats/safetensors.ts";
+import { type GpuBackend, openGpu } from "../../src/platform/adapters.ts";
+import { DiskFiles } from "../../src/platform/files.ts";
+import { RecordingTerminal } from "../cli/recorder.ts";
+
+const BACKENDS = ["dawn", "deno"] as const;
+const STEPS = 3;
+
+const folder = mkdtempSync(join(tmpdir(), "longtail-backends-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const has = async (backend: GpuBackend): Promise<boolean> => {
+  try {
+    return (await (await openGpu({ backend })).requestAdapter()) !== null;
+  } catch {
+    return false;
+  }
+};
+const available = new Map(await Promise.all(BACKENDS.map(async (backend) => [backend, await has(backend)] as const)));
+
+async function train(backend: GpuBackend, ...words: string[]): Promise<void> {
+  const terminal = new RecordingTerminal();
+  const code = await runCommandLine(
+    [
+      ...["train", "lora", `--run.folder=${folder}`, `--name=${backend}`, `--gpu=${backend}`, "--quiet", ...words],
+      '--data.sets=[{path = "embedded", items = ["taco", "sari", "moai"], styles = ["noto"]}]',
+      ...[`--steps=${STEPS}`, "--batch=2", "--adapter.rank=2", "--adapter.targets=attention", "--schedule.warmup=0"],
+      ...["--train.validate_every=0", "--train.validation_pictures=1", "--sample.items=1", "--sample.steps=1"],
+      ...["--sample.every=0", "--save.every=1", "--save.keep=9", "--device.tuner=off", `--data.cache=${folder}/cache`],
+    ],
+    { terminal, onInterrupt: () => () => {} },
+  );
+  expect([terminal.errors, code]).toEqual(["", 0]);
+}
+
+const pathOf = (backend: GpuBackend) => join(folder, backend, `${backend}.safetensors`);
+/** The data part of the adapter file; names of runs and times are in its header. */
+function tensorBytes(backend: GpuBackend): Buffer {
+  const bytes = readFileSync(pathOf(backend));
+  return bytes.subarray(8 + Number(bytes.readBigUInt64LE(0)));
+}
+async function weights(backend: GpuBackend): Promise<Map<string, Float32Array>> {
+  const file = await Safetensors.open(new DiskFiles(), pathOf(backend));
+  try {
+    const found = new Map<string, Float32Array>();
+    for (const name of file.names()) found.set(name, await file.readF32(name));
+    return found;
+  } finally {
+    await file.close();
+  }
+}
+
+describe.each(BACKENDS)("on %s", (backend) => {
+  it.skipIf(!available.get(backend))(
+    "a run that goes on from its first checkpoint ends with the bits of the run in one go",
+    async () => {
+      await train(backend);
+      const inOneGo = Buffer.from(tensorBytes(backend));
+      rmSync(pathOf(backend));
+      await train(backend, `--resume=${join(folder, backend, "ckpt/step-000001")}`);
+      expect(tensorBytes(backend).equals(inOneGo)).toBe(true);
+    },
+    120_000,
+  );
+});
+
+it.skipIf(BACKENDS.some((backend) => !available.get(backend)))("both end with nearly the same adapter", async () => {
+  const [dawn, deno] = [await weights("dawn"), await weights("deno")];
+  expect([...deno.keys()]).toEqual([...dawn.keys()]);
+  let difference = 0;
+  let size = 0;
+  for (const [name, values] of dawn) {
+    const other = deno.get(name)!;
+    for (const [i, value] of values.entries()) {
+      difference += (value - other[i]!) ** 2;
+      size += value ** 2;
+    }
+  }
+  console.log("DIFF", Math.sqrt(difference / size));
+  expect(Math.sqrt(difference / size)).toBeLessThan(1e-3);
+});

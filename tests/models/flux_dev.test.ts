@@ -1,0 +1,136 @@
+// FLUX.1 dev in its real size, without its weights: the preset for it declares all models and traces every plan, so that
+// what a GPU has to hold is known and no value exceeds what its bindings hold.
+
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { loadConfig } from "../../src/cli/config/load.ts";
+import type { Config } from "../../src/cli/config/schema.ts";
+import { projectSources } from "../../src/cli/project.ts";
+import { buildTrainWorld } from "../../src/cli/train/world.ts";
+import { ClipTextModel } from "../../src/models/clip/text.ts";
+import { fluxConfig } from "../../src/models/flux/config.ts";
+import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { geometryOf, Pipeline } from "../../src/models/pipeline.ts";
+import { T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
+import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
+import { Parameters } from "../../src/nn/parameters.ts";
+import type { Target } from "../../src/tensor/lower.ts";
+import { Session } from "../../src/tensor/session.ts";
+import { portableTarget } from "../../src/tensor/target.ts";
+import { PictureEncoder } from "../../src/training/picture_encoder.ts";
+import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
+import { MODELS, NodeFiles } from "../helpers/files.ts";
+import { HeaderFiles } from "../helpers/header_files.ts";
+
+const GIB = 2 ** 30;
+/** A desktop GPU. */
+const desktop: Target = {
+  ...portableTarget(),
+  kernels: {
+    subgroups: true,
+    subgroupMinSize: 32,
+    subgroupMaxSize: 32,
+    maxComputeInvocationsPerWorkgroup: 1024,
+    maxComputeWorkgroupStorageSize: 49152,
+    maxComputeWorkgroupsPerDimension: 65535,
+  },
+  software: false,
+  f16: true,
+  maxBindingBytes: GIB,
+  maxStorageBuffers: 10,
+};
+
+const FOLDER = "FLUX.1-dev";
+const TRANSFORMER = { _class_name: "FluxTransformer2DModel", guidance_embeds: true };
+const CLIP = { hidden_size: 768, max_position_embeddings: 77, hidden_act: "quick_gelu" };
+const VAE = { _class_name: "AutoencoderKL", use_quant_conv: false, use_post_quant_conv: false, sample_size: 1024 };
+
+/** The folder's configurations, and headers with the shapes that they mean. */
+function fluxDev(): HeaderFiles {
+  const files = new HeaderFiles();
+  const session = new Session({ ...desktop, maxBindingBytes: Number.MAX_SAFE_INTEGER });
+  const declare = (name: string, file: string, config: object, model: (parameters: Parameters) => unknown) => {
+    const parameters = new Parameters(session.pool(name, "weights"));
+    model(parameters);
+    files.addJson(`${FOLDER}/${name}/config.json`, config);
+    files.addWeights(
+      `${FOLDER}/${name}/${file}.safetensors`,
+      [...parameters.variables].map(([key, variable]) => [key, variable.shape] as const),
+    );
+  };
+  files.addJson(`${FOLDER}/model_index.json`, { _class_name: "FluxPipeline" });
+  declare(
+    "transformer",
+    "diffusion_pytorch_model",
+    TRANSFORMER,
+    (p) => new FluxTransformer(p, fluxConfig(TRANSFORMER, "")),
+  );
+  const clip = { rows: 49408, positions: 77, width: 768, heads: 12, layers: 12, inner: 3072, activation: "quick_gelu" };
+  declare("text_encoder", "model", CLIP, (p) => new ClipTextModel(p, clip));
+  declare("text_encoder_2", "model", {}, (p) => new T5Encoder(p, t5Config({})));
+  const settings = { kind: "kl", scale: 1, shift: 0, config: VAE } as const;
+  declare("vae", "diffusion_pytorch_model", VAE, (p) => new Autoencoder(p, settings, { encoder: true, decoder: true }));
+  return files;
+}
+
+describe("FLUX.1 dev in its real size", () => {
+  let files: HeaderFiles;
+  let config: Config;
+  beforeAll(async () => {
+    files = fluxDev();
+    config = (await loadConfig({ source: "lora-flux-dev" }, projectSources(new NodeFiles()))).config;
+  });
+
+  const open = (session: Session, parts: Record<string, boolean>) =>
+    Pipeline.open(files, session, {
+      folder: FOLDER,
+      vae: "auto",
+      tokenizers: join(MODELS, "tokenizers"),
+      imageSize: 0,
+      parts: { transformer: false, text: false, encoder: false, decoder: false, ...parts },
+    });
+
+  it("takes 512 tokens, 1024 pixels and 11.9 billion parameters from the configurations", async () => {
+    const pipeline = await open(new Session(desktop), { transformer: true });
+    expect([pipeline.textLength, pipeline.clipLength, pipeline.imageSize]).toEqual([512, 77, 1024]);
+    expect(pipeline.transformer.parameters.count).toBe(11_901_408_320);
+  });
+
+  it("holds the text encoders as the halves of their files and leaves the token tables there", async () => {
+    const session = new Session(desktop);
+    const pipeline = await open(session, { text: true });
+    const batch = pipeline.textBatch(16, desktop.maxBindingBytes);
+    new PromptEncoder(session, pipeline, batch, false);
+    const { variables, total } = session.memory();
+    expect(batch).toBeGreaterThanOrEqual(8);
+    // 4.6 billion parameters of T5 without its table at two bytes, and CLIP.
+    expect(variables.weights / GIB).toBeGreaterThan(8.5);
+    expect(variables.weights / GIB).toBeLessThan(9.2);
+    expect(total / GIB).toBeLessThan(11);
+  });
+
+  it.each([512, 768, 1024])("encodes pictures of %i pixels in batches whose values fit", async (side) => {
+    const session = new Session(desktop);
+    const pipeline = await open(session, { encoder: true });
+    const geometry = geometryOf(side, side, "a test");
+    const batch = pipeline.pictureBatch(8, [geometry], "encoder", desktop.maxBindingBytes);
+    new PictureEncoder(session, pipeline, [geometry], batch);
+    expect(session.memory().total / GIB).toBeLessThan(3);
+  });
+
+  it.each([
+    [512, "nf4", 10],
+    [768, "nf4", 10],
+    [1024, "nf4", 12],
+    [768, "int8", 16],
+  ] as const)(
+    "trains the preset's LoRA at %i pixels on %s weights in %i GiB, samples of 1024 among it",
+    async (side, storage, most) => {
+      const wanted = { ...config, model: { ...config.model, storage } };
+      const geometry = geometryOf(side, side, "a test");
+      const world = await buildTrainWorld(files, wanted, desktop, [geometry], 4);
+      expect(world.drawing.options.batch).toBe(1);
+      expect(world.session.memory().total / GIB).toBeLessThan(most);
+    },
+  );
+});

@@ -1,0 +1,142 @@
+// A streamed FLUX transformer against the whole one on the same numbers: velocities and gradients of the LoRA.
+
+import { describe, expect, test } from "vitest";
+import { type FluxConfig, fluxConfig } from "../../src/models/flux/config.ts";
+import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
+import { CachedBlocks, fileBlocks } from "../../src/models/flux/streamed/sources.ts";
+import { chooseSlots, pieceBytes, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
+import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { Adapter, type AdapterSettings, chooseAdapters } from "../../src/nn/adapters.ts";
+import { Parameters } from "../../src/nn/parameters.ts";
+import { Session } from "../../src/tensor/session.ts";
+import { portableTarget } from "../../src/tensor/target.ts";
+import { Pool } from "../../src/tensor/variable.ts";
+import { dump } from "../helpers/dumps.ts";
+import { relativeError } from "../helpers/gpu.ts";
+import { numbersOf, runStreamed, runWhole, type StreamResult, type StreamTask } from "../helpers/streamed.ts";
+
+const LORA: AdapterSettings = { targets: "diffusers", rank: 4, alpha: 4 };
+
+const SMALL: FluxConfig = {
+  inChannels: 16,
+  outChannels: 16,
+  doubleBlocks: 4,
+  singleBlocks: 5,
+  headSize: 16,
+  heads: 2,
+  width: 32,
+  jointWidth: 24,
+  pooledWidth: 16,
+  guidance: true,
+  ropeAxes: [4, 6, 6],
+  ropeTheta: 10000,
+  mlpRatio: 4,
+};
+
+function generated(config: FluxConfig, deviation = 0.15): GeneratedBlocks {
+  const parameters = new Parameters(new Pool("weights", "weights", 2 ** 30));
+  new FluxTransformer(parameters, config);
+  return new GeneratedBlocks(parameters.tensors, { seed: 11, deviation });
+}
+
+function expectEqual(actual: StreamResult, expected: StreamResult, bound = 1e-6): void {
+  expect(expected.velocity.every(Number.isFinite)).toBe(true);
+  expect(relativeError(actual.velocity, expected.velocity)).toBeLessThan(bound);
+  expect([...actual.gradients.keys()]).toEqual([...expected.gradients.keys()]);
+  for (const [name, gradient] of expected.gradients) {
+    expect(
+      gradient.some((x) => x !== 0),
+      name,
+    ).toBe(true);
+    expect(relativeError(actual.gradients.get(name)!, gradient), name).toBeLessThan(bound);
+  }
+}
+
+describe("the streamed transformer", () => {
+  const base: StreamTask = { config: SMALL, storage: "f32", adapter: LORA, batch: 2, textTokens: 3, grid: [2, 3] };
+
+  test.each([
+    { storage: "bf16" as const, slots: [1, 2, 3] },
+    { storage: "nf4" as const, slots: [2] },
+  ])("gives the velocity and the gradients of the whole one from $slots slots of $storage", async ({ storage, slots }) => {
+    const task: StreamTask = { ...base, storage };
+    const source = generated(SMALL);
+    const whole = await runWhole(task, numbersOf(source, []));
+    for (const count of slots) {
+      const streamed = await runStreamed(task, source, { double: count, single: count }, { repeat: true });
+      expectEqual(streamed, whole);
+      // The first block of a kind has plans of its own, all others share them.
+      expect(streamed.shared).toBe(2 * (4 + 5 - 2));
+    }
+  });
+
+  test("with split matrices is the unsplit one, and a block is uploaded only where its slot holds another", async () => {
+    const subject = dump("flux1_small")!;
+    const config = fluxConfig(subject.config, subject.folder);
+    const file = await subject.open("weights");
+    // Matrices of 384 x 64 and 64 x 320 take more than 64 KiB as f32.
+    const maxBindingBytes = 65536;
+    const unsplit: StreamTask = { ...base, config, storage: "bf16", batch: 1, textTokens: 8, grid: [4, 6] };
+    const task = { ...unsplit, maxBindingBytes };
+    const whole = await runWhole(unsplit, file);
+    const piece = pieceBytes(config, "bf16", maxBindingBytes);
+    for (const count of [1, 2]) {
+      const streamed = await runStreamed(task, fileBlocks(file), { double: count, single: count }, { repeat: true });
+      expectEqual(streamed, whole);
+      // Two rounds there and back over one double and two single blocks: with one slot the middle one stays each time.
+      const uploads = { double: 1, single: count === 1 ? 5 : 2 };
+      const bytes = uploads.double * piece.double + uploads.single * piece.single;
+      expect(Math.abs(streamed.streamed / bytes - 1)).toBeLessThan(0.05);
+    }
+  });
+
+  test("keeps block inputs in host memory where that is asked for", async () => {
+    const source = generated(SMALL);
+    const whole = await runWhole(base, numbersOf(source, []));
+    const streamed = await runStreamed(base, source, { double: 2, single: 2 }, { spill: true });
+    expectEqual(streamed, whole);
+    const kept = await runStreamed(base, new CachedBlocks(source, 2 ** 16), { double: 2, single: 2 });
+    expect(kept.memory.variables.data).toBeGreaterThan(streamed.memory.variables.data);
+  });
+
+  test("trains adapters outside of blocks, and leaves out the blocks below the first adapter", async () => {
+    const source = generated(SMALL);
+    for (const targets of ["all-linear" as const, ["single_transformer_blocks.3.attn.to_q", "norm_out.linear"]]) {
+      const task: StreamTask = { ...base, adapter: { ...LORA, targets } };
+      const whole = await runWhole(task, numbersOf(source, []));
+      expectEqual(await runStreamed(task, source, { double: 2, single: 2 }), whole, 2e-6);
+    }
+  });
+
+  test("stays finite and exact where the residual stream is far above the range of f16", async () => {
+    const task: StreamTask = { ...base, storage: "bf16", magnitude: 2e5 };
+    const source = generated(SMALL);
+    const whole = await runWhole(task, numbersOf(source, []));
+    expect(whole.largest).toBeGreaterThan(1e5);
+    expectEqual(await runStreamed(task, source, { double: 2, single: 2 }), whole);
+  });
+
+  test("refuses a DoRA by name", () => {
+    const session = new Session(portableTarget());
+    const model = new StreamedFlux(session, SMALL, { storage: "bf16", slots: { double: 2, single: 2 } });
+    const { parameters } = model;
+    new Adapter(session, parameters, chooseAdapters(parameters, { ...LORA, kind: "dora" }));
+    const shape = { name: "pass", batch: 1, textTokens: 2, imageTokens: 4, training: true };
+    expect(() => model.pass(shape)).toThrow(/E-CFG-044.*transformer_blocks\.0\.attn\.to_q/s);
+  });
+});
+
+describe("slots", () => {
+  test("fill the memory that is given, two of each kind at least, and never exceed the blocks", () => {
+    const dev: FluxConfig = { ...SMALL, doubleBlocks: 19, singleBlocks: 38, headSize: 128, heads: 24, width: 3072 };
+    const config = { ...dev, inChannels: 64, outChannels: 64, jointWidth: 4096, pooledWidth: 768 };
+    const piece = pieceBytes(config, "bf16", 128 << 20);
+    expect(piece.double / 680e6).toBeCloseTo(1, 2);
+    expect(piece.single / 283e6).toBeCloseTo(1, 2);
+    expect(chooseSlots(config, "bf16", 128 << 20, 0)).toEqual({ double: 2, single: 2 });
+    expect(chooseSlots(config, "nf4", 128 << 20, 2 ** 40)).toEqual({ double: 19, single: 38 });
+    const { double, single } = chooseSlots(config, "bf16", 128 << 20, 16 * 2 ** 30);
+    expect(double * piece.double + single * piece.single + piece.resident).toBeLessThan(16 * 2 ** 30);
+    expect(single).toBe(38);
+  });
+});
