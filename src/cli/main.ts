@@ -6,6 +6,7 @@ import { LongtailError } from "../base/errors.ts";
 import type { RunEvent } from "../base/events.ts";
 import { DiskFiles } from "../platform/files.ts";
 import { watchInterrupts } from "../platform/interrupts.ts";
+import { lockFile } from "../platform/locks.ts";
 import { parseArguments } from "./arguments.ts";
 import type { Command, CommandContext, ParsedArguments } from "./command.ts";
 import { loadCommands } from "./commands.ts";
@@ -86,6 +87,7 @@ class Frame {
   private readonly streamJson: ((event: RunEvent) => void) | null;
   private log: LogSink | null = null;
   private folder: RunFolder | null = null;
+  private unlock: (() => void) | null = null;
 
   constructor(command: Command, parsed: ParsedArguments, terminal: Terminal, options: FrameOptions) {
     this.command = command;
@@ -115,6 +117,7 @@ class Frame {
       stopListening();
       this.progress.close();
       this.log?.close();
+      this.unlock?.();
     }
   }
 
@@ -161,6 +164,17 @@ class Frame {
   private async openRun(resolved: ResolvedConfig, request: Partial<RunRequest>): Promise<RunFolder> {
     const { folder, name, resume } = resolved.config.run;
     const run = await openRunFolder(this.files, { command: this.parsed.command, folder, name, resume, ...request });
+    this.unlock?.();
+    this.unlock = lockFile(run.paths.lock);
+    if (!this.unlock) {
+      await run.giveBack();
+      throw new LongtailError("E-RUN-015", {
+        what: "another process is at work on this run",
+        where: run.paths.folder,
+        why: "two of them would write over each other's checkpoints",
+        fix: "wait until it ends or stop it, or choose another run.name",
+      });
+    }
     this.folder = run;
     this.log = openLog(run.paths.log, (failure) => this.controller.abort(failure));
     for (const { code, text } of resolved.warnings) this.log.sink({ kind: "warning", code, text });

@@ -42,6 +42,8 @@ export interface RunPaths {
   report: string;
   modelCard: string;
   checkpoints: string;
+  /** Held by the process that works on the run. */
+  lock: string;
   samples(step: number): string;
   /** `samples/step-000040/03-seed42.png`: the picture of item `index`. */
   picture(step: number, index: number, seed: number): string;
@@ -69,6 +71,7 @@ export function runPaths(folder: string): RunPaths {
     report: at("report.html"),
     modelCard: at("README.md"),
     checkpoints: at("ckpt"),
+    lock: at(".lock"),
     samples: (step) => at("samples", stepName(step)),
     picture: (step, index, seed) => at("samples", stepName(step), `${String(index).padStart(2, "0")}-seed${seed}.png`),
     checkpoint: (step) => at("ckpt", stepName(step)),

@@ -245,29 +245,37 @@ export function storeTensor(where: string, storage: Storage, values: Float32Arra
   return storage === "f32" ? { codes: values, scales: null } : encodeWeight(where, storage, values);
 }
 
-/** Uploads a stored tensor, part by part where it is split. */
+/** Uploads a stored tensor. */
 export function writeTensor(session: Session, tensor: Declaration, stored: StoredTensor): void {
+  for (const { variable, data } of placesOf(tensor, stored)) session.write(variable, data);
+}
+
+/** The variables of a tensor and what of its stored form each takes. */
+export function placesOf(
+  tensor: Declaration,
+  { codes, scales }: StoredTensor,
+): { variable: Variable; data: StoredTensor["codes"] }[] {
   if (tensor instanceof SplitMatrix) {
     const storage = storageOf(tensor);
     const perCode = storage === "f32" ? 1 : CODES_PER_WORD[storage];
     let from = 0;
     // A part's codes and scales are a stretch of the whole: splits keep to whole blocks and words.
-    for (const part of tensor.parts) {
+    return tensor.parts.flatMap((part) => {
       const to = from + elements(part.shape);
-      const codes = stored.codes.subarray(from / perCode, Math.ceil(to / perCode));
-      const scales = stored.scales && stored.scales.subarray(from / QUANTIZATION_BLOCK, scaleCount(to));
-      writeTensor(session, part, { codes, scales });
+      const own = {
+        codes: codes.subarray(from / perCode, Math.ceil(to / perCode)),
+        scales: scales?.subarray(from / QUANTIZATION_BLOCK, scaleCount(to)) ?? null,
+      };
       from = to;
-    }
-    return;
+      return placesOf(part, own);
+    });
   }
   if (!isPlain(tensor)) {
-    session.write(tensor.codes, stored.codes);
-    if (tensor.scales) session.write(tensor.scales, stored.scales!);
-    return;
+    const all = [{ variable: tensor.codes, data: codes }];
+    return tensor.scales ? [...all, { variable: tensor.scales, data: scales! }] : all;
   }
   // f16 patterns come as words where the encoder made them.
-  const { codes } = stored;
   const halves = tensor.dtype === "f16" && codes instanceof Uint32Array;
-  session.write(tensor, halves ? new Uint16Array(codes.buffer, codes.byteOffset, tensor.size) : codes);
+  const data = halves ? new Uint16Array(codes.buffer, codes.byteOffset, tensor.size) : codes;
+  return [{ variable: tensor, data }];
 }

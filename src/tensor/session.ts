@@ -6,14 +6,14 @@ import copySource from "../../shaders/copy.wgsl" with { type: "text" };
 import { LongtailError } from "../base/errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { PipelineCache } from "../gpu/pipelines.ts";
-import { Readback, upload } from "../gpu/transfer.ts";
+import { Readback, Staging, upload } from "../gpu/transfer.ts";
 import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type Placement, place } from "./planner.ts";
-import { differsInVariablesAlone, samePlaces } from "./sharing.ts";
 import type { DType, Shape } from "./shape.ts";
+import { differsInVariablesAlone, samePlaces } from "./sharing.ts";
 import { alignUp, type Category, Pool, type Variable } from "./variable.ts";
 
 /** A quiet NaN that no kernel produces by itself. */
@@ -68,6 +68,8 @@ export class Session {
   private readback: Readback | null = null;
   private readonly buffers = new Map<Pool, GPUBuffer[]>();
   private arena: GPUBuffer | null = null;
+  private staging: Staging | null = null;
+  private stagingBytes = 0;
 
   constructor(target: Target, options: SessionOptions = {}) {
     this.target = target;
@@ -157,7 +159,7 @@ export class Session {
     const calls = this.plans.reduce((n, p) => n + p.lowered.calls.length, 0);
     const bindings = calls * (this.target.software ? SOFTWARE_TABLE_BYTES : TABLE_BYTES);
     const largest = this.pools.reduce((n, pool) => pool.variables.reduce((m, v) => Math.max(m, v.bytes), n), 0);
-    const staging = largest > 0 ? UPLOAD_RING_BYTES + largest : 0;
+    const staging = (largest > 0 ? UPLOAD_RING_BYTES + largest : 0) + this.stagingBytes;
     const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms + bindings + staging;
     const plans = this.plans.map((p) => ({
       name: p.name,
@@ -192,13 +194,20 @@ export class Session {
         fix: "lower align.batch or eval.batch, or close other programs that use the GPU",
       });
     }
+    if (this.stagingBytes > 0) this.staging = new Staging(gpu, this.stagingBytes);
     for (const { variable, values } of this.constants.values()) this.write(variable, values);
     let done = 0;
     const total = this.plans.length;
     const compile = async (plan: Plan): Promise<void> => {
       const { like, lowered } = plan;
       const where = (slot: Slot) => this.place(plan, slot);
-      plan.executable = await Executable.build(gpu, this.pipelines!, lowered.calls, where, like?.executable ?? undefined);
+      plan.executable = await Executable.build(
+        gpu,
+        this.pipelines!,
+        lowered.calls,
+        where,
+        like?.executable ?? undefined,
+      );
       onCompiled?.(++done, total);
     };
     await Promise.all(this.plans.filter((plan) => !plan.like).map(compile));
@@ -244,11 +253,35 @@ export class Session {
 
   /** Writes a variable from host memory; f16 variables take the bits as Uint16Array. */
   write(variable: Variable, data: Float32Array | Uint32Array | Uint16Array | Int32Array): void {
-    if (data.length !== variable.size) {
-      throw new Error(`write ${variable.name}: ${data.length} values for ${variable.size} places`);
-    }
+    this.checkLength(variable, data);
     const { buffer, offset } = this.where(variable);
     upload(this.requireGpu(), buffer, offset, data);
+  }
+
+  /** Asks for room for `stage`; before `open`. The largest wish counts. */
+  reserveStaging(bytes: number): void {
+    this.stagingBytes = Math.max(this.stagingBytes, bytes);
+  }
+
+  /**
+   * Writes a variable through the reserved room: for words that come all the time. The device sees them after `flushStaged`;
+   * the promise waits for room, and `data` may change when it resolves.
+   */
+  async stage(variable: Variable, data: Float32Array | Uint32Array | Uint16Array): Promise<void> {
+    if (!this.staging) throw new Error("no room for staging was reserved");
+    this.checkLength(variable, data);
+    const { buffer, offset } = this.where(variable);
+    await this.staging.write(buffer, offset, data);
+  }
+
+  /** Hands staged words to the queue, in whose order they are written. */
+  flushStaged(): void {
+    this.staging?.flush();
+  }
+
+  private checkLength(variable: Variable, data: { length: number }): void {
+    if (data.length !== variable.size)
+      throw new Error(`write ${variable.name}: ${data.length} values for ${variable.size} places`);
   }
 
   /** Reads an f32 variable (or `count` values from `start`). */
@@ -380,6 +413,7 @@ export class Session {
     for (const buffers of this.buffers.values()) for (const b of buffers) b.destroy();
     this.arena?.destroy();
     this.readback?.destroy();
+    this.staging?.destroy();
     for (const plan of this.plans) plan.executable?.destroy();
     this.gpu = null;
   }

@@ -13,6 +13,8 @@ import { RecordingTerminal } from "../cli/recorder.ts";
 
 const BACKENDS = ["dawn", "deno"] as const;
 const STEPS = 3;
+/** Of the norm of all factors together. */
+const TOLERANCE = 0.01;
 
 const folder = mkdtempSync(join(tmpdir(), "longtail-backends-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -68,11 +70,15 @@ describe.each(BACKENDS)("on %s", (backend) => {
       await train(backend, `--resume=${join(folder, backend, "ckpt/step-000001")}`);
       expect(tensorBytes(backend).equals(inOneGo)).toBe(true);
     },
-    120_000,
+    300_000,
   );
 });
 
 it.skipIf(BACKENDS.some((backend) => !available.get(backend)))("both end with nearly the same adapter", async () => {
+  const adapterOf = (backend: GpuBackend) =>
+    JSON.parse(readFileSync(join(folder, backend, "env.json"), "utf8")).adapter as { key: string; software: boolean };
+  // The two name the software adapter differently: each run had its own implementation.
+  if (adapterOf("dawn").software) expect(adapterOf("deno").key).not.toBe(adapterOf("dawn").key);
   const [dawn, deno] = [await weights("dawn"), await weights("deno")];
   expect([...deno.keys()]).toEqual([...dawn.keys()]);
   let difference = 0;
@@ -84,6 +90,8 @@ it.skipIf(BACKENDS.some((backend) => !available.get(backend)))("both end with ne
       size += value ** 2;
     }
   }
-  console.log("DIFF", Math.sqrt(difference / size));
-  expect(Math.sqrt(difference / size)).toBeLessThan(1e-3);
+  expect(size).toBeGreaterThan(0);
+  // On llvmpipe it is 0: both compilers leave the order of additions as it is written. Adam makes a whole step of a gradient
+  // that is all rounding, so on hardware the difference may lie above float32's resolution.
+  expect(Math.sqrt(difference / size)).toBeLessThan(TOLERANCE);
 });

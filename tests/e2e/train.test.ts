@@ -2,7 +2,7 @@
 // CMD file do, what its weights draw, and every kind of adapter and optimizer once. One short run serves most of the tests.
 // LONGTAIL_LONG=1 runs all kinds instead of one.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -15,6 +15,7 @@ import { decodePng } from "../../src/formats/png.ts";
 import { readTensorBoard } from "../../src/formats/tensorboard.ts";
 import { RecordingTerminal } from "../cli/recorder.ts";
 import { type PictureFolder, writePictureFolder } from "../helpers/picture_folder.ts";
+import { gradient, jpegOf, pngOf } from "../helpers/pictures.ts";
 import { type Ended, longtail } from "../helpers/processes.ts";
 
 const STEPS = 10;
@@ -128,6 +129,38 @@ describe("the cache of a run", () => {
     expect(warnings(mended.events).map(({ code }) => code)).toContain("E-FILE-090");
     expect(readFileSync(path).equals(sound)).toBe(true);
   });
+});
+
+it("a picture whose damage only its decoding shows is left out with all its copies, each time anew", async () => {
+  const place = join(folder, "bent");
+  mkdirSync(place);
+  const bent = jpegOf(gradient(64, 64, 7));
+  bent.fill(0, bent.length - 60, bent.length - 20);
+  for (const [name, content] of Object.entries({ "bent.jpg": bent, "copy.jpg": bent, "sound.png": pngOf(64, 64) })) {
+    writeFileSync(join(place, name), content);
+    writeFileSync(join(place, name.replace(/\w+$/, "txt")), "a gradient");
+  }
+  const words = [
+    "cache",
+    "lora",
+    `--data=${place}`,
+    `--data.cache=${join(folder, "bent-cache")}`,
+    `--run.folder=${runs}`,
+  ];
+  for (const made of [1, 0]) {
+    const result = await here(...words);
+    expect([result.errors, result.code]).toEqual(["", 0]);
+    expect(result.value).toMatchObject({ made: { pictures: made, damaged: 0 }, total: { pictures: 1, texts: 1 } });
+    expect(
+      warnings(result.events)
+        .map(({ text }) => text)
+        .join(),
+    ).toMatch(/^2 files were left out: .*bent\.jpg .*copy\.jpg /);
+  }
+  rmSync(join(place, "sound.png"));
+  const nothing = await here(...words);
+  expect(nothing.errors).toMatch(/^E-DATA-042 .*no picture is left to learn from.*Fix: .+\n$/);
+  expect(nothing.code).toBe(4);
 });
 
 describe("a run on a folder of pictures", () => {
@@ -385,6 +418,6 @@ describe("every kind of adapter and optimizer", () => {
       for (const [i, file] of weights.entries())
         expect(tensorsOf(join(place, file)).equals(inOneGo[i]!), file).toBe(true);
     },
-    120_000,
+    300_000,
   );
 });

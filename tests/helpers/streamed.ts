@@ -1,8 +1,8 @@
 // A FLUX transformer with LoRA run whole and streamed on the same numbers: velocity, and gradients of the factors from a
 // given dL/dv.
 
-import { RandomStream } from "../../src/base/random.ts";
 import type { Storage } from "../../src/base/quantize.ts";
+import { RandomStream } from "../../src/base/random.ts";
 import type { TensorSource } from "../../src/base/tensor_source.ts";
 import type { FluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables, sinusoids } from "../../src/models/flux/embeddings.ts";
@@ -41,6 +41,8 @@ export interface StreamResult {
   plans: number;
   /** Largest residual value where the run keeps it. */
   largest: number;
+  /** The first kernel that made a value which is not finite, where that was asked for. */
+  located?: string | null;
 }
 
 /** Everything that both runs read. */
@@ -50,7 +52,12 @@ function inputsOf(task: StreamTask): Record<string, { shape: number[]; values: F
   const stream = new RandomStream(7, "streamed test");
   const random = (step: number, shape: number[], factor = 1) => ({
     shape,
-    values: stream.normals(step, shape.reduce((a, b) => a * b, 1)).map((x) => x * factor),
+    values: stream
+      .normals(
+        step,
+        shape.reduce((a, b) => a * b, 1),
+      )
+      .map((x) => x * factor),
   });
   const { cosine, sine } = ropeTables(positionIds(textTokens, ...grid), config.ropeAxes, config.ropeTheta);
   const table = [textTokens + imageTokens, config.headSize / 2];
@@ -80,7 +87,11 @@ async function prepare(task: StreamTask) {
       adapter.initialise(session, 3);
       const stream = new RandomStream(5, "up factors");
       adapter.pool.variables.forEach((v, i) => {
-        if (/lora_B|lokr_w2/.test(v.name)) session.write(v, stream.normals(i, v.size).map((x) => 0.05 * x));
+        if (/lora_B|lokr_w2/.test(v.name))
+          session.write(
+            v,
+            stream.normals(i, v.size).map((x) => 0.05 * x),
+          );
       });
       session.clear(gradients);
     };
@@ -103,7 +114,7 @@ export async function runWhole(task: StreamTask, source: TensorSource): Promise<
     const inputs = inputsOf(task);
     const variables = Object.entries(inputs).map(([name, { shape }]) => session.data(name, shape));
     const velocity = session.data("velocity", inputs["velocityGradient"]!.shape);
-    const { batch, textTokens, grid, config } = task;
+    const { batch, grid, config } = task;
     const last = session.data("last", [batch, grid[0] * grid[1], config.width]);
     const plan = session.plan("whole", (graph) => {
       const read = Object.fromEntries(variables.map((v) => [v.name, graph.read(v)]));
@@ -130,7 +141,7 @@ export async function runStreamed(
   task: StreamTask,
   source: BlockSource,
   slots: Slots,
-  options: { spill?: boolean; repeat?: boolean } = {},
+  options: { spill?: boolean; repeat?: boolean; locate?: boolean } = {},
 ): Promise<StreamResult> {
   const { gpu, session, adapt } = await prepare(task);
   try {
@@ -154,6 +165,7 @@ export async function runStreamed(
     const result = { velocity: await session.read(pass.velocity), gradients: await adapter.read() };
     return {
       ...result,
+      located: options.locate ? await pass.locateNotFinite("forward") : null,
       memory: session.memory(),
       streamed: model.ring.times.bytes - before,
       shared: session.plans.filter((plan) => plan.like).length,

@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { LongtailError } from "../../src/base/errors.ts";
 import { DISTILLED_STEPS, empiricalSigmas } from "../../src/diffusion/empirical_shift.ts";
-import { flux2Config, FLUX2_PRESETS } from "../../src/models/flux2/config.ts";
+import { FLUX2_PRESETS, flux2Config } from "../../src/models/flux2/config.ts";
 import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
 import { KLEIN_LAYERS, qwen3Config } from "../../src/models/qwen3/config.ts";
 import { Qwen3Encoder } from "../../src/models/qwen3/encoder.ts";
@@ -42,9 +42,7 @@ it("four distilled steps at 1024 pixels spend most of their way at high noise", 
   expect([sigmas.length, sigmas[0], sigmas[4]]).toEqual([5, 1, 0]);
   // Each is the logistic of mu plus the logit of the unshifted time.
   const mu = 2.291179894115571;
-  [3 / 4, 2 / 4, 1 / 4].forEach((t, i) =>
-    expect(sigmas[i + 1]).toBeCloseTo(1 / (1 + Math.exp(-mu) * (1 / t - 1)), 6),
-  );
+  [3 / 4, 2 / 4, 1 / 4].forEach((t, i) => expect(sigmas[i + 1]).toBeCloseTo(1 / (1 + Math.exp(-mu) * (1 / t - 1)), 6));
 });
 
 it("refuses configurations of other models and contradictions", () => {
@@ -62,7 +60,9 @@ it("refuses configurations of other models and contradictions", () => {
     { axes_dims_rope: [16, 56, 56] },
     { axes_dims_rope: [16, 16, 16, 16] },
     { patch_size: 2 },
+    { axes_dims_rope: [31, 33, 32, 32] },
     { num_layers: "8" },
+    { num_single_layers: 2.5 },
     { timestep_guidance_channels: 128 },
   ]) {
     expect(refused(json), JSON.stringify(json)).toBe("E-FILE-040 transformer/config.json");

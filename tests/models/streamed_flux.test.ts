@@ -58,17 +58,20 @@ describe("the streamed transformer", () => {
   test.each([
     { storage: "bf16" as const, slots: [1, 2, 3] },
     { storage: "nf4" as const, slots: [2] },
-  ])("gives the velocity and the gradients of the whole one from $slots slots of $storage", async ({ storage, slots }) => {
-    const task: StreamTask = { ...base, storage };
-    const source = generated(SMALL);
-    const whole = await runWhole(task, numbersOf(source, []));
-    for (const count of slots) {
-      const streamed = await runStreamed(task, source, { double: count, single: count }, { repeat: true });
-      expectEqual(streamed, whole);
-      // The first block of a kind has plans of its own, all others share them.
-      expect(streamed.shared).toBe(2 * (4 + 5 - 2));
-    }
-  });
+  ])(
+    "gives the velocity and the gradients of the whole one from $slots slots of $storage",
+    async ({ storage, slots }) => {
+      const task: StreamTask = { ...base, storage };
+      const source = generated(SMALL);
+      const whole = await runWhole(task, numbersOf(source, []));
+      for (const count of slots) {
+        const streamed = await runStreamed(task, source, { double: count, single: count }, { repeat: true });
+        expectEqual(streamed, whole);
+        // The first block of a kind has plans of its own, all others share them.
+        expect(streamed.shared).toBe(2 * (4 + 5 - 2));
+      }
+    },
+  );
 
   test("with split matrices is the unsplit one, and a block is uploaded only where its slot holds another", async () => {
     const subject = dump("flux1_small")!;
@@ -114,6 +117,13 @@ describe("the streamed transformer", () => {
     const whole = await runWhole(task, numbersOf(source, []));
     expect(whole.largest).toBeGreaterThan(1e5);
     expectEqual(await runStreamed(task, source, { double: 2, single: 2 }), whole);
+  });
+
+  test("names the kernel that first leaves the range of f32", async () => {
+    const task: StreamTask = { ...base, storage: "bf16", magnitude: 1e37 };
+    const streamed = await runStreamed(task, generated(SMALL, 40), { double: 2, single: 2 }, { locate: true });
+    expect(streamed.velocity.every(Number.isFinite)).toBe(false);
+    expect(streamed.located).toMatch(/ in .*\(pass (embed|transformer_blocks\.\d+)\)$/);
   });
 
   test("refuses a DoRA by name", () => {

@@ -1,8 +1,8 @@
 // Matrices above one binding: parts by rows give what the whole gives.
 
 import { describe, expect, test } from "vitest";
-import { RandomStream } from "../../src/base/random.ts";
 import type { Storage } from "../../src/base/quantize.ts";
+import { RandomStream } from "../../src/base/random.ts";
 import { memorySource } from "../../src/base/tensor_source.ts";
 import { Linear } from "../../src/nn/linear.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";

@@ -13,7 +13,7 @@ from generated_weights import fill
 
 CONFIG = {
     "a": dict(block_out_channels=[8, 8, 12, 12], decoder_block_out_channels=None, layers_per_block=1, norm_num_groups=4, latent_channels=32),
-    "b": dict(block_out_channels=[6, 12, 12, 12], decoder_block_out_channels=[6, 6, 12, 18], layers_per_block=2, norm_num_groups=6, latent_channels=32),
+    "b": dict(block_out_channels=[6, 12, 12, 12], decoder_block_out_channels=[6, 6, 12, 24], layers_per_block=2, norm_num_groups=6, latent_channels=32),
 }
 SIZES = {"a": [(32, 48), (64, 64)], "b": [(48, 32)]}  # height, width
 

@@ -9,13 +9,12 @@ and in tests/helpers/generated_weights.ts, and pipeline.json lists all names and
 import gzip
 import json
 import tempfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from common import deviation, parse_args, report, save, save_json, versions
 from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from generated_weights import generated, hashed
 from tiny import VAE_COMMON
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
@@ -42,28 +41,6 @@ PROMPTS = [
     " ".join(f"{colour} {animal}," for animal in ("fox", "heron", "axolotl", "wombat", "pangolin", "otter", "ibex", "tapir", "quokka", "lynx", "newt", "stoat")
              for colour in ("vermilion", "teal", "ochre", "mauve", "indigo", "beige", "crimson", "olive", "turquoise", "sepia")),
 ]
-
-
-def hashed(name: str, count: int) -> np.ndarray:
-    """`count` numbers in [-1, 1), multiples of 2^-23: a hash of (CRC-32 of the name, place)."""
-    h = np.arange(count, dtype=np.uint64) * 0x9E3779B9 + zlib.crc32(name.encode())
-    h &= 0xFFFFFFFF
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        h ^= h >> np.uint64(shift)
-        h = (h * factor) & 0xFFFFFFFF
-    h ^= h >> np.uint64(16)
-    return (h >> np.uint64(8)).astype(np.float64) / 2**23 - 1
-
-
-def generated(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Tables +-0.8, matrices and convolutions of variance 1/fan_in, biases +-0.15, gains 1 +- 0.3. Worked out in float64, rounded once."""
-    u = hashed(name, int(np.prod(shape)))
-    table = "embedding.weight" in name or "relative_attention_bias" in name or name.endswith(("shared.weight", "embed_tokens.weight"))
-    if len(shape) >= 2:
-        values = u * (0.8 if table else np.sqrt(3.0 / float(np.prod(shape[1:]))))
-    else:
-        values = u * 0.15 if name.endswith("bias") else 1 + u * 0.3
-    return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
 # The public checkpoints name CLIP's tensors with the prefix of a whole CLIP model, and T5's table once.

@@ -20,7 +20,9 @@ CONFIG = {
 }
 LAYERS = {"a": [1, 3, 4], "b": [2, 3, 1]}
 LENGTH = {"a": 48, "b": 33}
-WORDS = ["user", "assistant", "think", "\n\n", " a", " photo", "A", " of", " the", " red", " fox", " in", " snow", "it", "'s", " icon", " über", " 猫"]
+WORDS = ["user", "assistant", "think", "\n\n", " a", " photo", "A", " of", " the", " red", " fox", " in", " snow", "it", "'s", " icon", " über", " 猫",
+         # Merges that the splitting rule must keep from happening, and some that it must not.
+         "99", "35", "  ", "\r\n", "'S", "m,"]
 PROMPTS = [
     "A photo of a red fox in the snow, 35mm, it's 1999!",
     "",

@@ -39,7 +39,11 @@ async function runFlux2(dump: Dump, options: Run = {}) {
     shape: [batch, 256],
     values: sinusoids([...(await io.load(name))], frequencies),
   });
-  const input = async (name: string, gradient = false) => ({ shape: shape(name), values: await io.load(name), gradient });
+  const input = async (name: string, gradient = false) => ({
+    shape: shape(name),
+    values: await io.load(name),
+    gradient,
+  });
   const run = await runModel({
     build: (parameters) => new Flux2Transformer(parameters, config),
     weights: await dump.open("weights"),

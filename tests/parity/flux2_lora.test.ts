@@ -81,7 +81,11 @@ suite("flux2_lora", (dump) => {
     const parameters = new Parameters(session.pool("weights", "weights"));
     new Flux2Transformer(parameters, config);
     expect(flux2Targets(config)).toEqual(oracle.targets);
-    const chosen = chooseAdapters(parameters, { targets: flux2Targets(config), rank: oracle.rank, alpha: oracle.alpha });
+    const chosen = chooseAdapters(parameters, {
+      targets: flux2Targets(config),
+      rank: oracle.rank,
+      alpha: oracle.alpha,
+    });
     expect([...chosen.keys()].sort()).toEqual([...oracle.modules].sort());
   });
 
@@ -92,7 +96,10 @@ suite("flux2_lora", (dump) => {
     const names = io.names().filter((name) => name === "output" || name.startsWith("grad."));
     expect(Object.keys(found).sort()).toEqual([...names].sort());
     for (const name of names) {
-      const bound = name === "output" ? tolerance(2e-5, oracle.f32_vs_f64.output.relative_l2) : tolerance(5e-5, oracle.f32_vs_f64.worst_grad);
+      const bound =
+        name === "output"
+          ? tolerance(2e-5, oracle.f32_vs_f64.output.relative_l2)
+          : tolerance(5e-5, oracle.f32_vs_f64.worst_grad);
       comparison.values(name === "output" ? "output" : "gradients", name, found[name], await io.load(name), bound);
     }
     comparison.finish();

@@ -8,7 +8,7 @@ import { guidedVelocity } from "../../src/diffusion/classifier_free.ts";
 import { empiricalSigmas } from "../../src/diffusion/empirical_shift.ts";
 import { ropeTables, SINUSOID_WIDTH, sinusoids } from "../../src/models/flux/embeddings.ts";
 import { Flux2Autoencoder, flux2AutoencoderConfig } from "../../src/models/flux2/autoencoder.ts";
-import { flux2BflMap, flux2BflPrefix, inferFlux2Config } from "../../src/models/flux2/bfl_keys.ts";
+import { flux2BflMap, inferFlux2Config } from "../../src/models/flux2/bfl_keys.ts";
 import { flux2Config } from "../../src/models/flux2/config.ts";
 import { positionIds } from "../../src/models/flux2/embeddings.ts";
 import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
@@ -105,10 +105,19 @@ async function draw(dump: Dump, guided: boolean) {
     const tokenizer = await QwenTokenizer.load(new NodeFiles(), dump.path("tokenizer.json"));
     const encoded = texts.map((prompt) => tokenizer.encodePrompt(prompt, length));
     session.write(ids, Uint32Array.from(encoded.flatMap((e) => [...e.ids])));
-    session.write(mask, paddingScores(encoded.map(({ count }) => count), length));
+    session.write(
+      mask,
+      paddingScores(
+        encoded.map(({ count }) => count),
+        length,
+      ),
+    );
     session.poison();
     session.run(encode);
-    session.write(z, Float32Array.from(hashed("latents", tokens * config.inChannels), (u) => u * 1.7));
+    session.write(
+      z,
+      Float32Array.from(hashed("latents", tokens * config.inChannels), (u) => u * 1.7),
+    );
     const sigmas = empiricalSigmas(steps, tokens);
     const latents: number[] = [];
     for (let i = 0; i < steps; i++) {
@@ -154,11 +163,7 @@ suite("flux2_pipeline", (dump) => {
     comparison.finish();
   });
 
-  it("knows the original layout, and the configuration from its tensors", () => {
-    const names = Object.keys(dump.config["_oracle"]["tensors"]["transformer"]);
-    expect(flux2BflPrefix(names)).toBe("");
-    expect(flux2BflPrefix(names.map((name) => `model.diffusion_model.${name}`))).toBe("model.diffusion_model.");
-    expect(flux2BflPrefix(["double_blocks.0.img_mod.lin.weight", "single_blocks.0.modulation.lin.weight"])).toBe(null);
+  it("knows the configuration from the shapes of the tensors", () => {
     const shapes = shapesOf(transformerSource(dump));
     expect(inferFlux2Config(shapes)).toEqual(flux2Config(dump.config["configs"]["transformer"], ""));
     shapes.delete("single_stream_modulation.linear.weight");

@@ -3,11 +3,11 @@
 
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { QwenTokenizer, qwenChat } from "../../src/data/tokenizers/qwen.ts";
 import { LongtailError } from "../../src/base/errors.ts";
-import { Parameters } from "../../src/nn/parameters.ts";
+import { QwenTokenizer, qwenChat } from "../../src/data/tokenizers/qwen.ts";
 import { qwen3Config } from "../../src/models/qwen3/config.ts";
 import { paddingScores, Qwen3Encoder, qwen3Name, qwen3Rotary } from "../../src/models/qwen3/encoder.ts";
+import { Parameters } from "../../src/nn/parameters.ts";
 import { Pool } from "../../src/tensor/variable.ts";
 import { Comparison, idRows } from "../helpers/compare.ts";
 import { type Dump, suite, tolerance } from "../helpers/dumps.ts";
@@ -104,7 +104,9 @@ suite("qwen3", (dump) => {
   it("reads the rotary base where either version of the library writes it", () => {
     const { rope_theta: _, rope_parameters: __, ...bare } = dump.config;
     expect(qwen3Config({ ...bare, rope_theta: 5e5 }, "").ropeTheta).toBe(5e5);
-    expect(qwen3Config({ ...bare, rope_parameters: { rope_type: "default", rope_theta: 5e5 } }, "").ropeTheta).toBe(5e5);
+    expect(qwen3Config({ ...bare, rope_parameters: { rope_type: "default", rope_theta: 5e5 } }, "").ropeTheta).toBe(
+      5e5,
+    );
     expect(qwen3Config({ ...bare, rope_scaling: null }, "").ropeTheta).toBe(1e6);
   });
 
@@ -131,7 +133,10 @@ suite("qwen3", (dump) => {
     const text = readFileSync(dump.path("tokenizer.json"), "utf8");
     const files = new MemoryFiles({ "a.json": "{}", "b.json": text.replaceAll("<|im_start|>", "<|other|>") });
     for (const path of ["a.json", "b.json"]) {
-      await expect(QwenTokenizer.load(files, path)).rejects.toMatchObject({ code: "E-FILE-020", parts: { where: path } });
+      await expect(QwenTokenizer.load(files, path)).rejects.toMatchObject({
+        code: "E-FILE-020",
+        parts: { where: path },
+      });
     }
   });
 });

@@ -1,6 +1,7 @@
 // `longtail cache`: the first phase of a training run alone. Pictures become latents and captions text embeddings, kept on
 // disk for every later run of the same pictures; what is there already is verified and left alone.
 
+import { counted } from "../../evaluation/format.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
 import type { Command } from "../command.ts";
@@ -42,7 +43,8 @@ export const command: Command = {
         const kept = total.pictures + total.texts - made.pictures - made.texts;
         context.result(
           { folder, made, total },
-          `${made.pictures} pictures and ${made.texts} captions encoded, ${kept} were there already${folder ? `: ${folder}` : ""}`,
+          `${counted(made.pictures, "picture")} and ${counted(made.texts, "caption")} encoded, ` +
+            `${kept} ${kept === 1 ? "was" : "were"} there already${folder ? `: ${folder}` : ""}`,
         );
         return 0;
       } finally {

@@ -112,7 +112,8 @@ export class EncodedData {
     this.made = encodings.made;
     this.plannedBytes = encodings.plannedBytes;
     wanted.forEach(({ record, flip }, i) => this.keys.set(keyOf(record, flip), encodings.pictures[i]!));
-    this.total = { pictures: new Set(encodings.pictures).size, texts: encodings.texts.size };
+    const sound = encodings.pictures.filter((_, i) => !encodings.failed.has(i));
+    this.total = { pictures: new Set(sound).size, texts: encodings.texts.size };
     this.validation = validation;
     this.samplePrompts = samples.map(({ prompt, record, real }) => {
       const shown = record === undefined || data.train.includes(record) ? real : undefined;

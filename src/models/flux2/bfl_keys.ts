@@ -52,18 +52,6 @@ const own = <T>(table: Readonly<Record<string, T>>, key: string): T | undefined 
   Object.hasOwn(table, key) ? table[key] : undefined;
 
 /**
- * The prefix under which a file holds a FLUX.2 transformer in Black Forest Labs' layout ("" or "model.diffusion_model."), or
- * null where it holds none. FLUX.1 has no shared modulation.
- */
-export function flux2BflPrefix(names: Iterable<string>): string | null {
-  const mark = "single_stream_modulation.lin.weight";
-  for (const name of names) {
-    if (name.endsWith(mark) && /^$|\.$/.test(name.slice(0, -mark.length))) return name.slice(0, -mark.length);
-  }
-  return null;
-}
-
-/**
  * The file's tensors under diffusers' names, for `mappedSource`; tensors that no table names are left out.
  * @param shapes of the file's tensors by name, without a prefix
  */

@@ -52,22 +52,30 @@ export function flux2Config(json: Record<string, unknown>, where: string): Flux2
   const headSize = number("attention_head_dim", 128);
   const width = heads * headSize;
   const axes = json["axes_dims_rope"] ?? [32, 32, 32, 32];
-  if (!Array.isArray(axes) || axes.length !== 4) fail("axes_dims_rope is not a list of four sizes");
+  const even = (size: unknown) => Number.isInteger(size) && (size as number) % 2 === 0 && (size as number) > 0;
+  if (!Array.isArray(axes) || axes.length !== 4 || !axes.every(even)) {
+    fail("axes_dims_rope is not a list of four even sizes");
+  }
   const ropeAxes = axes as number[];
   if (ropeAxes.reduce((a, b) => a + b, 0) !== headSize) {
     fail(`axes_dims_rope [${ropeAxes}] do not add up to attention_head_dim ${headSize}`);
   }
+  const depth = (key: string, fallback: number): number => {
+    const value = number(key, fallback);
+    return Number.isInteger(value) ? value : fail(`${key} is not a whole number`);
+  };
   const inChannels = number("in_channels", 128);
   const mlpRatio = number("mlp_ratio", 3);
   return {
     inChannels,
     outChannels: number("out_channels", inChannels),
-    doubleBlocks: number("num_layers", 8),
-    singleBlocks: number("num_single_layers", 48),
+    doubleBlocks: depth("num_layers", 8),
+    singleBlocks: depth("num_single_layers", 48),
     headSize,
     heads,
     width,
-    inner: Math.trunc(width * mlpRatio),
+    // A ratio that was worked out from widths may be a rounding below the one that is meant.
+    inner: Math.floor(width * mlpRatio + 1e-6),
     jointWidth: number("joint_attention_dim", 15360),
     guidance: Boolean(json["guidance_embeds"] ?? true),
     ropeAxes,

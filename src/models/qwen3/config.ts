@@ -49,11 +49,10 @@ export function qwen3Config(json: Record<string, unknown>, where: string, rows?:
   const heads = number("num_attention_heads", 32);
   const keyValueHeads = number("num_key_value_heads", heads);
   if (heads % keyValueHeads !== 0) fail(`${keyValueHeads} key heads do not share out ${heads} query heads`);
-  const width = number("hidden_size", 2560);
   return {
     rows: rows ?? number("vocab_size", 151936),
-    width,
-    headSize: number("head_dim", width / heads),
+    width: number("hidden_size", 2560),
+    headSize: number("head_dim", 128),
     heads,
     keyValueHeads,
     layers: number("num_hidden_layers", 36),

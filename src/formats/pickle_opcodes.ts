@@ -1,0 +1,28 @@
+// Names of the opcodes of pickle that are not read, for messages. From Python's pickletools.
+
+export const OPCODE_NAMES: ReadonlyMap<number, string> = new Map([
+  [0x32, "DUP"],
+  [0x46, "FLOAT"],
+  [0x49, "INT"],
+  [0x4c, "LONG"],
+  [0x50, "PERSID"],
+  [0x53, "STRING"],
+  [0x56, "UNICODE"],
+  [0x64, "DICT"],
+  [0x67, "GET"],
+  [0x69, "INST"],
+  [0x6c, "LIST"],
+  [0x6f, "OBJ"],
+  [0x70, "PUT"],
+  [0x81, "NEWOBJ"],
+  [0x82, "EXT1"],
+  [0x83, "EXT2"],
+  [0x84, "EXT4"],
+  [0x8f, "EMPTY_SET"],
+  [0x90, "ADDITEMS"],
+  [0x91, "FROZENSET"],
+  [0x92, "NEWOBJ_EX"],
+  [0x96, "BYTEARRAY8"],
+  [0x97, "NEXT_BUFFER"],
+  [0x98, "READONLY_BUFFER"],
+]);
