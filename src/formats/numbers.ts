@@ -5,7 +5,7 @@ import { bf16ToF32, e4m3ToF32, e5m2ToF32, f16ToF32 } from "../base/halves.ts";
 import { DTYPE_BITS, type Dtype } from "./safetensors_header.ts";
 
 /** Bytes read at once; also what a read takes beyond the values that it returns. */
-export const PIECE_BYTES = 8 * 1024 * 1024;
+export const PIECE_BYTES = 1024 * 1024;
 
 /** The type cannot be read as numbers here (4- and 6-bit floats, scales of 8 exponent bits, complex numbers). */
 export class NoNumbersError extends Error {}

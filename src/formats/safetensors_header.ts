@@ -67,9 +67,7 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Head
   const refuse = (why: string, tensor?: string): never => {
     throw new LongtailError("E-FILE-010", {
       what:
-        tensor === undefined
-          ? "is not a valid safetensors file"
-          : `the entry of tensor ${JSON.stringify(tensor)} is not valid`,
+        tensor === undefined ? "is not a valid safetensors file" : `the entry of tensor ${shown(tensor)} is not valid`,
       where: file,
       why,
       fix: "fetch the file again from where it came from, or save it anew with a safetensors library",
@@ -105,7 +103,7 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Head
     if (value === null) return;
     const pairs = value instanceof JsonObject ? value.entries : refuse("__metadata__ is not an object");
     for (const [key, text] of pairs) {
-      if (typeof text !== "string") refuse(`__metadata__ key ${JSON.stringify(key)} is not a string`);
+      if (typeof text !== "string") refuse(`__metadata__ key ${shown(key)} is not a string`);
       metadata.set(key, text as string);
     }
   };
@@ -158,7 +156,8 @@ function readEntry(name: string, value: Json, file: string, refuse: (why: string
   if (shapeField === undefined) return refuse("shape is missing");
   if (offsets === undefined) return refuse("data_offsets is missing");
 
-  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BITS, dtype)) return refuse(`dtype ${show(dtype)} is unknown`);
+  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BITS, dtype))
+    return refuse(`dtype ${typeof dtype === "string" ? shown(dtype) : "that is not a string"} is unknown`);
   if (!Array.isArray(shapeField)) return refuse("shape is not a list");
   const shape = shapeField.map((size) => wholeNumber(size, "a size in shape", refuse));
   if (!Array.isArray(offsets) || offsets.length !== 2) return refuse("data_offsets is not a list of two");
@@ -196,6 +195,7 @@ function bitCount(shape: readonly number[], elementBits: number): bigint | null 
   return bits < U64 ? bits : null;
 }
 
-function show(value: Json): string {
-  return typeof value === "string" ? JSON.stringify(value) : "that is not a string";
+/** A text of a stranger in a message: quoted, and no longer than a line. */
+function shown(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }

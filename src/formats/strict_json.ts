@@ -19,6 +19,8 @@ export type Json = null | boolean | string | JsonNumber | JsonObject | Json[];
 export class JsonError extends Error {}
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+/** Values of one entry that is handed out: a megabyte of text could otherwise become a hundred of objects. */
+const MOST_VALUES = 1_000_000;
 const WORDS = [
   ["null", null],
   ["true", true],
@@ -40,11 +42,13 @@ const ESCAPES: Readonly<Record<string, string>> = {
  * Parses one JSON value that fills the whole text, in time proportional to its length.
  * @param depth how many lists and objects may lie in one another (the reference reader of safetensors allows 127)
  * @param take receives the entries of the outermost object one by one, which is then returned empty; a header of a
- *   million tensors would otherwise lie in memory as a tree before the first is looked at
+ *   million tensors would otherwise lie in memory as a tree before the first is looked at. One entry has at most a
+ *   million values then
  * @throws JsonError
  */
 export function parseStrictJson(text: string, depth = 127, take?: (name: string, value: Json) => void): Json {
   let at = 0;
+  let values = 0;
 
   const fail = (expected: string): never => {
     const found = at < text.length ? JSON.stringify(text.slice(at, at + 12)) : "the end";
@@ -111,6 +115,8 @@ export function parseStrictJson(text: string, depth = 127, take?: (name: string,
   };
 
   const value = (left: number): Json => {
+    if (++values > MOST_VALUES && take !== undefined)
+      throw new JsonError(`more than ${MOST_VALUES} values in one entry`);
     space();
     const first = text[at];
     if (first === '"') return string();
@@ -148,8 +154,10 @@ export function parseStrictJson(text: string, depth = 127, take?: (name: string,
       space();
       if (text[at] !== ":") fail("a colon");
       at++;
-      if (take !== undefined && left === depth - 1) take(name, value(left));
-      else found.entries.push([name, value(left)]);
+      if (take !== undefined && left === depth - 1) {
+        values = 0;
+        take(name, value(left));
+      } else found.entries.push([name, value(left)]);
       space();
       if (text[at] === "}") {
         at++;

@@ -10,7 +10,7 @@ import { fileKind } from "./file_kind.ts";
 import { aligned, readFloats, toFloat32 } from "./numbers.ts";
 import { PickleFloat, type PickleValue } from "./pickle_values.ts";
 import { DTYPE_BITS, type Dtype } from "./safetensors_header.ts";
-import { coded, refusal } from "./torch_error.ts";
+import { asCheckpoint, coded, refusal } from "./torch_error.ts";
 import { readLegacy } from "./torch_legacy.ts";
 import type { TorchView } from "./torch_rules.ts";
 import { TorchTree } from "./torch_tree.ts";
@@ -308,7 +308,7 @@ async function zipParts(files: FileStore, path: string): Promise<Parts> {
     let reader = readers.get(key);
     if (reader === undefined) {
       const entry = entries.get(key)!;
-      const read = await archive.ranges(entry);
+      const read = await asCheckpoint(archive.ranges(entry));
       // torch can leave checksums out, and then writes 0.
       reader = { read, crc: entry.crc === 0 ? null : entry.crc };
       readers.set(key, reader);

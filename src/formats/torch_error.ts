@@ -29,3 +29,13 @@ export function coded(error: unknown, where: string): unknown {
   const [code, what, fix] = ANSWERS[error.fault];
   return refusal(code, where, what, error.message, fix, error);
 }
+
+/** Faults of the zip archive, whose advice is for archives of pictures, with the advice for a checkpoint. */
+export async function asCheckpoint<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof LongtailError && error.code.startsWith("E-FILE-08"))) throw error;
+    throw new LongtailError(error.code, { ...error.parts, fix: FETCH, cause: error });
+  }
+}

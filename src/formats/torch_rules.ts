@@ -55,6 +55,8 @@ const DTYPES: Readonly<Record<string, Dtype>> = {
 
 /** What a view may repeat (stride 0, overlapping rows) beyond the elements of its storage: 16 MiB of float32. */
 const MOST_REPEATED = 4 * 1024 * 1024;
+/** torch's keys are short numbers. */
+const LONGEST_KEY = 256;
 /** torch's own limit of dimensions. */
 const MOST_DIMENSIONS = 64;
 
@@ -241,6 +243,7 @@ export class TorchRules implements PickleRules {
     if (!(type instanceof TorchType && type.isStorage))
       throw new PickleError("storage", `a storage has ${describe(type!)} as its type`);
     if (typeof key !== "string") throw new PickleError("storage", `a storage has ${describe(key!)} as its key`);
+    if (key.length > LONGEST_KEY) throw new PickleError("storage", "the key of a storage is longer than any file name");
     const size = type.dtype === null ? 1 : DTYPE_BITS[type.dtype] / 8;
     const bytes = wholeNumber(count, `the length of storage ${JSON.stringify(key)}`) * size;
     if (bytes > Number.MAX_SAFE_INTEGER)

@@ -161,7 +161,8 @@ export class TorchTree {
       letters += name.length;
       if (letters > LONGEST_NAMES) throw new PickleError("limit", "the names of its tensors are too long");
       if (!(value instanceof TorchView)) enter(value as Container, `${name}.`);
-      else if (found.has(name)) throw new PickleError("damaged", `two tensors have the name ${JSON.stringify(name)}`);
+      else if (found.has(name))
+        throw new PickleError("damaged", `two tensors have the name ${JSON.stringify(name.slice(0, 200))}`);
       else found.set(name, value);
     }
     return found;

@@ -6,7 +6,7 @@ import type { FileStore } from "../base/files.ts";
 import { crc32 } from "./crc32.ts";
 import { LONGEST_PICKLE, unpickle } from "./pickle.ts";
 import { PickleError, type PickleValue } from "./pickle_values.ts";
-import { CONVERT, refusal } from "./torch_error.ts";
+import { asCheckpoint, CONVERT, refusal } from "./torch_error.ts";
 import { TorchRules } from "./torch_rules.ts";
 import { ZipArchive, type ZipEntry } from "./zip.ts";
 
@@ -20,7 +20,8 @@ export interface TorchZip {
 
 /** Opens and reads the structure; the archive is closed where that fails. */
 export async function readTorchZip(files: FileStore, path: string): Promise<TorchZip> {
-  const archive = await ZipArchive.open(files, path, { maxBytes: Number.MAX_SAFE_INTEGER, maxEntries: 400_000 });
+  const limits = { maxBytes: Number.MAX_SAFE_INTEGER, maxEntries: 400_000 };
+  const archive = await asCheckpoint(ZipArchive.open(files, path, limits));
   try {
     return { archive, ...(await readStructure(archive, path)) };
   } catch (error) {
@@ -37,7 +38,7 @@ async function readStructure(archive: ZipArchive, path: string) {
 
   // torch can leave checksums out, and then writes 0.
   const stored = async (entry: ZipEntry) => {
-    const bytes = await (await archive.ranges(entry))(0, entry.size);
+    const bytes = await (await asCheckpoint(archive.ranges(entry)))(0, entry.size);
     if (entry.crc !== 0 && crc32(bytes) !== entry.crc)
       throw refusal("E-FILE-108", path, `${entry.name} is damaged`, "its checksum is wrong");
     return bytes;

@@ -94,6 +94,20 @@ export async function openCheckpoint(
   }
 }
 
+/**
+ * Refuses transformers that need more than text and noise: without their other inputs they draw noise.
+ * @throws LongtailError E-FILE-127
+ */
+export function requireTextToImage({ variant }: Pick<Checkpoint, "variant">, where: string): void {
+  if (!variant || variant.conditioning === "text" || variant.conditioning === "reference picture") return;
+  throw new LongtailError("E-FILE-127", {
+    what: `${variant.title} draws from text and a ${variant.conditioning}`,
+    where,
+    why: `its ${variant.inChannels} input channels hold more than the noise, and pictures are made from text alone here`,
+    fix: "use a text-to-image model: FLUX.1 [dev], [schnell], Krea, or one made from them",
+  });
+}
+
 function renamed(
   stored: RangedSource,
   family: CheckpointFamily,

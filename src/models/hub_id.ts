@@ -72,8 +72,12 @@ const SMALL = /\.(?:json|txt|model|jinja)$/;
  * Files of a diffusers pipeline (its parts in folders of their own), or of a single model: configurations, tokenizers and
  * one set of weights for each folder, as safetensors where there are such.
  * @param parts folders of the pipeline that are wanted; all by default
+ * @param withoutWeights folders of which only the small files are wanted, because the weights come from elsewhere
  */
-export function chooseModelFiles(parts: readonly string[] | null = null): ChooseFiles {
+export function chooseModelFiles(
+  parts: readonly string[] | null = null,
+  withoutWeights: readonly string[] = [],
+): ChooseFiles {
   return (paths, id) => {
     if (id.path !== "" && paths.includes(id.path)) return singleFile(paths, id.path);
     const root = id.path === "" ? "" : `${id.path}/`;
@@ -95,7 +99,10 @@ export function chooseModelFiles(parts: readonly string[] | null = null): Choose
     } else {
       for (const folder of parts ?? folders) {
         const within = inside.filter((path) => path.startsWith(`${folder}/`) && path.split("/").length === 2);
-        for (const path of oneFolder(within, id)) chosen.add(path);
+        const taken = withoutWeights.includes(folder)
+          ? within.filter((path) => SMALL.test(path))
+          : oneFolder(within, id);
+        for (const path of taken) chosen.add(path);
       }
     }
     if (![...chosen].some((path) => WEIGHTS.test(path))) {

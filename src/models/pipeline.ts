@@ -75,6 +75,17 @@ export function geometryOf(width: number, height: number, where: string): Geomet
   });
 }
 
+/** A packed token is 2 × 2 latents; variants that read more beside them (masks, control pictures) are not trained here. */
+function checkChannels({ transformer }: PipelineLayout, { inChannels, outChannels }: FluxConfig, latent: number): void {
+  if (inChannels === 4 * latent && outChannels === inChannels) return;
+  throw new LongtailError("E-FILE-039", {
+    what: `the transformer reads tokens of ${inChannels} channels and gives ${outChannels}, and the autoencoder's latents make ${4 * latent}`,
+    where: transformer.configPath,
+    why: "it is a variant that reads more than the noisy picture (Fill, Control), or the autoencoder is another model's",
+    fix: "use a text-to-image transformer, and the autoencoder that belongs to it",
+  });
+}
+
 const fitting = (most: number, bytes: number, room: number) => Math.max(1, Math.min(most, Math.floor(room / bytes)));
 
 export class Pipeline {
@@ -143,6 +154,7 @@ export class Pipeline {
     }
     const vae = new Parameters(session.pool("autoencoder", "weights"), { dtype: precision });
     const autoencoder = new Autoencoder(vae, layout.autoencoder.settings, wanted);
+    checkChannels(layout, config, autoencoder.latentChannels);
     if (wanted.encoder || wanted.decoder)
       add({ parameters: vae, file: await Safetensors.open(files, layout.autoencoder.weights) });
     return new Pipeline(layout, config, imageSize, { transformer, transformerPool, text, autoencoder }, parts);

@@ -3,7 +3,9 @@
 // large table stays in its file, and the rows in use are read from there: T5-XXL's has 526 MB, a prompt 512 of 32128 rows.
 
 import type { FileStore } from "../base/files.ts";
-import { Safetensors } from "../formats/safetensors.ts";
+import type { RangedSource } from "../base/tensor_source.ts";
+import type { Safetensors } from "../formats/safetensors.ts";
+import { openWeights } from "./checkpoint_files.ts";
 
 export class TokenRows {
   /** Rows that the table holds. */
@@ -22,6 +24,14 @@ export class TokenRows {
     return new TokenRows(ids.length, new Map([...ids].map((id, row) => [id, row])));
   }
 
+  /** The same of any source. */
+  static async ofSource(source: RangedSource, table: string): Promise<TokenRows> {
+    if (!source.has(`${table}.ids`)) return new TokenRows(source.shape(`${table}.weight`)[0]!, null);
+    // Ids are far below 2^24, up to which float32 holds every integer.
+    const ids = await source.load(`${table}.ids`);
+    return new TokenRows(ids.length, new Map([...ids].map((id, row) => [id, row])));
+  }
+
   /** Rows for ids; ids without a row are added to `unknown`. */
   rows(ids: readonly number[], unknown?: Set<number>): number[] {
     return ids.map((id) => {
@@ -37,7 +47,7 @@ export const DEVICE_TABLE_BYTES = 32 << 20;
 /** Bytes of rows that are remembered; prompts share most of their words and all of their padding. */
 const REMEMBERED_BYTES = 64 << 20;
 
-/** A table in a safetensors file of which rows are read when they are needed. The file is open only while it is read. */
+/** A table in a weights file of which rows are read when they are needed. The file is open only while it is read. */
 export class FileRows {
   readonly width: number;
   private readonly files: FileStore;
@@ -61,12 +71,12 @@ export class FileRows {
     if ((remembered.size + wanted.length) * width * 4 > REMEMBERED_BYTES) remembered.clear();
     const missing = wanted.filter((row) => !remembered.has(row));
     if (missing.length > 0) {
-      const file = await Safetensors.open(this.files, this.path);
+      const file = await openWeights(this.files, this.path);
       try {
         for (let at = 0; at < missing.length; ) {
           let end = at + 1;
           while (end < missing.length && missing[end] === missing[end - 1]! + 1) end++;
-          const values = await file.readF32(this.name, missing[at]! * width, (end - at) * width);
+          const values = await file.loadRange(this.name, missing[at]! * width, (end - at) * width);
           for (let i = at; i < end; i++)
             remembered.set(missing[i]!, values.slice((i - at) * width, (i - at + 1) * width));
           at = end;

@@ -234,3 +234,17 @@ export function shortSideThenCrop(h: number, w: number, size: number): { height:
   const left = roundHalfToEven((width - size) / 2);
   return { height, width, crop: { top, left, height: size, width: size } };
 }
+
+/**
+ * Geometry of HPS's library: the long side becomes `size`, the short side is rounded, and the picture lies in the middle of
+ * a black square (an odd rest is one more row below or column to the right).
+ */
+export function longSideThenPad(
+  h: number,
+  w: number,
+  size: number,
+): { height: number; width: number; top: number; left: number } {
+  const scale = size / Math.max(h, w);
+  const [height, width] = [h, w].map((side) => Math.max(1, roundHalfToEven(side * scale))) as [number, number];
+  return { height, width, top: Math.floor((size - height) / 2), left: Math.floor((size - width) / 2) };
+}

@@ -214,7 +214,8 @@ export class HubClient implements ModelHub {
           signal: stop.signal,
           onWait: () => events({ kind: "message", text: `another process fetches ${path}: waiting for it` }),
         };
-        fetched += await download(job);
+        const arrived = await download(job);
+        fetched += arrived;
         await cache.link(commit, path, hash.hex);
       }
     };

@@ -11,6 +11,7 @@ import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
+import { type MemoryTable, memoryTable } from "./memory_table.ts";
 import { type Placement, place } from "./planner.ts";
 import type { DType, Shape } from "./shape.ts";
 import { differsInVariablesAlone, samePlaces } from "./sharing.ts";
@@ -19,11 +20,7 @@ import { alignUp, type Category, Pool, type Variable } from "./variable.ts";
 /** A quiet NaN that no kernel produces by itself. */
 const POISON = 0x7fc0dead;
 
-/** A call's table of buffers: a page of its own on Mesa's CPU adapter, a few dozen bytes a buffer on hardware. */
-const SOFTWARE_TABLE_BYTES = 4096;
-const TABLE_BYTES = 512;
-/** Dawn's ring of staging memory for uploads. Values come back through one buffer of the largest variable's size. */
-const UPLOAD_RING_BYTES = 4 << 20;
+export type { MemoryTable } from "./memory_table.ts";
 
 /** One step function, traced and placed. */
 export interface Plan {
@@ -35,22 +32,6 @@ export interface Plan {
   /** The plan of the same calls on other variables, whose pipelines, uniforms and places in the arena this one shares. */
   readonly like: Plan | null;
   executable: Executable | null;
-}
-
-export interface MemoryTable {
-  /** Bytes of persistent variables by category. */
-  variables: Record<Category, number>;
-  /** Bytes of the shared arena and which plan needs it. */
-  arena: number;
-  largestPlan: string;
-  /** Uniform words of all plans. */
-  uniforms: number;
-  /** Tables of buffers that the driver keeps, one for each call. */
-  bindings: number;
-  /** Host-visible buffers through which values go in and out. */
-  staging: number;
-  total: number;
-  plans: { name: string; arena: number; calls: number; flops: number }[];
 }
 
 export interface SessionOptions {
@@ -145,29 +126,7 @@ export class Session {
   }
 
   memory(): MemoryTable {
-    const variables: Record<Category, number> = { weights: 0, adapter: 0, gradients: 0, optimizer: 0, data: 0 };
-    for (const pool of this.pools) variables[pool.category] += pool.bytes;
-    let arena = 0;
-    let largestPlan = "";
-    for (const plan of this.plans) {
-      if (plan.placement.arenaBytes > arena) {
-        arena = plan.placement.arenaBytes;
-        largestPlan = plan.name;
-      }
-    }
-    const uniforms = this.plans.reduce((n, p) => n + (p.like ? 0 : Executable.uniformBytes(p.lowered.calls)), 0);
-    const calls = this.plans.reduce((n, p) => n + p.lowered.calls.length, 0);
-    const bindings = calls * (this.target.software ? SOFTWARE_TABLE_BYTES : TABLE_BYTES);
-    const largest = this.pools.reduce((n, pool) => pool.variables.reduce((m, v) => Math.max(m, v.bytes), n), 0);
-    const staging = (largest > 0 ? UPLOAD_RING_BYTES + largest : 0) + this.stagingBytes;
-    const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms + bindings + staging;
-    const plans = this.plans.map((p) => ({
-      name: p.name,
-      arena: p.placement.arenaBytes,
-      calls: p.lowered.calls.length,
-      flops: p.flops,
-    }));
-    return { variables, arena, largestPlan, uniforms, bindings, staging, total, plans };
+    return memoryTable(this.pools, this.plans, this.target, this.stagingBytes);
   }
 
   /** Allocates all memory and compiles all pipelines in parallel. */
@@ -277,6 +236,11 @@ export class Session {
   /** Hands staged words to the queue, in whose order they are written. */
   flushStaged(): void {
     this.staging?.flush();
+  }
+
+  /** Milliseconds in which `stage` waited until the device had copied what lay in the reserved room. */
+  get stagingWaited(): number {
+    return this.staging?.waited ?? 0;
   }
 
   private checkLength(variable: Variable, data: { length: number }): void {

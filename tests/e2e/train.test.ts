@@ -131,7 +131,7 @@ describe("the cache of a run", () => {
   });
 });
 
-it("a picture whose damage only its decoding shows is left out with all its copies, each time anew", async () => {
+it("a picture whose damage only its decoding shows is left out with all its copies", async () => {
   const place = join(folder, "bent");
   mkdirSync(place);
   const bent = jpegOf(gradient(64, 64, 7));
@@ -140,23 +140,14 @@ it("a picture whose damage only its decoding shows is left out with all its copi
     writeFileSync(join(place, name), content);
     writeFileSync(join(place, name.replace(/\w+$/, "txt")), "a gradient");
   }
-  const words = [
-    "cache",
-    "lora",
-    `--data=${place}`,
-    `--data.cache=${join(folder, "bent-cache")}`,
-    `--run.folder=${runs}`,
-  ];
-  for (const made of [1, 0]) {
-    const result = await here(...words);
-    expect([result.errors, result.code]).toEqual(["", 0]);
-    expect(result.value).toMatchObject({ made: { pictures: made, damaged: 0 }, total: { pictures: 1, texts: 1 } });
-    expect(
-      warnings(result.events)
-        .map(({ text }) => text)
-        .join(),
-    ).toMatch(/^2 files were left out: .*bent\.jpg .*copy\.jpg /);
-  }
+  const own = join(folder, "bent-cache");
+  const words = ["cache", "lora", `--data=${place}`, `--data.cache=${own}`, `--run.folder=${runs}`];
+  const result = await here(...words);
+  expect([result.errors, result.code]).toEqual(["", 0]);
+  expect(result.value).toMatchObject({ made: { pictures: 1, texts: 1, damaged: 0 }, total: { pictures: 1, texts: 1 } });
+  const told = warnings(result.events).map(({ text }) => text);
+  expect(told.filter((text) => /^2 files were left out: bent\.jpg .*; copy\.jpg /.test(text))).toHaveLength(1);
+
   rmSync(join(place, "sound.png"));
   const nothing = await here(...words);
   expect(nothing.errors).toMatch(/^E-DATA-042 .*no picture is left to learn from.*Fix: .+\n$/);

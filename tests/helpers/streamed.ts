@@ -41,6 +41,8 @@ export interface StreamResult {
   plans: number;
   /** Largest residual value where the run keeps it. */
   largest: number;
+  /** The velocity of a pass that cannot train, in the same session. */
+  sampled?: Float32Array;
   /** The first kernel that made a value which is not finite, where that was asked for. */
   located?: string | null;
 }
@@ -150,10 +152,17 @@ export async function runStreamed(
     const adapter = adapt(model.parameters);
     const shape = { name: "pass", batch, textTokens, imageTokens: grid[0] * grid[1], training: true };
     const pass = model.pass({ ...shape, spill: options.spill });
+    const sampling = options.spill ? model.pass({ ...shape, name: "sampling", training: false }) : null;
     await session.open(gpu);
     await model.load(source);
     const inputs = inputsOf(task);
     for (const [name, { values }] of Object.entries(inputs)) session.write(pass[name as "latents"], values);
+    const sample = async (other: typeof pass) => {
+      for (const [name, { values }] of Object.entries(inputs))
+        if (name !== "velocityGradient") session.write(other[name as "latents"], values);
+      await other.forward();
+      return await session.read(other.velocity);
+    };
     adapter.begin();
     const before = model.ring.times.bytes;
     for (let i = 0; i < (options.repeat ? 2 : 1); i++) {
@@ -165,6 +174,7 @@ export async function runStreamed(
     const result = { velocity: await session.read(pass.velocity), gradients: await adapter.read() };
     return {
       ...result,
+      sampled: sampling ? await sample(sampling) : undefined,
       located: options.locate ? await pass.locateNotFinite("forward") : null,
       memory: session.memory(),
       streamed: model.ring.times.bytes - before,

@@ -38,18 +38,22 @@ export class Tensor {
   readonly shape: readonly number[];
   readonly strides: readonly number[];
   readonly isParameter: boolean;
+  /** Name of its type in torch, for tensors over an untyped storage. */
+  readonly dtype: string | null;
   constructor(
     storage: Storage,
     offset: number,
     shape: readonly number[],
     strides: readonly number[],
     isParameter = false,
+    dtype: string | null = null,
   ) {
     this.storage = storage;
     this.offset = offset;
     this.shape = shape;
     this.strides = strides;
     this.isParameter = isParameter;
+    this.dtype = dtype;
   }
 }
 /** A value that is written once and then taken from the memo's slot; for protocols 2 and 3. */
@@ -160,7 +164,7 @@ export function pickleOf(value: Value, protocol = 2): Uint8Array {
   const storage = ({ type, key, count }: Storage) => {
     out.push(0x28);
     text("storage");
-    global("torch", type);
+    global(type === "UntypedStorage" ? "torch.storage" : "torch", type);
     text(key);
     text("cuda:0");
     integer(count);
@@ -171,7 +175,7 @@ export function pickleOf(value: Value, protocol = 2): Uint8Array {
       global("torch._utils", "_rebuild_parameter");
       out.push(0x28);
     }
-    global("torch._utils", "_rebuild_tensor_v2");
+    global("torch._utils", value.dtype === null ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3");
     out.push(0x28);
     storage(value.storage);
     integer(value.offset);
@@ -179,6 +183,7 @@ export function pickleOf(value: Value, protocol = 2): Uint8Array {
     tuple(...value.strides);
     out.push(0x89);
     emptyOrdered();
+    if (value.dtype !== null) global("torch", value.dtype);
     out.push(0x74, 0x52);
     if (value.isParameter) {
       out.push(0x88);

@@ -1,6 +1,8 @@
 // A streamed FLUX transformer against the whole one on the same numbers: velocities and gradients of the LoRA.
 
 import { describe, expect, test } from "vitest";
+import { encodeWeight } from "../../src/base/quantize.ts";
+import type { RangedSource } from "../../src/base/tensor_source.ts";
 import { type FluxConfig, fluxConfig } from "../../src/models/flux/config.ts";
 import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
 import { CachedBlocks, fileBlocks } from "../../src/models/flux/streamed/sources.ts";
@@ -93,19 +95,24 @@ describe("the streamed transformer", () => {
     }
   });
 
-  test("keeps block inputs in host memory where that is asked for", async () => {
+  test("keeps block inputs in host memory where that is asked for, beside a pass that only samples", async () => {
     const source = generated(SMALL);
     const whole = await runWhole(base, numbersOf(source, []));
     const streamed = await runStreamed(base, source, { double: 2, single: 2 }, { spill: true });
     expectEqual(streamed, whole);
+    expect(streamed.sampled).toEqual(streamed.velocity);
     const kept = await runStreamed(base, new CachedBlocks(source, 2 ** 16), { double: 2, single: 2 });
     expect(kept.memory.variables.data).toBeGreaterThan(streamed.memory.variables.data);
   });
 
   test("trains adapters outside of blocks, and leaves out the blocks below the first adapter", async () => {
     const source = generated(SMALL);
-    for (const targets of ["all-linear" as const, ["single_transformer_blocks.3.attn.to_q", "norm_out.linear"]]) {
-      const task: StreamTask = { ...base, adapter: { ...LORA, targets } };
+    const some = ["single_transformer_blocks.3.attn.to_q", "norm_out.linear"];
+    for (const adapter of [
+      { ...LORA, targets: "all-linear" as const },
+      { ...LORA, kind: "lokr" as const, targets: some },
+    ]) {
+      const task: StreamTask = { ...base, adapter };
       const whole = await runWhole(task, numbersOf(source, []));
       expectEqual(await runStreamed(task, source, { double: 2, single: 2 }), whole, 2e-6);
     }
@@ -134,6 +141,38 @@ describe("the streamed transformer", () => {
     const shape = { name: "pass", batch: 1, textTokens: 2, imageTokens: 4, training: true };
     expect(() => model.pass(shape)).toThrow(/E-CFG-044.*transformer_blocks\.0\.attn\.to_q/s);
   });
+});
+
+test("a file's bytes are taken as they are where they have the storage, and encoded where not", async () => {
+  const values = Float32Array.of(1, -2.5, 0.1, 3);
+  const words = new Uint16Array(values.buffer).filter((_, i) => i % 2 === 1);
+  let loads = 0;
+  const file: RangedSource = {
+    name: "file",
+    names: () => ["there.w"],
+    has: (name) => name === "there.w",
+    shape: () => [2, 2],
+    dtype: () => "BF16",
+    load: () => {
+      loads++;
+      return Promise.resolve(values);
+    },
+    loadRange: () => Promise.reject(new Error("not asked for")),
+    loadBytes: () => Promise.resolve(new Uint8Array(words.buffer)),
+    close: () => Promise.resolve(),
+  };
+  const source = new CachedBlocks(
+    fileBlocks(file, (name) => `there.${name}`),
+    100,
+  );
+  expect([source.has("w"), source.has("v"), source.shape("w")]).toEqual([true, false, [2, 2]]);
+  expect((await source.read("w", "bf16")).codes).toEqual(new Uint32Array(words.buffer));
+  expect(loads).toBe(0);
+  for (let i = 0; i < 3; i++)
+    expect((await source.read("w", "nf4")).codes).toEqual(encodeWeight("w", "nf4", values).codes);
+  expect((await source.read("w", "f32")).codes).toEqual(values);
+  expect(loads).toBe(2);
+  expect(source.bytes).toBe(8 + 8 + 16);
 });
 
 describe("slots", () => {

@@ -10,8 +10,10 @@ import { judgedItems } from "../align/protocol.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
+import { withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
+import { withDataFlag } from "../train/checks.ts";
 import { withDataFlag } from "../train/checks.ts";
 
 export const command: Command = {

@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 import type { EventSink, RunEvent } from "../../base/events.ts";
 import { duration } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { fileIdentity } from "../../training/file_identity.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
@@ -12,7 +13,7 @@ import type { Command, CommandContext } from "../command.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { configText, openTensorBoard, type TensorBoardSink } from "../tensorboard_sink.ts";
-import { checkTraining, withDataFlag } from "../train/checks.ts";
+import { checkTraining, trainingWarnings, withDataFlag } from "../train/checks.ts";
 import { RunControl } from "../train/control.ts";
 import { openTrainingData } from "../train/data.ts";
 import type { EncodedData } from "../train/encoded.ts";
@@ -72,6 +73,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
     for (const sink of sinks) sink(event);
   };
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
+  for (const { code, text } of trainingWarnings(config)) emit({ kind: "warning", code, text });
   const data = await openTrainingData(files, config, emit);
   try {
     const run = await context.openRun(resolved, { command: "train" });
@@ -102,7 +104,11 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
         openTrainWorld(world, gpu, config, tick),
       );
-      const store = new TrainStore(files, run, config, emit, { ...choices, pictures: data.fingerprint });
+      const store = new TrainStore(files, run, config, emit, {
+        ...choices,
+        pictures: data.fingerprint,
+        base: (await fileIdentity(files, world.pipeline.layout.transformer.weights)).slice(0, 32),
+      });
       const state = (await store.restore(world)) ?? emptyTrainState();
       const stepsBefore = state.step;
       if (config.log.tensorboard) {

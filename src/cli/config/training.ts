@@ -139,8 +139,12 @@ export const flowSection = section(
       "none",
       "Weight of a sample's loss by its sigma (diffusers' weighting_scheme; bell as in ai-toolkit).",
     ),
-    logit_mean: field(z.number(), 0, "Mean of the logit-normal draw."),
-    logit_std: field(z.number().gt(0), 1, "Standard deviation of the logit-normal draw."),
+    logit_mean: field(
+      z.number(),
+      0,
+      "Mean of the normal number of logit_normal and mixture (0.3 in the embedded model's pretraining).",
+    ),
+    logit_std: field(z.number().gt(0), 1, "Standard deviation of the normal number of logit_normal and mixture."),
     mode_scale: field(z.number(), 1.29, "Scale of the mode draw."),
     sigmoid_scale: field(z.number().gt(0), 1, "Factor on the normal number inside the sigmoid."),
     shift: field(z.number().gt(0), 3, "Time shift of the shift draw: above 1 trains more at high noise."),
@@ -179,7 +183,7 @@ export const sampleSection = section(
     shift: field(
       z.union([z.literal("auto"), z.number().gt(0)]),
       1.5,
-      'Time shift of the sampler\'s schedule; "auto" takes the pipeline\'s own scheduler, whose shift grows with the pictures\' size in FLUX.1 dev.',
+      "Time shift of the sampler's schedule; \"auto\" takes the pipeline's own scheduler, whose shift grows with the pictures' size in FLUX.1 dev.",
     ),
     guidance: field(real(0), 3.5, "Guidance given to the network; ignored by a model without a guidance embedding."),
     every: field(

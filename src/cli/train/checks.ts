@@ -83,7 +83,7 @@ export function checkTraining(config: Config): void {
       "swap the two",
     );
   }
-  if (save.dtype === "f16" && adapter.kind === "full") {
+  if (save.dtype !== "f32" && adapter.kind === "full") {
     refuse(
       "E-CFG-051",
       "save.dtype",
@@ -92,4 +92,16 @@ export function checkTraining(config: Config): void {
       'use save.dtype = "f32"',
     );
   }
+}
+
+/** What a training run may mean, but seldom does. */
+export function trainingWarnings({ schedule, train }: Config): { code: string; text: string }[] {
+  if (schedule.warmup === 0 || schedule.warmup < train.steps) return [];
+  const share = ((train.steps / (schedule.warmup + 1)) * 100).toFixed(0);
+  return [
+    {
+      code: "E-CFG-030",
+      text: `the warm-up of ${schedule.warmup} updates is not over within ${train.steps} updates; the learning rate ends at ${share} % of its peak`,
+    },
+  ];
 }

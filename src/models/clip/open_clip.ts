@@ -16,8 +16,8 @@ export interface OpenClipConfig {
 }
 
 /** CLIP's own statistics of pictures in [0, 1]. */
-const MEAN: [number, number, number] = [0.48145466, 0.4578275, 0.40821073];
-const STD: [number, number, number] = [0.26862954, 0.26130258, 0.27577711];
+export const CLIP_MEAN: [number, number, number] = [0.48145466, 0.4578275, 0.40821073];
+export const CLIP_STD: [number, number, number] = [0.26862954, 0.26130258, 0.27577711];
 
 interface RawConfig {
   embed_dim: number;
@@ -78,8 +78,8 @@ export function openClipConfig(json: Record<string, unknown>, where: string, row
       embed: raw.embed_dim,
       activation,
     },
-    mean: preprocess.mean ?? MEAN,
-    std: preprocess.std ?? STD,
+    mean: preprocess.mean ?? CLIP_MEAN,
+    std: preprocess.std ?? CLIP_STD,
   };
 }
 
@@ -89,11 +89,12 @@ export class OpenClip {
   readonly vision: OpenClipVision;
   readonly text: OpenClipText;
 
-  constructor(parameters: Parameters, config: OpenClipConfig) {
+  /** @param tableElsewhere declares no token table; `textFeatures` then takes embeddings */
+  constructor(parameters: Parameters, config: OpenClipConfig, tableElsewhere = false) {
     this.config = config;
     this.parameters = parameters;
     this.vision = new OpenClipVision(parameters.at("visual"), config.vision);
-    this.text = new OpenClipText(parameters, config.text);
+    this.text = new OpenClipText(parameters, config.text, tableElsewhere);
   }
 
   /** Normalised pictures -> unit features [B, E]. */
@@ -101,7 +102,8 @@ export class OpenClip {
     return l2Normalise(this.vision.forward(graph, pictures));
   }
 
-  textFeatures(graph: Graph, rows: Tensor, end: Tensor): Tensor {
-    return l2Normalise(this.text.forward(graph, rows, end));
+  /** Token rows u32 [B, L], or embeddings [B, L, D] where the table is elsewhere -> unit features [B, E]. */
+  textFeatures(graph: Graph, tokens: Tensor, end: Tensor): Tensor {
+    return l2Normalise(this.text.forward(graph, tokens, end));
   }
 }

@@ -65,14 +65,15 @@ export interface OpenClipTextConfig extends ClipTextConfig {
 
 /** The text half of an open_clip model. */
 export class OpenClipText {
-  private readonly table: Variable;
+  private readonly table: Variable | null;
   private readonly positions: Variable;
   private readonly blocks: ClipBlock[];
   private readonly norm: LayerNorm;
   private readonly projection: Variable;
 
-  constructor(parameters: Parameters, config: OpenClipTextConfig) {
-    this.table = parameters.tensor("token_embedding.weight", [config.rows, config.width]);
+  /** @param tableElsewhere declares no token table; embeddings are then what `forward` takes */
+  constructor(parameters: Parameters, config: OpenClipTextConfig, tableElsewhere = false) {
+    this.table = tableElsewhere ? null : parameters.tensor("token_embedding.weight", [config.rows, config.width]);
     this.positions = parameters.tensor("positional_embedding", [config.positions, config.width]);
     this.blocks = Array.from(
       { length: config.layers },
@@ -83,10 +84,10 @@ export class OpenClipText {
     this.projection = parameters.tensor("text_projection", [config.width, config.embed]);
   }
 
-  /** rows u32 [B, L], end u32 [B] -> features [B, E], not normalised. */
-  forward(graph: Graph, rows: Tensor, end: Tensor): Tensor {
-    const positions = slice(graph.read(this.positions), 0, 0, rows.dim(1));
-    let x = add(embedding(graph.read(this.table), rows), positions);
+  /** tokens: rows u32 [B, L] or embeddings [B, L, D]; end u32 [B] -> features [B, E], not normalised. */
+  forward(graph: Graph, tokens: Tensor, end: Tensor): Tensor {
+    const positions = slice(graph.read(this.positions), 0, 0, tokens.dim(1));
+    let x = add(this.table ? embedding(graph.read(this.table), tokens) : tokens, positions);
     for (const block of this.blocks) x = block.forward(graph, x);
     // The norm acts on each token by itself: pick the end token first.
     return matmul(this.norm.forward(graph, gatherRows(x, end)), graph.read(this.projection));

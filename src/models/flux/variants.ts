@@ -255,7 +255,7 @@ export const FLUX_VARIANTS: readonly FluxVariant[] = [
     heads: 24,
     jointWidth: 7680,
     sampling: sampling(4, 0),
-    names: /klein[._-]?(?!base)/i,
+    names: /klein(?![._-]?base)/i,
   },
   {
     ...FLUX2,
@@ -279,7 +279,7 @@ export const FLUX_VARIANTS: readonly FluxVariant[] = [
     heads: 32,
     jointWidth: 12288,
     sampling: sampling(4, 0),
-    names: /klein[._-]?(?!base)/i,
+    names: /klein(?![._-]?base)/i,
   },
   {
     ...FLUX2,

@@ -57,6 +57,12 @@ export class Autoencoder {
     return half === "encoder" ? widths[0]! : widths[1]!;
   }
 
+  /** Channels of its latents. */
+  get latentChannels(): number {
+    const { settings } = this;
+    return settings.kind === "kl" ? klConfig(settings.config).latentChannels : tinyConfig(settings).latentChannels;
+  }
+
   /** TAEF2's files are made for pictures in [0, 1], diffusers' classes for [-1, 1]. */
   private get signed(): boolean {
     return this.settings.kind !== "taef2";

@@ -59,7 +59,7 @@ export class GeneratedBlocks implements BlockSource {
     const first = (from * QUANTIZATION_BLOCK) / perWord;
     return Promise.resolve({
       codes: tile.codes.subarray(first, first + Math.ceil(size / perWord)),
-      scales: tile.scales && tile.scales.subarray(from, from + Math.ceil(size / QUANTIZATION_BLOCK)),
+      scales: tile.scales?.subarray(from, from + Math.ceil(size / QUANTIZATION_BLOCK)) ?? null,
     });
   }
 

@@ -2,6 +2,10 @@
 // whole transformer gives them, in one plan a piece: embedders, each block, output, and the backward of each. Between pieces
 // only the joint sequence is kept, the input of every block where a backward pass follows; there the block is traced again
 // from it (gradient checkpointing, Chen et al. 2016). The residual stream is f32 throughout: FLUX's exceeds f16.
+//
+// A trainer puts what it does around the model into plans of its own: one that ends by assigning `latents` and the other
+// inputs, then `forward`, one that reads `velocity` as a leaf with gradient and assigns its gradient to `velocityGradient`,
+// then `backward`, which adds to the adapter's gradient buffers, and last the optimizer's plan.
 
 import { LongtailError } from "../../../base/errors.ts";
 import { DoraModule } from "../../../nn/adapters/dora.ts";
@@ -244,23 +248,49 @@ export class StreamedPass {
     return plans;
   }
 
+  /** The pieces of a pass in order, each with the block whose slot it reads and, going back, the stream it needs again. */
+  private route(direction: "forward" | "backward"): { plan: Plan; at: number | null }[] {
+    const plans = direction === "forward" ? this.forwardPlans : this.backwardPlans;
+    const whole = (key: string) => (plans.has(key) ? [{ plan: plans.get(key)!, at: null }] : []);
+    const numbers = [...this.model.blocks.keys()];
+    const blocks = (order: number[]) => order.map((at) => ({ plan: plans.get(this.model.blocks[at]!.name)!, at }));
+    if (direction === "forward") return [...whole(EMBED), ...blocks(numbers), ...whole(OUTPUT)];
+    return [...whole(OUTPUT), ...blocks(numbers.slice(this.firstTrained).reverse()), ...whole(EMBED)];
+  }
+
+  /** Runs the pieces of a direction with every block in its slot by then; `run` replays one. */
+  private async sweep(
+    direction: "forward" | "backward",
+    run: (plan: Plan) => void | Promise<void> = (plan) => this.session.run(plan),
+  ): Promise<void> {
+    const { session, shape } = this;
+    const { blocks, ring } = this.model;
+    const route = this.route(direction);
+    const order = route.flatMap(({ at }) => (at === null ? [] : [blocks[at]!]));
+    let step = 0;
+    for (const { plan, at } of route) {
+      if (at === null) {
+        await run(plan);
+        continue;
+      }
+      await ring.bring(blocks[at]!);
+      const spilled = direction === "backward" ? this.spilled.get(at) : undefined;
+      if (spilled) session.write(this.stream(at), spilled);
+      await run(plan);
+      ring.used(blocks[at]!);
+      await ring.bringAhead(order, step++);
+      // The block after the next overwrites this one's input.
+      if (direction === "forward" && shape.training && shape.spill && at >= this.firstTrained)
+        this.spilled.set(at, await session.read(this.stream(at)));
+    }
+  }
+
   /**
    * The velocity of what `latents`, `states`, `pooled`, `time`, `guidance`, `cosine` and `sine` hold, into `velocity`.
    * Submission is asynchronous, except that the host waits for slots; reading the result waits for the rest.
    */
   async forward(): Promise<void> {
-    const { session, shape } = this;
-    const { blocks, ring } = this.model;
-    const spills = Boolean(shape.training && shape.spill);
-    session.run(this.forwardPlans.get(EMBED)!);
-    for (const [at, block] of blocks.entries()) {
-      await ring.bring(block);
-      session.run(this.forwardPlans.get(block.name)!);
-      ring.used(block);
-      await ring.bringAhead(blocks, at);
-      if (spills && at >= this.firstTrained) this.spilled.set(at, await session.read(this.stream(at)));
-    }
-    session.run(this.forwardPlans.get(OUTPUT)!);
+    await this.sweep("forward");
   }
 
   /**
@@ -268,22 +298,28 @@ export class StreamedPass {
    * `forward` left; nothing else may use this pass in between. The caller clears the buffers.
    */
   async backward(): Promise<void> {
-    const { session, shape } = this;
-    const { ring } = this.model;
-    if (!shape.training) throw new Error(`the pass ${shape.name} was made without training`);
-    session.run(this.backwardPlans.get(OUTPUT)!);
-    const order = this.model.blocks.slice(this.firstTrained).reverse();
-    for (const [step, block] of order.entries()) {
-      const at = this.model.blocks.indexOf(block);
-      await ring.bring(block);
-      const spilled = this.spilled.get(at);
-      if (spilled) session.write(this.stream(at), spilled);
-      session.run(this.backwardPlans.get(block.name)!);
-      ring.used(block);
-      await ring.bringAhead(order, step);
-    }
+    if (!this.shape.training) throw new Error(`the pass ${this.shape.name} was made without training`);
+    await this.sweep("backward");
     this.spilled.clear();
-    const embed = this.backwardPlans.get(EMBED);
-    if (embed) session.run(embed);
+  }
+
+  /** Tells all plans how fast the device is (FLOP/s), so that a submit holds a moment's work. */
+  setRate(flopsPerSecond: number): void {
+    for (const plan of [...this.forwardPlans.values(), ...this.backwardPlans.values()])
+      plan.executable?.setRate(flopsPerSecond);
+  }
+
+  /**
+   * Repeats a direction call by call and names the first kernel that makes a value which is not finite, or null. The
+   * gradients that a repeated backward pass adds are to be thrown away.
+   */
+  async locateNotFinite(direction: "forward" | "backward"): Promise<string | null> {
+    let found: string | null = null;
+    await this.sweep(direction, async (plan) => {
+      if (found) return;
+      const call = await this.session.firstNotFinite(plan);
+      if (call) found = `${call.label} in ${call.scope || plan.name} (${plan.name})`;
+    });
+    return found;
   }
 }

@@ -1,9 +1,9 @@
 // The device memory that blocks take turns in: for each kind of block a few slots, refilled from the source with the stored
-// words of the next block while the device computes with the one before (the block swapping of kohya's sd-scripts). All
-// uploads go through the queue, so a slot can never change under a kernel that still reads it; what is waited for is only
-// that no more than the slots' worth of uploads lies in the queue's own memory.
+// words of the next block while the device computes with the one before (the block swapping of kohya's sd-scripts). Words
+// lie in mapped memory until the queue copies them in its own order, so a slot can never change under a kernel that still
+// reads it. Reading, encoding and copying on the host overlap with computing; the device's copy does not.
 
-import { checkParameters, type Declaration, type Parameters, storageOf, writeTensor } from "../../../nn/parameters.ts";
+import { checkParameters, type Declaration, type Parameters, placesOf, storageOf } from "../../../nn/parameters.ts";
 import type { Session } from "../../../tensor/session.ts";
 import type { BlockSource } from "./sources.ts";
 
@@ -23,7 +23,7 @@ export interface Block {
 export interface RingTimes {
   /** Bytes of stored words that were uploaded. */
   bytes: number;
-  /** Milliseconds in which the host read the source and filled the queue, and in which it waited for a slot. */
+  /** Milliseconds in which the host read the source and copied, and in which it waited for a slot or room for a copy. */
   filling: number;
   waiting: number;
 }
@@ -56,12 +56,16 @@ export class BlockRing {
   async fill(tensors: ReadonlyMap<string, Declaration>): Promise<void> {
     if (!this.source) throw new Error("the streamed model has no weights yet: load comes first");
     const started = performance.now();
+    const waited = this.session.stagingWaited;
     for (const [name, tensor] of tensors) {
       const stored = await this.source.read(name, storageOf(tensor));
-      writeTensor(this.session, tensor, stored);
+      for (const { variable, data } of placesOf(tensor, stored)) await this.session.stage(variable, data);
       this.times.bytes += stored.codes.byteLength + (stored.scales?.byteLength ?? 0);
     }
-    this.times.filling += performance.now() - started;
+    this.session.flushStaged();
+    const waits = this.session.stagingWaited - waited;
+    this.times.waiting += waits;
+    this.times.filling += performance.now() - started - waits;
   }
 
   /** Makes the block's slot hold it; waits until the device is done with what the slot served before. */

@@ -22,7 +22,14 @@ export interface StreamedOptions {
   storage: Storage;
   decoded?: Decoded;
   slots: Slots;
+  /**
+   * Mapped host memory through which words are uploaded. As much as a block lets the whole of it wait there while the
+   * device computes, which is the default; a CPU adapter has nothing to overlap and takes less.
+   */
+  stagingBytes?: number;
 }
+
+const SOFTWARE_STAGING_BYTES = 64 << 20;
 
 const PREFIXES: Readonly<Record<BlockKind, string>> = {
   double: "transformer_blocks",
@@ -84,6 +91,10 @@ export class StreamedFlux {
       });
     this.blocks = [...blocksOf("double", config.doubleBlocks), ...blocksOf("single", config.singleBlocks)];
     this.ring = new BlockRing(session, parameters);
+    const largest = [...pools.values()].reduce((most, pool) => Math.max(most, pool.bytes), 0);
+    session.reserveStaging(
+      options.stagingBytes ?? Math.min(largest, session.target.software ? SOFTWARE_STAGING_BYTES : largest),
+    );
   }
 
   get parameters(): Parameters {

@@ -1,0 +1,180 @@
+// Prompts through the text encoders into files, resumable: a record beside the files says which encoders made them and of
+// which captions, and only what does not agree with it is encoded again.
+
+import { LongtailError } from "../../base/errors.ts";
+import type { FileStore } from "../../base/files.ts";
+import {
+  type EmbeddingForm,
+  type EmbeddingType,
+  embeddingPaths,
+  writeEmbedding,
+  writeEmbeddingIndex,
+} from "../../data/prompt_embeddings.ts";
+import { fillTemplate, type PromptItem } from "../../data/prompts.ts";
+import type { Gpu } from "../../gpu/device.ts";
+import { Pipeline } from "../../models/pipeline.ts";
+import { readLayout } from "../../models/pipeline_layout.ts";
+import { Session } from "../../tensor/session.ts";
+import { targetOf } from "../../tensor/target.ts";
+import { fileIdentity } from "../../training/file_identity.ts";
+import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { checkMemoryCap } from "../align/device.ts";
+import { Progress } from "../align/phases.ts";
+import type { CommandContext } from "../command.ts";
+import type { Config } from "../config/schema.ts";
+import { embeddedPath } from "../project.ts";
+import { checkPrecision } from "../train/world.ts";
+
+const RECORD = "preprocess.json";
+/** Most texts that go through the encoders at a time. */
+const TEXT_BATCH = 16;
+
+export interface PreprocessOptions {
+  output: string;
+  template: string;
+  form: EmbeddingForm;
+  dtype: EmbeddingType;
+}
+
+interface Entry {
+  stem: string;
+  caption: string;
+  fields: Readonly<Record<string, unknown>>;
+}
+
+interface EncodingRecord {
+  /** Everything besides the caption that decides the numbers. */
+  encoders: Record<string, string | number>;
+  captions: string[];
+}
+
+/** What has to be encoded, in order; `write` ends it with the list of captions. */
+export interface Preprocessing {
+  entries: readonly Entry[];
+  missing: readonly number[];
+  options: PreprocessOptions;
+}
+
+/** Looks at what is there and takes away what does not belong to these prompts and encoders. */
+export async function prepare(
+  files: FileStore,
+  config: Config,
+  items: readonly PromptItem[],
+  options: PreprocessOptions,
+): Promise<Preprocessing> {
+  const entries = items.map((item, i): Entry => {
+    const caption = fillTemplate(options.template, item);
+    return { stem: String(i), caption, fields: item.fields };
+  });
+  const encoders = await encodersOf(files, config, options);
+  const before = await readRecord(files, `${options.output}/${RECORD}`);
+  const same = before !== null && JSON.stringify(before.encoders) === JSON.stringify(encoders);
+  const missing: number[] = [];
+  for (const [i, { stem, caption }] of entries.entries()) {
+    const paths = Object.values(embeddingPaths(options.output, stem, options.form));
+    const there = await Promise.all(paths.map((path) => files.exists(path)));
+    if (same && before.captions[i] === caption && there.every(Boolean)) continue;
+    missing.push(i);
+    // Before the record says that they are of this caption: a stop in between must not make them count.
+    for (const [at, path] of paths.entries()) if (there[at]) await files.remove(path);
+  }
+  const record: EncodingRecord = { encoders, captions: entries.map(({ caption }) => caption) };
+  await files.writeAtomic(`${options.output}/${RECORD}`, `${JSON.stringify(record, null, 1)}\n`);
+  return { entries, missing, options };
+}
+
+async function encodersOf(files: FileStore, config: Config, { dtype }: PreprocessOptions) {
+  const layout = await readLayout(files, embeddedPath(config.model.pipeline, "embedded"), config.model.vae);
+  return {
+    clip: await fileIdentity(files, layout.clip.weights),
+    t5: await fileIdentity(files, layout.t5.weights),
+    clipConfig: JSON.stringify(layout.clip.config),
+    t5Config: JSON.stringify(layout.t5.config),
+    clipLength: layout.clipLength,
+    t5Length: layout.t5Length,
+    precision: config.device.precision,
+    dtype,
+  };
+}
+
+async function readRecord(files: FileStore, path: string): Promise<EncodingRecord | null> {
+  if (!(await files.exists(path))) return null;
+  try {
+    const value = JSON.parse(await files.readText(path)) as Partial<EncodingRecord>;
+    return value.encoders && Array.isArray(value.captions) ? (value as EncodingRecord) : null;
+  } catch (error) {
+    // A record that cannot be read makes the files of unknown origin.
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  }
+}
+
+/** Encodes what is missing and writes the list of captions. */
+export async function encode(
+  { files, emit, signal }: Pick<CommandContext, "files" | "emit" | "signal">,
+  config: Config,
+  gpu: Gpu,
+  { entries, missing, options }: Preprocessing,
+): Promise<void> {
+  const target = targetOf(gpu);
+  checkPrecision(config, target);
+  const session = new Session(target);
+  const phases = new Progress(emit);
+  try {
+    const pipeline = await Pipeline.open(files, session, {
+      folder: embeddedPath(config.model.pipeline, "embedded"),
+      vae: config.model.vae,
+      tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
+      imageSize: config.model.image_size,
+      parts: { transformer: false, encoder: false, decoder: false },
+      precision: config.device.precision,
+    });
+    const batch = Math.min(missing.length, pipeline.textBatch(TEXT_BATCH, target.maxBindingBytes));
+    const encoder = new PromptEncoder(session, pipeline, batch, false);
+    checkMemoryCap(config, session.memory().total);
+    await phases.timed("compile encoders", session.plans.length, "plans", (tick) => session.open(gpu, tick));
+    await pipeline.loadWeights(session);
+    await phases.timed("encode prompts", missing.length, "prompts", async (tick) => {
+      for (let at = 0; at < missing.length; at += batch) {
+        if (signal.aborted) throw signal.reason;
+        const part = missing.slice(at, at + batch).map((i) => entries[i]!);
+        const embeddings = await encoder.encode(part.map(({ caption }) => caption));
+        for (const [i, { stem }] of part.entries())
+          await writeEmbedding(files, options.output, stem, embeddings[i]!, pipeline.config.jointWidth, options);
+        tick(at + part.length);
+      }
+    });
+    if (encoder.unknown.size > 0) {
+      const named = [...encoder.unknown].slice(0, 3).map((text) => JSON.stringify(text.slice(0, 80)));
+      emit({
+        kind: "warning",
+        code: "E-DATA-060",
+        text: `${encoder.unknown.size} prompts have words that the model's text tables do not hold; they read as nothing: ${named.join(", ")}`,
+      });
+    }
+  } finally {
+    session.close();
+  }
+}
+
+export const writeList = (files: FileStore, { entries, options }: Preprocessing) =>
+  writeEmbeddingIndex(files, options.output, entries, options.form);
+
+/** T5-XXL's vocabulary has no Chinese, Japanese or Korean characters: each reads as «unknown». */
+const CJK = /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/;
+
+export function unreadable(entries: readonly { caption: string }[]): number {
+  return entries.filter(({ caption }) => CJK.test(caption)).length;
+}
+
+/** @throws LongtailError E-ARG-081 for another word */
+export function choice<T extends string>(value: string | true | undefined, name: string, words: readonly T[]): T {
+  if (value === undefined) return words[0]!;
+  const found = words.find((word) => word === value);
+  if (found) return found;
+  throw new LongtailError("E-ARG-081", {
+    what: `--${name} takes ${words.join(" or ")}`,
+    where: String(value),
+    fix: `as in --${name}=${words[0]}`,
+  });
+}
