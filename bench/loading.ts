@@ -4,6 +4,7 @@
 // the processor and no disk. Each case is a process of its own, for its peak memory. Exit code 1 where a goal is missed.
 // Options: --scale=0.25 for a quarter of the depth, --json.
 
+import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -113,6 +114,10 @@ if (!(scale > 0 && scale <= 1)) {
   Deno.exit(2);
 }
 const folder = await mkdtemp(join(tmpdir(), "longtail-loading-"));
+process.on("SIGINT", () => {
+  rmSync(folder, { recursive: true, force: true });
+  Deno.exit(130);
+});
 const rows: Row[] = [];
 const table: string[][] = [];
 let misses = 0;

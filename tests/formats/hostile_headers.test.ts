@@ -92,7 +92,8 @@ describe("hostile headers", () => {
     }
     const grown = process.resourceUsage().maxRSS * 1024 - before;
     console.log(`slowest ${slowest.ms.toFixed(0)} ms (${slowest.kind}), memory +${(grown / 2 ** 20).toFixed(0)} MiB`);
-    for (const [kind, { read, refused }] of counts) console.log(`${kind}: ${read} read, ${refused} refused`);
+    if (isLong)
+      for (const [kind, { read, refused }] of counts) console.log(`${kind}: ${read} read, ${refused} refused`);
     for (const [kind, { refused }] of counts) expect(refused, kind).toBeGreaterThan(0);
     expect(grown).toBeLessThan(MOST_MEMORY);
   });
@@ -124,7 +125,7 @@ describe("hostile headers", () => {
     }
   });
 
-  test("a header of a million tensors is read in time that grows with its length", async () => {
+  test("a header of ten times the tensors takes about ten times the time, up to a million of them", async () => {
     const time = async (count: number): Promise<number> => {
       const entries = Array.from(
         { length: count },
@@ -144,8 +145,9 @@ describe("hostile headers", () => {
       return process.cpuUsage(started).user / 1000;
     };
     await time(20_000);
-    const [small, large] = [await time(100_000), await time(1_000_000)];
-    console.log(`100,000 tensors: ${small.toFixed(0)} ms, 1,000,000: ${large.toFixed(0)} ms of the processor`);
+    const many = isLong ? 1_000_000 : 300_000;
+    const [small, large] = [await time(many / 10), await time(many)];
+    console.log(`${many / 10} tensors: ${small.toFixed(0)} ms, ${many}: ${large.toFixed(0)} ms of the processor`);
     expect(large).toBeLessThan(25 * Math.max(small, 100));
   });
 

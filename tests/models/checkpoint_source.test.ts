@@ -143,6 +143,34 @@ describe("the configuration of a checkpoint", () => {
     );
   });
 
+  it("of FLUX.2 is what diffusers wrote, with it beside the weights or without", async () => {
+    const written = configOf("flux2");
+    const weights = await dumpSource("flux2");
+    const files = await filesWith(
+      { "a/config.json": configText("flux2") },
+      { "a/f.safetensors": weights, "b/f.safetensors": weights },
+    );
+    const beside = await openCheckpoint(files, "a");
+    expect([beside.family, beside.layout, beside.configPath, beside.variant]).toEqual([
+      "flux2",
+      "diffusers",
+      "a/config.json",
+      null,
+    ]);
+    const { config } = await openCheckpoint(files, "b");
+    for (const key of [
+      "num_layers",
+      "num_single_layers",
+      "attention_head_dim",
+      "joint_attention_dim",
+      "mlp_ratio",
+      "axes_dims_rope",
+      "guidance_embeds",
+    ]) {
+      expect(config[key], key).toEqual(written[key]);
+    }
+  });
+
   it("does not believe a block's number that cannot be", async () => {
     const { original } = devShapes();
     original.set("double_blocks.4000000000.img_mlp.0.weight", [12288, 3072]);

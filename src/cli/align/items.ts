@@ -25,7 +25,7 @@ export async function loadItems(
   const drop = new Set(excluded.map((c) => c.replaceAll("_", " ").toLowerCase()));
   const items = all.filter((item) => !drop.has(item.category.toLowerCase()));
   if (!items.some((item) => item.tail)) {
-    throw new LongtailError("E-DATA-031", {
+    throw new LongtailError("E-DATA-036", {
       what: "no tail item is left to align",
       where: source,
       fix: "remove entries of data.exclude_categories, or mark items with tail: true",

@@ -14,7 +14,6 @@ import { withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
 import { withDataFlag } from "../train/checks.ts";
-import { withDataFlag } from "../train/checks.ts";
 
 export const command: Command = {
   name: "plan",
@@ -36,7 +35,12 @@ export const command: Command = {
   async run(context) {
     const flag = context.arguments.flags["data"];
     const source = context.arguments.positionals[0] ?? (flag === undefined ? "embedded" : "lora");
-    const { config } = withDataFlag(await context.loadConfig({ source }), flag);
+    let resolved = withDataFlag(await context.loadConfig({ source }), flag);
+    // `--steps` is short for the updates of whatever the file trains.
+    const steps = context.arguments.overrides.find(({ key }) => key === "steps");
+    if (steps && resolved.config.data.sets.length > 0)
+      resolved = withValue(resolved, "train.steps", Number(steps.value), "command line");
+    const { config } = resolved;
     return await withRunDevice(config, async (gpu) => {
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");

@@ -237,7 +237,7 @@ function checkOptimizer({ adapter, optim, align, device }: Config, refuse: Refus
   }
   if (adapter.kind !== "full" && Array.isArray(adapter.targets) && !adapter.targets.length) {
     refuse(
-      "E-CFG-018",
+      "E-CFG-024",
       "adapter.targets",
       "the list is empty",
       "a LoRA without layers trains nothing",
@@ -255,7 +255,7 @@ function checkOptimizer({ adapter, optim, align, device }: Config, refuse: Refus
   }
   if (device.backend === "deno" && device.robust) {
     refuse(
-      "E-CFG-019",
+      "E-CFG-025",
       "device.robust",
       "Deno's own WebGPU always keeps its bounds checks",
       "device.robust switches Dawn's",

@@ -83,7 +83,7 @@ export async function prepare(
   return { entries, missing, options };
 }
 
-async function encodersOf(files: FileStore, config: Config, { dtype }: PreprocessOptions) {
+async function encodersOf(files: FileStore, config: Config, { form, dtype }: PreprocessOptions) {
   const layout = await readLayout(files, embeddedPath(config.model.pipeline, "embedded"), config.model.vae);
   return {
     clip: await fileIdentity(files, layout.clip.weights),
@@ -93,6 +93,7 @@ async function encodersOf(files: FileStore, config: Config, { dtype }: Preproces
     clipLength: layout.clipLength,
     t5Length: layout.t5Length,
     precision: config.device.precision,
+    form,
     dtype,
   };
 }

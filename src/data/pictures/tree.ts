@@ -48,7 +48,7 @@ export async function folderTree(files: FileStore, folder: string, limits: TreeL
       if (IGNORED.test(entry)) continue;
       const name = inside === "" ? entry : `${inside}/${entry}`;
       if (found.size >= maxFiles) {
-        throw new LongtailError("E-DATA-049", {
+        throw new LongtailError("E-DATA-051", {
           what: `the folder holds more than ${maxFiles} files`,
           where: folder,
           fix: "give a folder that holds the pictures alone, or several sets",
