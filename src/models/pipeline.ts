@@ -5,7 +5,6 @@
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import type { Storage } from "../base/quantize.ts";
-import { Safetensors } from "../formats/safetensors.ts";
 import { checkParameters, loadParameters, Parameters } from "../nn/parameters.ts";
 import type { Decoded } from "../ops/quantized.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
@@ -15,10 +14,10 @@ import type { Pool } from "../tensor/variable.ts";
 import { type FluxConfig, fluxConfig } from "./flux/config.ts";
 import { positionIds, ropeTables } from "./flux/embeddings.ts";
 import { FluxTransformer } from "./flux/transformer.ts";
-import { type PipelineLayout, readLayout } from "./pipeline_layout.ts";
+import { openPart, type PipelineLayout, readLayout } from "./pipeline_layout.ts";
 import { TextEncoders, type TokenInput, type Tokenized } from "./text_encoders.ts";
 import { Autoencoder, LATENT_STRIDE } from "./vae/autoencoder.ts";
-import { tensorSource, type WeightsPart } from "./weights_file.ts";
+import type { WeightsPart } from "./weights_file.ts";
 
 export type { TokenInput, Tokenized } from "./text_encoders.ts";
 
@@ -34,6 +33,8 @@ export interface PipelineOptions {
   folder: string;
   /** Folder or file of the autoencoder; "auto" takes the pipeline's own. */
   vae: string;
+  /** File or folder whose transformer takes the place of the pipeline's own; "auto" keeps that. */
+  transformer?: string;
   tokenizers: string;
   /** Side of the pictures in pixels; 0 takes the pipeline's own. */
   imageSize: number;
@@ -121,7 +122,7 @@ export class Pipeline {
   static async open(files: FileStore, session: Session, options: PipelineOptions): Promise<Pipeline> {
     const { precision = "f32" } = options;
     const wanted = { transformer: true, text: true, encoder: false, decoder: true, ...options.parts };
-    const layout = await readLayout(files, options.folder, options.vae);
+    const layout = await readLayout(files, options.folder, options.vae, options.transformer);
     const imageSize = options.imageSize || layout.imageSize;
     // Before any file is opened.
     geometryOf(imageSize, imageSize, "model.image_size");
@@ -129,7 +130,7 @@ export class Pipeline {
     const parts: WeightsPart[] = [];
     // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
     const add = (...added: readonly WeightsPart[]) => {
-      for (const { parameters, file, rename } of added) checkParameters(parameters, tensorSource(file), rename);
+      for (const { parameters, source, rename } of added) checkParameters(parameters, source, rename);
       parts.push(...added);
     };
     const transformerPool = session.pool("transformer", "weights");
@@ -138,7 +139,7 @@ export class Pipeline {
       const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
       const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
       transformer = new FluxTransformer(parameters, config);
-      add({ parameters, file: await Safetensors.open(files, layout.transformer.weights) });
+      add({ parameters, source: await openPart(files, "transformer", layout.transformer) });
     }
     let text: TextEncoders | null = null;
     if (wanted.text) {
@@ -156,7 +157,7 @@ export class Pipeline {
     const autoencoder = new Autoencoder(vae, layout.autoencoder.settings, wanted);
     checkChannels(layout, config, autoencoder.latentChannels);
     if (wanted.encoder || wanted.decoder)
-      add({ parameters: vae, file: await Safetensors.open(files, layout.autoencoder.weights) });
+      add({ parameters: vae, source: await openPart(files, "autoencoder", layout.autoencoder) });
     return new Pipeline(layout, config, imageSize, { transformer, transformerPool, text, autoencoder }, parts);
   }
 
@@ -200,8 +201,8 @@ export class Pipeline {
   /** Uploads all weights into the open session and closes the files. */
   async loadWeights(session: Session, onPart?: (done: number, total: number) => void): Promise<void> {
     for (const [i, part] of this.parts.entries()) {
-      await loadParameters(session, part.parameters, tensorSource(part.file), part.rename);
-      await part.file.close();
+      await loadParameters(session, part.parameters, part.source, part.rename);
+      await part.source.close();
       onPart?.(i + 1, this.parts.length);
     }
   }

@@ -4,14 +4,20 @@
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
+import type { RangedSource } from "../base/tensor_source.ts";
+import { Safetensors } from "../formats/safetensors.ts";
+import { isWeightsFile } from "./checkpoint_files.ts";
+import { openCheckpoint, requireTextToImage } from "./checkpoint_source.ts";
+import { safetensorsSource } from "./mapped_source.ts";
 import type { AutoencoderSettings } from "./vae/autoencoder.ts";
 import { readJson } from "./weights_file.ts";
 
 export interface Part {
   config: Record<string, unknown>;
   configPath: string;
-  /** A safetensors file, or the name that its shards and index share. */
+  /** A safetensors file, or the name that its shards and index share; any form of checkpoint where `foreign`. */
   weights: string;
+  foreign: boolean;
 }
 
 export interface PipelineLayout {
@@ -19,7 +25,7 @@ export interface PipelineLayout {
   transformer: Part;
   clip: Part;
   t5: Part;
-  autoencoder: { settings: AutoencoderSettings; weights: string };
+  autoencoder: { settings: AutoencoderSettings; configPath: string; weights: string; foreign: boolean };
   /** Side of square pictures when nothing else is asked for, in pixels. */
   imageSize: number;
   clipLength: number;
@@ -35,10 +41,16 @@ const IMAGE_SIZE = 1024;
 
 /**
  * Reads the configurations of a pipeline's folder; weights are not touched.
- * @param vae "auto" for the pipeline's own autoencoder, else a folder of one in diffusers' layout or a TAEF2 file
+ * @param vae "auto" for the pipeline's own autoencoder, else a folder of one in diffusers' layout or a file of one
+ * @param transformer "auto" for the pipeline's own, else a file or folder of one, in either layout
  * @throws LongtailError E-FILE-033 no pipeline there, E-FILE-034 one of another family, E-FILE-001 a part is missing
  */
-export async function readLayout(files: FileStore, folder: string, vae: string): Promise<PipelineLayout> {
+export async function readLayout(
+  files: FileStore,
+  folder: string,
+  vae: string,
+  transformer = "auto",
+): Promise<PipelineLayout> {
   const at = (...parts: string[]) => [folder, ...parts].join("/");
   const own = (await files.exists(at("pipeline.json"))) ? await readJson(files, at("pipeline.json")) : null;
   if (!own) await checkIndex(files, folder);
@@ -46,17 +58,19 @@ export async function readLayout(files: FileStore, folder: string, vae: string):
     config: await readJson(files, at(name, "config.json")),
     configPath: at(name, "config.json"),
     weights: at(name, `${stem}.safetensors`),
+    foreign: false,
   });
-  const transformer = await part("transformer", "diffusion_pytorch_model");
+  const ownTransformer = await part("transformer", "diffusion_pytorch_model");
+  const swapped = transformer === "auto" ? ownTransformer : await readTransformer(files, transformer, ownTransformer);
   const clip = await part("text_encoder", "model");
   const t5 = await part("text_encoder_2", "model");
-  const guided = Boolean(transformer.config["guidance_embeds"]);
+  const guided = Boolean(swapped.config["guidance_embeds"]);
   const positions = clip.config["max_position_embeddings"];
   const autoencoder = await readAutoencoder(files, folder, vae, own);
   const schedulerPath = at("scheduler", "scheduler_config.json");
   return {
     folder,
-    transformer,
+    transformer: swapped,
     clip,
     t5,
     autoencoder,
@@ -65,6 +79,28 @@ export async function readLayout(files: FileStore, folder: string, vae: string):
     t5Length: numberOf(own?.["t5_length"]) ?? (guided ? T5_LENGTH.guided : T5_LENGTH.distilled),
     scheduler: await readScheduler(files, schedulerPath, own),
   };
+}
+
+/** The transformer that takes the place of a pipeline's own. */
+async function readTransformer(files: FileStore, where: string, own: Part): Promise<Part> {
+  const checkpoint = await openCheckpoint(files, where, {
+    part: "transformer",
+    config: { json: own.config, path: own.configPath },
+  });
+  await checkpoint.source.close();
+  requireTextToImage(checkpoint, where);
+  return { config: checkpoint.config, configPath: checkpoint.configPath, weights: where, foreign: true };
+}
+
+/** The tensors of a part under diffusers' names. */
+export async function openPart(
+  files: FileStore,
+  part: "transformer" | "autoencoder",
+  { weights, foreign, ...rest }: Part | PipelineLayout["autoencoder"],
+): Promise<RangedSource> {
+  if (!foreign) return safetensorsSource(await Safetensors.open(files, weights));
+  const json = "config" in rest ? rest.config : rest.settings.config;
+  return (await openCheckpoint(files, weights, { part, config: { json, path: rest.configPath } })).source;
 }
 
 /** The file, or what a pipeline.json says of its sampler: a static shift. */
@@ -116,17 +152,14 @@ async function readAutoencoder(
     | undefined;
   const taef2 = { scale: described?.scaling_factor ?? 1, shift: described?.shift_factor ?? 0 };
   const place = vae === "auto" ? (described?.file ? `${folder}/${described.file}` : `${folder}/vae`) : vae;
-  if (place.endsWith(".safetensors")) {
-    if (described || vae === "auto") return { settings: { kind: "taef2", ...taef2, config: {} }, weights: place };
-    throw new LongtailError("E-FILE-035", {
-      what: "a lone file does not say which autoencoder it is",
-      where: place,
-      why: "its config.json holds the architecture and the scaling of latents",
-      fix: "give the folder that has config.json and diffusion_pytorch_model.safetensors",
-    });
+  if (place.endsWith(".safetensors") && (described || vae === "auto")) {
+    const settings = { kind: "taef2" as const, ...taef2, config: {} };
+    return { settings, configPath: `${folder}/pipeline.json`, weights: place, foreign: false };
   }
-  const path = `${place}/config.json`;
-  const config = await readJson(files, path);
+  const foreign = isWeightsFile(place) || !(await files.exists(`${place}/config.json`));
+  const { config, path } = foreign
+    ? await readForeign(files, place)
+    : { config: await readJson(files, `${place}/config.json`), path: `${place}/config.json` };
   const kind = KINDS[String(config["_class_name"])];
   if (!kind) {
     throw new LongtailError("E-FILE-035", {
@@ -145,8 +178,19 @@ async function readAutoencoder(
       shift: typeof config["shift_factor"] === "number" ? config["shift_factor"] : fallback.shift,
       config,
     },
-    weights: `${place}/diffusion_pytorch_model.safetensors`,
+    configPath: path,
+    weights: foreign ? place : `${place}/diffusion_pytorch_model.safetensors`,
+    foreign,
   };
+}
+
+async function readForeign(
+  files: FileStore,
+  where: string,
+): Promise<{ config: Record<string, unknown>; path: string }> {
+  const { config, configPath, source } = await openCheckpoint(files, where, { part: "autoencoder" });
+  await source.close();
+  return { config, path: configPath };
 }
 
 /** Refuses layers that FLUX.1's autoencoder does not have; without them its pictures would be wrong and nothing would tell. */

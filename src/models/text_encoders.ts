@@ -13,6 +13,7 @@ import type { Session } from "../tensor/session.ts";
 import { BYTES, type DType, type Shape } from "../tensor/shape.ts";
 import { ClipTextModel } from "./clip/text.ts";
 import type { FluxConfig } from "./flux/config.ts";
+import { safetensorsSource } from "./mapped_source.ts";
 import type { PipelineLayout } from "./pipeline_layout.ts";
 import { bucketTable, T5Encoder, t5Config } from "./t5/encoder.ts";
 import { DEVICE_TABLE_BYTES, FileRows, TokenRows } from "./token_rows.ts";
@@ -26,6 +27,8 @@ export interface Tokenized {
   t5: Uint32Array;
   /** Texts with words that the embedding tables do not hold. */
   unknown: string[];
+  /** Texts with more tokens than T5 reads; CLIP's 77 cut every longer prompt, which is usual. */
+  cut: string[];
 }
 
 /** What an encoder reads of a batch: rows of its table (u32), or the embeddings themselves where the table is in a file. */
@@ -139,8 +142,8 @@ export class TextEncoders {
     checkWidth(layout, "text_encoder", "pooled_projection_dim", width, options.transformer.pooledWidth);
     checkWidth(layout, "text_encoder_2", "joint_attention_dim", config.width, options.transformer.jointWidth);
     return new TextEncoders(layout, { clip, t5 }, tokens, [
-      { parameters: clipParameters, file: clipFile, rename: bare },
-      { parameters: t5Parameters, file: t5File, rename: shared },
+      { parameters: clipParameters, source: safetensorsSource(clipFile), rename: bare },
+      { parameters: t5Parameters, source: safetensorsSource(t5File), rename: shared },
     ]);
   }
 
@@ -176,6 +179,7 @@ export class TextEncoders {
     const ends = new Uint32Array(texts.length);
     const t5 = new Uint32Array(texts.length * t5Length);
     const unknown: string[] = [];
+    const cut: string[] = [];
     texts.forEach((text, i) => {
       const missing = new Set<number>();
       const ids = this.tokens.clip.encodeFixed(text, clipLength, CLIP_PADDING.transformers);
@@ -184,8 +188,9 @@ export class TextEncoders {
       ends[i] = ids.indexOf(CLIP_END);
       t5.set(this.tokens.t5Rows.rows([...this.tokens.t5.encodeFixed(text, t5Length)], missing), i * t5Length);
       if (missing.size > 0) unknown.push(text);
+      if (this.tokens.t5.encode(text).length > t5Length) cut.push(text);
     });
-    return { clip, ends, t5, unknown };
+    return { clip, ends, t5, unknown, cut };
   }
 
   /** Tokens as `inputs` says -> T5 states [B, L, J] and pooled CLIP vector [B, P]. T5 sees its padding, as in FLUX.1. */

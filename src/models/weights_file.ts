@@ -1,16 +1,16 @@
 // A safetensors file or sharded set as the source that models load from.
 
 import type { FileStore } from "../base/files.ts";
-import type { TensorSource } from "../base/tensor_source.ts";
+import type { RangedSource, TensorSource } from "../base/tensor_source.ts";
 import { parseJson } from "../formats/jsonl.ts";
 import type { Safetensors } from "../formats/safetensors.ts";
 import type { Parameters } from "../nn/parameters.ts";
 
-/** A tree of declared parameters and the open file that its values come from. */
+/** A tree of declared parameters and the open source that its values come from. */
 export interface WeightsPart {
   parameters: Parameters;
-  file: Safetensors;
-  /** Name in the file of a declared name; identity where absent. */
+  source: RangedSource;
+  /** Name in the source of a declared name; identity where absent. */
   rename?: (name: string) => string;
 }
 

@@ -13,6 +13,8 @@ export class PromptEncoder {
   readonly plan: Plan;
   /** Prompts with words that the embedded tables do not know. */
   readonly unknown = new Set<string>();
+  /** Prompts of which the second encoder reads the beginning alone. */
+  readonly cut = new Set<string>();
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   readonly batch: number;
@@ -55,6 +57,7 @@ export class PromptEncoder {
       const padded = [...part, ...Array.from({ length: batch - part.length }, () => part[0]!)];
       const tokens = this.pipeline.tokenize(padded);
       for (const text of tokens.unknown) this.unknown.add(text);
+      for (const text of tokens.cut) this.cut.add(text);
       const { clip, t5 } = await this.pipeline.gatherText(tokens);
       session.write(vars.clip, clip);
       session.write(vars.ends, tokens.ends);

@@ -187,7 +187,7 @@ describe("data", () => {
   it("says so where no tail item is left", async () => {
     const path = join(folder, "head.json");
     writeFileSync(path, JSON.stringify([{ caption: "icon of sun", tail: false }]));
-    expectOneError(await align([`--data.items=${path}`]), "E-DATA-031", 4, path);
+    expectOneError(await align([`--data.items=${path}`]), "E-DATA-036", 4, path);
     expectNothingHalf();
   });
 });

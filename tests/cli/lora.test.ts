@@ -269,7 +269,7 @@ describe("lora convert", () => {
     expect((await json("convert", at("k.safetensors"), "--style=peft", `--output=${to}`)).code).toBe(0);
     expect((await readAdapter(files, to)).lokr).toEqual(layers);
     const refused = await run("convert", at("k.safetensors"), "--style=kohya", `--output=${at("n.safetensors")}`);
-    expect(refused.errors).toContain("E-FILE-071");
+    expect(refused.errors).toContain("E-FILE-075");
   });
 });
 
@@ -373,7 +373,7 @@ describe("lora merge", () => {
     const other = await run("merge", at("good.safetensors"), `--base=${SMALL}`, to);
     expect(other.errors).toContain("E-FILE-072");
     const nameOnly = await run("merge", at("good.safetensors"), "--base=flux-dev", to);
-    expect(nameOnly.errors).toContain("E-FILE-070");
+    expect(nameOnly.errors).toContain("E-FILE-074");
     expect(await files.exists(at("never.safetensors"))).toBe(false);
   });
 });

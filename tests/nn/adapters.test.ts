@@ -114,15 +114,15 @@ describe("the choice of modules", () => {
   it("refuses entries that change nothing, and says which setting they are of", () => {
     const { parameters } = model();
     const base = { targets: ["to_q"], rank: 1, alpha: 1 };
-    for (const [settings, words] of [
-      [{ ...base, exclude: ["to_qq"] }, ["adapter.exclude", '"to_q"']],
-      [{ ...base, rankOf: { to_k: 2 } }, ["adapter.layers", "with an adapter", '"to_k"']],
-      [{ ...base, alphaOf: { to_k: 2 } }, ["adapter.layers", '"to_k"']],
-      [{ ...base, exclude: ["to_q"] }, ["adapter.exclude", "no Linear layer is left"]],
-      [{ ...base, targets: [] }, ["adapter.targets", "no Linear layer is left"]],
+    for (const [code, settings, words] of [
+      ["E-CFG-040", { ...base, exclude: ["to_qq"] }, ["adapter.exclude", '"to_q"']],
+      ["E-CFG-040", { ...base, rankOf: { to_k: 2 } }, ["adapter.layers", "with an adapter", '"to_k"']],
+      ["E-CFG-040", { ...base, alphaOf: { to_k: 2 } }, ["adapter.layers", '"to_k"']],
+      ["E-CFG-043", { ...base, exclude: ["to_q"] }, ["adapter.exclude", "no Linear layer is left"]],
+      ["E-CFG-043", { ...base, targets: [] }, ["adapter.targets", "no Linear layer is left"]],
     ] as const) {
       const error = thrown(() => chooseAdapters(parameters, settings));
-      expect(error.code).toBe("E-CFG-040");
+      expect(error.code).toBe(code);
       for (const word of words) expect(error.message).toContain(word);
     }
   });

@@ -2,15 +2,21 @@
 // refused, what scores are called, and the linear aesthetic head as one vector.
 
 import { describe, expect, it } from "vitest";
-import { f32ToF16 } from "../../src/base/halves.ts";
+import type { LongtailError } from "../../src/base/errors.ts";
 import type { RangedSource } from "../../src/base/tensor_source.ts";
+import { writeSafetensors } from "../../src/formats/safetensors_write.ts";
 import { openClipCheckpoint } from "../../src/models/clip/checkpoint.ts";
 import { clipTensors } from "../../src/models/clip/layouts.ts";
 import { inferClip } from "../../src/models/clip/sizes.ts";
 import { AestheticHead } from "../../src/rewards/aesthetic.ts";
 import { hpsVersion, scoreLabel } from "../../src/rewards/labels.ts";
-import { errorOf, MemoryFiles, NodeFiles, OWN_FIXTURES } from "../helpers/files.ts";
-import { safetensorsBytes } from "../helpers/lora_files.ts";
+import { MemoryFiles, NodeFiles, OWN_FIXTURES } from "../helpers/files.ts";
+
+const errorOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => Promise.reject(new Error("nothing was thrown")),
+    (error: LongtailError) => error,
+  );
 
 /** A source that has shapes alone: real sizes take no memory. */
 function shapesOnly(name: string, shapes: Record<string, readonly number[]>): RangedSource {
@@ -65,22 +71,37 @@ describe("sizes of weights without a configuration", () => {
   ] as const)("are those of %s", (name, sizes, heads, textHeads, activation, notes) => {
     const found = inferClip(shapesOnly(name, openClipShapes(sizes as unknown as Sizes)));
     const [width, layers, patch, side] = sizes.vision;
-    expect(found.config.vision).toMatchObject({ width, layers, patch, imageSize: side, heads, inner: 4 * width, activation });
-    expect(found.config.text).toMatchObject({ width: sizes.text[0], layers: sizes.text[1], heads: textHeads, positions: 77 });
+    expect(found.config.vision).toMatchObject({
+      width,
+      layers,
+      patch,
+      imageSize: side,
+      heads,
+      inner: 4 * width,
+      activation,
+    });
+    expect(found.config.text).toMatchObject({
+      width: sizes.text[0],
+      layers: sizes.text[1],
+      heads: textHeads,
+      positions: 77,
+    });
     expect(found.notes).toHaveLength(notes);
   });
 
   it("are not guessed where no public model has them", () => {
     const shapes = openClipShapes({ vision: [200, 2, 14, 28], text: [64, 1], embed: 32 });
     expect(() => inferClip(shapesOnly("odd.pt", shapes))).toThrow(/E-FILE-142/);
-    expect(inferClip(shapesOnly("odd.pt", shapes), { vision_config: { num_attention_heads: 8 } }).config.vision.heads).toBe(8);
+    expect(
+      inferClip(shapesOnly("odd.pt", shapes), { vision_config: { num_attention_heads: 8 } }).config.vision.heads,
+    ).toBe(8);
   });
 
   it("refuse a configuration of another model, and towers that are no vision transformer's", () => {
     const shapes = openClipShapes({ vision: [768, 12, 32, 224], text: [512, 12], embed: 512 });
-    expect(() => inferClip(shapesOnly("b.pt", shapes), { vision_config: { hidden_size: 1024 } }, "config.json")).toThrow(
-      /E-FILE-041 config.json: vision_config.hidden_size is 1024, and the tensors say 768/,
-    );
+    expect(() =>
+      inferClip(shapesOnly("b.pt", shapes), { vision_config: { hidden_size: 1024 } }, "config.json"),
+    ).toThrow(/E-FILE-041 config.json: vision_config.hidden_size is 1024, and the tensors say 768/);
     const broken = { ...shapes, "visual.positional_embedding": [49, 768] };
     expect(() => inferClip(shapesOnly("b.pt", broken))).toThrow(/E-FILE-141/);
   });
@@ -102,7 +123,9 @@ describe("where a CLIP model lies", () => {
 
   it("is a folder of transformers, of open_clip, a folder with one file, or the file", async () => {
     const [config, weights, open] = await Promise.all(
-      ["config.json", "weights.safetensors", "weights_openclip.safetensors"].map((name) => disk.readBytes(fixture(name))),
+      ["config.json", "weights.safetensors", "weights_openclip.safetensors"].map((name) =>
+        disk.readBytes(fixture(name)),
+      ),
     );
     const files = new MemoryFiles({
       "pick/config.json": config!,
@@ -113,7 +136,11 @@ describe("where a CLIP model lies", () => {
       "two/b.safetensors": open!,
     });
     const pick = await openClipCheckpoint(files, "pick");
-    expect(pick).toMatchObject({ layout: "transformers", path: "pick/model.safetensors", configPath: "pick/config.json" });
+    expect(pick).toMatchObject({
+      layout: "transformers",
+      path: "pick/model.safetensors",
+      configPath: "pick/config.json",
+    });
     expect(pick.config).toMatchObject({ mean: [0.5, 0.4, 0.3], std: [1, 2, 3], vision: { heads: 2, width: 80 } });
     expect(pick.table).toBe("text_model.embeddings.token_embedding.weight");
     await pick.source.close();
@@ -158,7 +185,8 @@ describe("the aesthetic head", () => {
   ];
 
   it("is the stack of its layers", async () => {
-    const files = new MemoryFiles({ "head.safetensors": await safetensorsBytes(stack) });
+    const files = new MemoryFiles();
+    await writeSafetensors(files, "head.safetensors", stack);
     const head = await AestheticHead.open(files, "head.safetensors", 6);
     const x = linear(6, 1, 7);
     let values = [...x].map(Number);
@@ -175,13 +203,10 @@ describe("the aesthetic head", () => {
 
   it("is refused where it has activations or is something else", async () => {
     const relu = [0, 3, 6].map((n) => tensor(`layers.${n}.weight`, [1, 1], linear(1, 1, n)));
-    const files = new MemoryFiles({
-      "relu.safetensors": await safetensorsBytes(relu),
-      "other.safetensors": await safetensorsBytes(stack.slice(0, 2)),
-    });
+    const files = new MemoryFiles();
+    await writeSafetensors(files, "relu.safetensors", relu);
+    await writeSafetensors(files, "other.safetensors", stack.slice(0, 2));
     expect((await errorOf(AestheticHead.open(files, "relu.safetensors", 1))).message).toContain("ReLU");
     expect((await errorOf(AestheticHead.open(files, "other.safetensors", 6))).code).toBe("E-FILE-143");
   });
 });
-
-void f32ToF16;

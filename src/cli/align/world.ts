@@ -17,6 +17,7 @@ import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
+import { modelFiles } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 import { srpoSettings } from "./settings.ts";
 
@@ -58,10 +59,7 @@ export async function buildWorld(
   const adapted = options.train && config.adapter.kind !== "full";
   const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const pipeline = await Pipeline.open(files, session, {
-    folder: embeddedPath(config.model.pipeline, "embedded"),
-    vae: config.model.vae,
-    tokenizers,
-    imageSize: config.model.image_size,
+    ...modelFiles(config),
     parts: { encoder: options.train && config.align.offline },
     precision,
     // Trained weights stay f32: their updates are far below the resolution of f16.

@@ -21,6 +21,8 @@ import { buildWorld, openWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
+import { unreadKeys } from "../config/unread.ts";
+import { withLocalModels } from "../model_files.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
@@ -43,8 +45,10 @@ export const command: Command = {
 
 /** The whole run; `demo` is this with the embedded preset. */
 export async function align(context: CommandContext, source: string, commandName = "align"): Promise<number> {
-  const resolved = await context.loadConfig({ source });
+  let resolved = await context.loadConfig({ source });
   checkAlignment(resolved.config);
+  for (const { code, text } of unreadKeys(resolved, "align")) context.emit({ kind: "warning", code, text });
+  resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit) };
   return await withRunDevice(resolved.config, (gpu) => alignOn(gpu, context, resolved, source, commandName));
 }
 

@@ -5,6 +5,7 @@ import { counted } from "../../evaluation/format.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
 import type { Command } from "../command.ts";
+import { withLocalModels } from "../model_files.ts";
 import { checkTraining, withDataFlag } from "../train/checks.ts";
 import { openTrainingData } from "../train/data.ts";
 import { TRAIN_ALIASES } from "./train.ts";
@@ -31,8 +32,9 @@ export const command: Command = {
     const { files, emit, signal } = context;
     const source = context.arguments.positionals[0];
     const loaded = await context.loadConfig({ ...(source === undefined ? {} : { source }), preset: "lora" });
-    const { config } = withDataFlag(loaded, context.arguments.flags["data"]);
-    checkTraining(config);
+    const resolved = withDataFlag(loaded, context.arguments.flags["data"]);
+    checkTraining(resolved.config);
+    const config = await withLocalModels(files, resolved.config, emit);
     return await withRunDevice(config, async (gpu) => {
       emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
       const data = await openTrainingData(files, config, emit);

@@ -77,7 +77,8 @@ async function evaluate(context: CommandContext): Promise<number> {
     model: text("model"),
     head: text("head"),
     fit: text("fit") === null ? null : choice<PictureFit>(flags["fit"], "fit", ["crop", "pad"]),
-    version: text("hps-version") === null ? null : choice<HpsVersion>(flags["hps-version"], "hps-version", ["2.1", "2.0"]),
+    version:
+      text("hps-version") === null ? null : choice<HpsVersion>(flags["hps-version"], "hps-version", ["2.1", "2.0"]),
   };
   const found = await findPictures(files, where, text("prompts"));
   const output = text("output") ?? join(found.home, `eval-${kind}`);

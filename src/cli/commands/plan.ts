@@ -13,6 +13,7 @@ import type { Command, CommandContext } from "../command.ts";
 import { withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
+import { withLocalModels } from "../model_files.ts";
 import { withDataFlag } from "../train/checks.ts";
 
 export const command: Command = {
@@ -40,7 +41,7 @@ export const command: Command = {
     const steps = context.arguments.overrides.find(({ key }) => key === "steps");
     if (steps && resolved.config.data.sets.length > 0)
       resolved = withValue(resolved, "train.steps", Number(steps.value), "command line");
-    const { config } = resolved;
+    const config = await withLocalModels(context.files, resolved.config, context.emit);
     return await withRunDevice(config, async (gpu) => {
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");

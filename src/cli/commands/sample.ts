@@ -19,6 +19,7 @@ import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
+import { withLocalModels } from "../model_files.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
 import { numberFlag, sizeOf, weightsOf } from "../sample/weights.ts";
 
@@ -56,7 +57,8 @@ export const command: Command = {
 async function sample(context: CommandContext): Promise<number> {
   const { flags } = context.arguments;
   const { files } = context;
-  const { config } = await context.loadConfig({ preset: "embedded" });
+  const loaded = await context.loadConfig({ preset: "embedded" });
+  const config = await withLocalModels(files, loaded.config, context.emit);
   const weights = await weightsOf(context);
   const output = typeof flags["output"] === "string" ? flags["output"] : "samples";
   const geometry = await sizeOf(context, config);

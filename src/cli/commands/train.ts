@@ -12,6 +12,8 @@ import { buildTuned, readKernels } from "../align/tuning.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
+import { unreadKeys } from "../config/unread.ts";
+import { withLocalModels } from "../model_files.ts";
 import { configText, openTensorBoard, type TensorBoardSink } from "../tensorboard_sink.ts";
 import { checkTraining, trainingWarnings, withDataFlag } from "../train/checks.ts";
 import { RunControl } from "../train/control.ts";
@@ -54,8 +56,9 @@ export const command: Command = {
   async run(context) {
     const source = context.arguments.positionals[0];
     const loaded = await context.loadConfig({ ...(source === undefined ? {} : { source }), preset: "lora" });
-    const resolved = withDataFlag(loaded, context.arguments.flags["data"]);
+    let resolved = withDataFlag(loaded, context.arguments.flags["data"]);
     checkTraining(resolved.config);
+    resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit) };
     return await withRunDevice(resolved.config, (gpu) => train(gpu, context, resolved, source ?? "lora"));
   },
 };
@@ -73,7 +76,8 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
     for (const sink of sinks) sink(event);
   };
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-  for (const { code, text } of trainingWarnings(config)) emit({ kind: "warning", code, text });
+  for (const { code, text } of [...trainingWarnings(config), ...unreadKeys(resolved, "train")])
+    emit({ kind: "warning", code, text });
   const data = await openTrainingData(files, config, emit);
   try {
     const run = await context.openRun(resolved, { command: "train" });
@@ -85,21 +89,22 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       const { environmentFacts } = await import("../../platform/environment.ts");
       const environment = await environmentFacts();
       await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
-      const encoded = await data.encode({ gpu, emit, phases, signal });
       const kernelsFile = join(run.paths.folder, "kernels.json");
       const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
+      // Before anything is encoded: targets that meet no layer, a file that does not fit or too little memory are told at once.
       const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
         buildTuned(
           files,
           config,
           gpu,
-          (target) => buildTrainWorld(files, config, target, data.geometries, encoded.samplePictures),
+          (target) => buildTrainWorld(files, config, target, data.geometries, data.samplePictures),
           fixed,
         ),
       );
       emit({ kind: "message", text });
       await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
       checkMemoryCap(config, world.session.memory().total);
+      const encoded = await data.encode({ gpu, emit, phases, signal });
       if (signal.aborted) throw signal.reason;
       await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
         openTrainWorld(world, gpu, config, tick),

@@ -9,7 +9,12 @@ export const modelSection = section(
     pipeline: field(
       text().min(1),
       "embedded",
-      'Folder of a FLUX.1 pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text_encoder, text_encoder_2, vae); "embedded" is the small FLUX.1 model that comes along.',
+      'Folder or hub id (owner/name[@revision]) of a FLUX.1 pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text_encoder, text_encoder_2, vae); "embedded" is the small FLUX.1 model that comes along.',
+    ),
+    transformer: field(
+      text().min(1),
+      "auto",
+      "File, folder or hub id of a transformer in the place of the pipeline's own (SRPO's published weights, a single file); \"auto\" keeps that.",
     ),
     vae: field(
       text().min(1),
@@ -22,6 +27,11 @@ export const modelSection = section(
       'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along.',
     ),
     image_size: field(whole(0), 0, "Side of the square pictures; 0 takes the pipeline's own size.", "pixels"),
+    offline: field(
+      z.boolean(),
+      false,
+      "Send no request: models come from this machine alone, as with HF_HUB_OFFLINE=1.",
+    ),
     storage: field(
       z.enum(["auto", "f32", "f16", "bf16", "int8", "nf4"]),
       "auto",

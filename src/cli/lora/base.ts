@@ -22,7 +22,8 @@ const WEIGHTS = "diffusion_pytorch_model.safetensors";
 
 /**
  * Finds the base model by name or path.
- * @throws E-FILE-070 where there is none, and what reading it throws
+ * @throws E-FILE-070 where there is none, E-FILE-074 where its weights are not those of a FLUX.1 transformer, and what
+ * reading it throws
  */
 export async function findBase(files: FileStore, base: string): Promise<BaseModel> {
   if (Object.hasOwn(FLUX_PRESETS, base)) return model(base, FLUX_PRESETS[base]!, null);
@@ -58,7 +59,7 @@ async function fromFile(files: FileStore, path: string): Promise<BaseModel> {
   } finally {
     await file.close();
   }
-  throw new LongtailError("E-FILE-070", {
+  throw new LongtailError("E-FILE-074", {
     what: "the base model's weights are not those of a FLUX.1 transformer",
     where: path,
     why: "x_embedder, context_embedder or the norms of the attention are missing",

@@ -29,7 +29,7 @@ export interface Conversion {
 /**
  * Reads `path` and writes `output`. Metadata travels along, except what describes the old file's bytes.
  * @param to by default the file's own style and number format where they can be written
- * @throws E-FILE-071 where the kind of adapter has no such style, or a number is too large for the format
+ * @throws E-FILE-075 where the kind of adapter has no such style, E-FILE-071 where a number is too large for the format
  */
 export async function convertLora(
   files: FileStore,
@@ -129,7 +129,7 @@ function* arraysOf(file: LoraFile): Generator<[string, Float32Array]> {
 }
 
 function noSuchStyle(path: string, what: string, style: string, fix: string): LongtailError {
-  return new LongtailError("E-FILE-071", {
+  return new LongtailError("E-FILE-075", {
     what: `${what} cannot be written in the style ${style}`,
     where: path,
     why: "no program reads such a file",

@@ -29,7 +29,7 @@ const SHARD_BYTES = 10_000_000_000;
 
 /**
  * @param onTensor called after every tensor
- * @throws E-FILE-070 the base has no weights, E-FILE-072 an adapter has layers that the base lacks or of another size, or
+ * @throws E-FILE-074 the base has no weights, E-FILE-072 an adapter has layers that the base lacks or of another size, or
  * a tensor's number format cannot be written, and what reading adapters throws
  */
 export async function mergeLoras(
@@ -40,7 +40,7 @@ export async function mergeLoras(
   onTensor: (done: number, total: number) => void = () => {},
 ): Promise<Merged> {
   if (base.weights === null) {
-    throw new LongtailError("E-FILE-070", {
+    throw new LongtailError("E-FILE-074", {
       what: "the base model's weights are not there",
       where: base.name,
       why: "a name says what the layers look like, but merging needs their values",

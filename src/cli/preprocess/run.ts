@@ -13,7 +13,6 @@ import {
 import { fillTemplate, type PromptItem } from "../../data/prompts.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline } from "../../models/pipeline.ts";
-import { readLayout } from "../../models/pipeline_layout.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
@@ -22,7 +21,7 @@ import { checkMemoryCap } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { embeddedPath } from "../project.ts";
+import { layoutOf, modelFiles } from "../model_files.ts";
 import { checkPrecision } from "../train/world.ts";
 
 const RECORD = "preprocess.json";
@@ -84,7 +83,7 @@ export async function prepare(
 }
 
 async function encodersOf(files: FileStore, config: Config, { form, dtype }: PreprocessOptions) {
-  const layout = await readLayout(files, embeddedPath(config.model.pipeline, "embedded"), config.model.vae);
+  const layout = await layoutOf(files, config);
   return {
     clip: await fileIdentity(files, layout.clip.weights),
     t5: await fileIdentity(files, layout.t5.weights),
@@ -123,10 +122,7 @@ export async function encode(
   const phases = new Progress(emit);
   try {
     const pipeline = await Pipeline.open(files, session, {
-      folder: embeddedPath(config.model.pipeline, "embedded"),
-      vae: config.model.vae,
-      tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
-      imageSize: config.model.image_size,
+      ...modelFiles(config),
       parts: { transformer: false, encoder: false, decoder: false },
       precision: config.device.precision,
     });

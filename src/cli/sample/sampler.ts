@@ -15,7 +15,7 @@ import { checkMemoryCap } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { embeddedPath } from "../project.ts";
+import { modelFiles } from "../model_files.ts";
 import { encodeAll } from "../train/encode.ts";
 import type { Weights } from "./weights.ts";
 
@@ -61,10 +61,7 @@ export async function openSampler(
   const target = targetOf(gpu);
   const session = new Session(target);
   const pipeline = await Pipeline.open(files, session, {
-    folder: embeddedPath(config.model.pipeline, "embedded"),
-    vae: config.model.vae,
-    tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
-    imageSize: config.model.image_size,
+    ...modelFiles(config),
     parts: { text: false },
     precision: config.device.precision,
     transformerPrecision: config.device.precision,

@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
-import { readLayout } from "../../models/pipeline_layout.ts";
 import { type AdapterLayers, readLayers } from "../adapter_settings.ts";
 import type { CommandContext } from "../command.ts";
 import { findRun } from "../commands/report.ts";
 import type { Config } from "../config/schema.ts";
+import { layoutOf } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 
 export interface Weights {
@@ -59,8 +59,8 @@ async function isAdapter(context: CommandContext, path: string): Promise<boolean
 export async function sizeOf(context: CommandContext, config: Config): Promise<Geometry> {
   const flag = context.arguments.flags["size"];
   if (typeof flag !== "string") {
-    const folder = embeddedPath(config.model.pipeline, "embedded");
-    const side = config.model.image_size || (await readLayout(context.files, folder, config.model.vae)).imageSize;
+    const _folder = embeddedPath(config.model.pipeline, "embedded");
+    const side = config.model.image_size || (await layoutOf(context.files, config)).imageSize;
     return geometryOf(side, side, "model.image_size");
   }
   const found = /^(\d{1,5})x(\d{1,5})$/.exec(flag);

@@ -17,15 +17,25 @@ import {
   type PictureRecord,
 } from "../../data/pictures/sets.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
-import { readLayout } from "../../models/pipeline_layout.ts";
+import type { PipelineLayout } from "../../models/pipeline_layout.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
 import type { Config, PictureSetConfig } from "../config/schema.ts";
+import { layoutOf } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 import { encodeAll } from "./encode.ts";
-import { captionsOfRun, EncodedData, type EncodeRequest, samplePromptsOf, wantOf } from "./encoded.ts";
+import {
+  captionsOfRun,
+  EncodedData,
+  type EncodeRequest,
+  type PromptOfPicture,
+  samplePromptsOf,
+  wantOf,
+} from "./encoded.ts";
 
 /** Buckets beyond this many are merged: each costs a plan on the device. */
 const MOST_BUCKETS = 16;
+/** Encoded captions above this many bytes are told beforehand. */
+const TOLD_BYTES = 1e9;
 /** Dropped files that are named on the terminal; the report lists all. */
 const NAMED = 5;
 
@@ -38,9 +48,9 @@ export interface TrainingCounts {
 /** Opens the sets of the configuration and puts their pictures into buckets. */
 export async function openTrainingData(files: FileStore, config: Config, emit: EventSink): Promise<TrainingData> {
   const { data, train } = config;
-  const folder = embeddedPath(config.model.pipeline, "embedded");
+  const _folder = embeddedPath(config.model.pipeline, "embedded");
   // Read in any case: a pipeline that is not there is told before pictures are looked at.
-  const layout = await readLayout(files, folder, config.model.vae);
+  const layout = await layoutOf(files, config);
   const side = config.model.image_size || layout.imageSize;
   const background = [1, 3, 5].map((at) => Number.parseInt(data.background.slice(at, at + 2), 16) / 255);
   const collection = await openPictureSets(
@@ -250,6 +260,42 @@ export class TrainingData {
     return captionText(record.captions[which] ?? "", this.captionOptions(record));
   }
 
+  /** Pictures of one sampling. */
+  get samplePictures(): number {
+    return Math.max(1, this.samplePrompts.length * this.config.sample.pictures);
+  }
+
+  private get samplePrompts(): PromptOfPicture[] {
+    return samplePromptsOf(this);
+  }
+
+  /** Bytes that the encoded captions of the run take on disk or, without a cache folder, in memory. */
+  captionBytes(layout: PipelineLayout): { captions: number; bytes: number } {
+    const { joint_attention_dim: joint = 4096, pooled_projection_dim: pooled = 768 } = layout.transformer
+      .config as Record<string, number>;
+    const captions = captionsOfRun(this).size;
+    return { captions, bytes: 4 * captions * (layout.t5Length * joint + pooled) };
+  }
+
+  /** @throws LongtailError E-ENV-021 where the encoded captions have no room */
+  private async checkRoom(folder: string | null, emit: EventSink): Promise<void> {
+    const { captions, bytes } = this.captionBytes(await layoutOf(this.files, this.config));
+    if (bytes < TOLD_BYTES) return;
+    const size = `${(bytes / 1e9).toFixed(1)} GB`;
+    const free = folder === null ? null : await this.files.freeSpace(folder);
+    if (free !== null && bytes > free) {
+      throw new LongtailError("E-ENV-021", {
+        what: `${captions} captions take ${size} when they are encoded, and ${(free / 1e9).toFixed(1)} GB are free`,
+        where: folder!,
+        why: this.config.data.shuffle_tags
+          ? "data.shuffle_tags makes every draw a caption of its own"
+          : "each caption has as many vectors as the text encoder has tokens",
+        fix: this.config.data.shuffle_tags ? "set data.shuffle_tags = false" : "choose a folder with room: data.cache",
+      });
+    }
+    emit({ kind: "message", text: `${captions} captions take up to ${size} ${folder ? "on disk" : "of memory"}` });
+  }
+
   /** Encodes what the cache does not have. */
   async encode(request: EncodeRequest): Promise<EncodedData> {
     const { config } = this;
@@ -262,7 +308,8 @@ export class TrainingData {
       ...this.train.flatMap((record) => flips.map((flip) => ({ record, flip }))),
       ...validation.map((record) => ({ record, flip: false })),
     ];
-    const samples = await samplePromptsOf(this);
+    const samples = this.samplePrompts;
+    await this.checkRoom(folder, request.emit);
     const captions = [
       ...captionsOfRun(this),
       ...validation.map((r) => this.plainCaption(r)),

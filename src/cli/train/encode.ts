@@ -7,7 +7,7 @@ import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type Geometry, geometryName, Pipeline } from "../../models/pipeline.ts";
-import { readLayout } from "../../models/pipeline_layout.ts";
+import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts";
@@ -17,6 +17,7 @@ import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { checkMemoryCap } from "../align/device.ts";
 import type { Progress } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
+import { layoutOf, modelFiles } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 import { checkPrecision } from "./world.ts";
 
@@ -64,8 +65,8 @@ export async function encodeAll(
   captions: readonly string[],
 ): Promise<Encodings> {
   const { files, config, cache } = inputs;
-  const folder = embeddedPath(config.model.pipeline, "embedded");
-  const layout = await readLayout(files, folder, config.model.vae);
+  const _folder = embeddedPath(config.model.pipeline, "embedded");
+  const layout = await layoutOf(files, config);
   const { settings, weights } = layout.autoencoder;
   const precision = config.device.precision;
   const autoencoder = {
@@ -166,27 +167,54 @@ function unknownText(captions: readonly string[]): string {
   return `${named.join(", ")}${more} ${have} words that the model's text tables do not hold; they read as nothing`;
 }
 
+function cutText(captions: readonly string[], { textLength }: Pipeline): string {
+  const count = captions.length === 1 ? "1 caption is" : `${captions.length} captions are`;
+  return `${count} longer than the ${textLength} tokens that the model reads, and cut there: ${JSON.stringify(captions[0]!.slice(0, 80))}${captions.length > 1 ? ", ..." : ""}`;
+}
+
+interface Encoders {
+  session: Session;
+  pipeline: Pipeline;
+  prompts: PromptEncoder | null;
+  pictures: PictureEncoder | null;
+}
+
+/**
+ * Declares encoders and traces their plans; nothing touches a device, so that a plan can tell their memory.
+ * @param texts whether captions are to be encoded
+ * @param geometries sizes of the pictures that are to be encoded
+ */
+export async function traceEncoders(
+  files: FileStore,
+  config: Config,
+  target: Target,
+  texts: boolean,
+  geometries: readonly Geometry[],
+): Promise<Encoders> {
+  checkPrecision(config, target);
+  const session = new Session(target);
+  const pipeline = await Pipeline.open(files, session, {
+    ...modelFiles(config),
+    parts: { transformer: false, text: texts, encoder: geometries.length > 0, decoder: false },
+    precision: config.device.precision,
+  });
+  const { maxBindingBytes } = target;
+  // The cache keeps the embeddings; a second copy would be 8 MB a caption for FLUX.1 dev.
+  const prompts = texts
+    ? new PromptEncoder(session, pipeline, pipeline.textBatch(TEXT_BATCH, maxBindingBytes), false)
+    : null;
+  const batch =
+    geometries.length > 0 ? pipeline.pictureBatch(PICTURE_BATCH, geometries, "encoder", maxBindingBytes) : 0;
+  const pictures = batch > 0 ? new PictureEncoder(session, pipeline, geometries, batch) : null;
+  return { session, pipeline, prompts, pictures };
+}
+
 /** Returns the device memory that was planned. */
 async function encodeMissing(
   { files, config, gpu, cache, emit, phases, signal }: EncodeInputs,
   wants: readonly Missing[],
   texts: readonly { caption: string; key: string }[],
 ): Promise<number> {
-  const target = targetOf(gpu);
-  checkPrecision(config, target);
-  const session = new Session(target);
-  const pipeline = await Pipeline.open(files, session, {
-    folder: embeddedPath(config.model.pipeline, "embedded"),
-    vae: config.model.vae,
-    tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
-    imageSize: config.model.image_size,
-    parts: { transformer: false, text: texts.length > 0, encoder: wants.length > 0, decoder: false },
-    precision: config.device.precision,
-  });
-  const { maxBindingBytes } = target;
-  const textBatch = texts.length > 0 ? pipeline.textBatch(TEXT_BATCH, maxBindingBytes) : 1;
-  // The cache keeps the embeddings; a second copy would be 8 MB a caption for FLUX.1 dev.
-  const prompts = texts.length > 0 ? new PromptEncoder(session, pipeline, textBatch, false) : null;
   const buckets = new Map<string, { geometry: Geometry; wants: Missing[] }>();
   for (const entry of wants) {
     const name = geometryName(entry.want.geometry);
@@ -195,9 +223,10 @@ async function encodeMissing(
     buckets.set(name, bucket);
   }
   const geometries = [...buckets.values()].map((bucket) => bucket.geometry);
-  const pictureBatch =
-    wants.length > 0 ? pipeline.pictureBatch(PICTURE_BATCH, geometries, "encoder", maxBindingBytes) : 1;
-  const encoder = wants.length > 0 ? new PictureEncoder(session, pipeline, geometries, pictureBatch) : null;
+  const encoders = await traceEncoders(files, config, targetOf(gpu), texts.length > 0, geometries);
+  const { session, pipeline, prompts, pictures: encoder } = encoders;
+  const textBatch = prompts?.batch ?? 1;
+  const pictureBatch = encoder?.batch ?? 1;
   try {
     checkMemoryCap(config, session.memory().total);
     await phases.timed("compile encoders", session.plans.length, "plans", (tick) => session.open(gpu, tick));
@@ -217,6 +246,8 @@ async function encodeMissing(
       });
       const unknown = [...prompts.unknown];
       if (unknown.length > 0) emit({ kind: "warning", code: "E-DATA-060", text: unknownText(unknown) });
+      if (prompts.cut.size > 0)
+        emit({ kind: "warning", code: "E-DATA-061", text: cutText([...prompts.cut], pipeline) });
     }
     if (encoder) {
       await phases.timed("encode pictures", wants.length, "pictures", async (tick) => {

@@ -1,6 +1,7 @@
 // Encoded pictures and captions of a run, and the batches that are made of them: which latents and texts a draw means, put
 // together a few batches ahead of the device.
 
+import { LongtailError } from "../../base/errors.ts";
 import { Prefetcher } from "../../data/pictures/prefetch.ts";
 import { fitPicture } from "../../data/pictures/prepare.ts";
 import type { PictureRecord } from "../../data/pictures/sets.ts";
@@ -22,7 +23,7 @@ export interface RealSamplePrompt extends SamplePrompt {
   real?: () => Promise<Float32Array>;
 }
 
-interface PromptOfPicture {
+export interface PromptOfPicture {
   prompt: string;
   /** The picture whose caption it is. */
   record?: PictureRecord;
@@ -30,7 +31,7 @@ interface PromptOfPicture {
 }
 
 /** The prompts of the samples: those of the configuration, else captions of the first pictures. */
-export async function samplePromptsOf(data: TrainingData): Promise<PromptOfPicture[]> {
+export function samplePromptsOf(data: TrainingData): PromptOfPicture[] {
   const { sample } = data.config;
   if (sample.prompts.length > 0) return sample.prompts.map((prompt) => ({ prompt }));
   const found = new Map<string, PictureRecord>();
@@ -130,7 +131,12 @@ export class EncodedData {
     const { found } = await this.cache.get(key);
     if (found) return found;
     // The encoding phase has verified it: somebody changed the cache since.
-    throw new Error(`entry ${key} of the cache was removed or changed while the run was going on`);
+    throw new LongtailError("E-FILE-092", {
+      what: "an entry of the cache was removed or changed while the run was going on",
+      where: this.folder ? `${this.folder}, ${key}` : key,
+      why: "it was whole when the run began",
+      fix: "start the run again under its name: it goes on from its newest checkpoint and encodes what is missing",
+    });
   }
 
   private async sample(record: PictureRecord, flip: boolean, caption: string): Promise<FlowSample> {

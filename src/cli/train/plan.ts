@@ -13,14 +13,17 @@ import { memoryTables } from "../memory_table.ts";
 import { renderTable } from "../table.ts";
 import { checkTraining } from "./checks.ts";
 import { openTrainingData } from "./data.ts";
-import { samplePromptsOf } from "./encoded.ts";
+import { traceEncoders } from "./encode.ts";
 import { buildTrainWorld } from "./world.ts";
 
 export async function planTraining(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
   checkTraining(config);
   const data = await openTrainingData(context.files, config, context.emit);
   try {
-    const pictures = Math.max(1, (await samplePromptsOf(data)).length * config.sample.pictures);
+    const pictures = data.samplePictures;
+    const encoders = await traceEncoders(context.files, config, targetOf(gpu), true, data.geometries);
+    const encoding = encoders.session.memory();
+    const captions = data.captionBytes(encoders.pipeline.layout);
     const world = await buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures);
     const memory = world.session.memory();
     const speed = await measureSpeed(gpu);
@@ -64,6 +67,7 @@ export async function planTraining(gpu: Gpu, context: CommandContext, config: Co
       ...data.dropped.map(({ name, code, why }) => `left out: ${name}: ${why} (${code})`),
       "",
       ...memoryTables(memory, context.columns()),
+      `before that the encoders: ${bytes(encoding.total)} for ${grouped(captions.captions)} captions (${bytes(captions.bytes)} in the cache) and the pictures; it is given back before training`,
       `trained: ${grouped(world.trainedParameters)} of ${grouped(world.parameters + (world.adapter ? world.trainedParameters : 0))} parameters; ${bytes(memory.variables.weights)} of frozen and trained weights`,
       `an update: ${perUpdate} pictures, ${(flops / 1e9).toFixed(1)} GFLOP, about ${seconds.toFixed(2)} s (${(flops / seconds / 1e9).toFixed(1)} GFLOP/s)`,
       `${grouped(steps)} updates (${epochs.toFixed(1)} epochs): about ${duration(steps * seconds)}; ${samplings} samplings of ${pictures} pictures: about ${duration(samplings * sampling)}`,
@@ -74,6 +78,7 @@ export async function planTraining(gpu: Gpu, context: CommandContext, config: Co
         buckets: data.buckets.table,
         dropped: data.dropped,
         memory,
+        encoders: { memory: encoding.total, ...captions },
         speed,
         update: { pictures: perUpdate, flops, seconds },
         steps,

@@ -9,6 +9,7 @@ import type { FlowReport } from "../../training/flow/reports.ts";
 import type { FlowSample } from "../../training/flow/trainer.ts";
 import type { Progress } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
+import { withAverage } from "./average.ts";
 import { type RunControl, stoppedByWord } from "./control.ts";
 import type { SampleDrawer } from "./samples.ts";
 import type { TrainState } from "./state.ts";
@@ -77,7 +78,11 @@ export async function runTraining(inputs: TrainInputs): Promise<TrainState> {
       state.step = step;
       const time = performance.now() - started;
       const host = time - stalled - (world.session.waited - waited);
-      note(state, report, { seconds: time / 1000, stallSeconds: stalled / 1000, hostSeconds: Math.max(0, host) / 1000 });
+      note(state, report, {
+        seconds: time / 1000,
+        stallSeconds: stalled / 1000,
+        hostSeconds: Math.max(0, host) / 1000,
+      });
       if (step % config.log.every === 0 || step === steps)
         emit({ kind: "metric", step, values: metricsOf(report, state) });
       tick(step);
@@ -115,10 +120,13 @@ async function validate(inputs: TrainInputs, state: TrainState): Promise<void> {
   const { world, batches, emit } = inputs;
   let sum = 0;
   let count = 0;
-  for (const { geometry, samples } of batches.validation) {
-    sum += samples.length * (await world.trainer.validate(samples, geometry));
-    count += samples.length;
-  }
+  // Of the same weights as samples and files: the running average where the run keeps one.
+  await withAverage(world, async () => {
+    for (const { geometry, samples } of batches.validation) {
+      sum += samples.length * (await world.trainer.validate(samples, geometry));
+      count += samples.length;
+    }
+  });
   if (count === 0) return;
   const loss = sum / count;
   state.validation.push({ step: state.step, loss });

@@ -14,8 +14,8 @@ import { Drawing } from "../../training/drawing.ts";
 import { FlowTrainer } from "../../training/flow/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
+import { modelFiles } from "../model_files.ts";
 import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
-import { embeddedPath } from "../project.ts";
 
 /** Most pictures that samples are drawn of at once. */
 const SAMPLE_BATCH = 8;
@@ -61,10 +61,7 @@ export async function buildTrainWorld(
   const { precision } = config.device;
   const full = config.adapter.kind === "full";
   const pipeline = await Pipeline.open(files, session, {
-    folder: embeddedPath(config.model.pipeline, "embedded"),
-    vae: config.model.vae,
-    tokenizers: embeddedPath(config.model.tokenizers, "tokenizers"),
-    imageSize: config.model.image_size,
+    ...modelFiles(config),
     parts: { text: false },
     precision,
     // Trained weights stay f32: their updates are far below the resolution of f16.

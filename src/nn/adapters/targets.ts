@@ -93,7 +93,7 @@ export type AdapterShape = LowRankShape | KroneckerShape;
 /**
  * The modules that the settings mean and their shapes, in the model's order.
  * @throws LongtailError E-CFG-040 where an entry meets no Linear layer of the model (targets, exclude) or none with an
- * adapter (rankOf, alphaOf), or where nothing is left
+ * adapter (rankOf, alphaOf), E-CFG-043 where nothing is left
  */
 export function chooseAdapters(parameters: Parameters, wanted: AdapterSettings): Map<string, AdapterShape> {
   const modules = [...parameters.linears.keys()];
@@ -157,7 +157,7 @@ export function noSuchModule(
 }
 
 function nothingLeft(meant: number, modules: number): LongtailError {
-  return new LongtailError("E-CFG-040", {
+  return new LongtailError("E-CFG-043", {
     what: "no Linear layer is left for the adapter",
     where: meant > 0 ? "adapter.exclude" : "adapter.targets",
     why:

@@ -1,0 +1,51 @@
+// Where the models of a configuration lie: paths of this machine, "embedded", or ids of the hub, which are fetched before
+// anything else is opened. What comes back names files and folders alone, so that the rooms below know no hub.
+
+import type { EventSink } from "../base/events.ts";
+import type { FileStore } from "../base/files.ts";
+import { chooseModelFiles, type ModelHub } from "../models/hub_id.ts";
+import type { PipelineOptions } from "../models/pipeline.ts";
+import { type PipelineLayout, readLayout } from "../models/pipeline_layout.ts";
+import type { Config } from "./config/schema.ts";
+import { embeddedPath } from "./project.ts";
+
+/** The paths of [model] in the form that a pipeline is opened with. */
+export function modelFiles({
+  model,
+}: Config): Pick<PipelineOptions, "folder" | "vae" | "transformer" | "tokenizers" | "imageSize"> {
+  return {
+    folder: embeddedPath(model.pipeline, "embedded"),
+    vae: model.vae,
+    transformer: model.transformer,
+    tokenizers: embeddedPath(model.tokenizers, "tokenizers"),
+    imageSize: model.image_size,
+  };
+}
+
+/** The layout of the configuration's pipeline; weights are not touched. */
+export async function layoutOf(files: FileStore, config: Config): Promise<PipelineLayout> {
+  const { folder, vae, transformer } = modelFiles(config);
+  return await readLayout(files, folder, vae, transformer);
+}
+
+/**
+ * The configuration with hub ids replaced by the folders that they were fetched into; without ids it is returned as it is,
+ * and nothing that could send a request is loaded.
+ */
+export async function withLocalModels(files: FileStore, config: Config, emit: EventSink): Promise<Config> {
+  const { model } = config;
+  const client = async (): Promise<ModelHub> => {
+    const { HubClient, hubSettings } = await import("../platform/hub.ts");
+    return new HubClient(await hubSettings(model.offline ? { offline: true } : {}));
+  };
+  const at = async (text: string, parts: string[] | null, bare: string[] = []): Promise<string> => {
+    if (text === "auto" || text === "embedded" || (await files.exists(text))) return text;
+    const { locateModel } = await import("../platform/hub.ts");
+    return await locateModel(files, client, text, chooseModelFiles(parts, bare), emit);
+  };
+  const swapped = model.transformer !== "auto" ? ["transformer"] : [];
+  const pipeline = await at(model.pipeline, null, swapped);
+  const transformer = await at(model.transformer, ["transformer"]);
+  const vae = await at(model.vae, ["vae"]);
+  return { ...config, model: { ...model, pipeline, transformer, vae } };
+}
