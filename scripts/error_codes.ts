@@ -30,26 +30,28 @@ export function errorUses(file: string, source: string): ErrorUse[] {
   for (let i = 0; i < tokens.length; i++) {
     if (tokens[i]!.value === "LongtailError" && tokens[i - 1]?.value === "new" && tokens[i + 1]?.value === "(") {
       const [codes = [], parts = []] = split(inside(tokens, i + 1), ",");
-      const properties = propertiesOf(parts);
+      const properties = propertiesOf(parts, tokens.slice(0, i));
       for (const { value: code } of codes.filter(isCode)) {
-        uses.push({ code, file, what: textOf(properties, "what"), fix: textOf(properties, "fix"), isError: true });
+        const what = textOf(properties, "what") || textOf(properties, "why") || "…";
+        uses.push({ code, file, what, fix: textOf(properties, "fix"), isError: true });
       }
     } else if (isCode(tokens[i])) {
       const code = tokens[i]!.value;
       const [before, name] = [tokens[i - 1]?.value, tokens[i - 2]];
       if (before === ":" && name?.value === "code") {
-        const properties = propertiesOf(inside(tokens, opening(tokens, i)));
-        const what = textOf(properties, "text") || textOf(properties, "what") || textOf(properties, "why");
+        const properties = propertiesOf(inside(tokens, opening(tokens, i)), tokens.slice(0, i));
+        const text = textOf(properties, "text") || textOf(properties, "what") || textOf(properties, "why") || "…";
+        const what = text.replace(/^E-[A-Z]+-\d{3} /, "");
         uses.push({ code, file, what, fix: textOf(properties, "fix"), isError: false });
       } else if (before === "(" && name?.kind === "word" && !["LongtailError", "if"].includes(name.value)) {
         const args = split(inside(tokens, i - 1), ",").map(wordsOf);
         // The configuration's checks: refuse(code, key, what, why, fix).
-        const [what = "", fix = ""] = name.value === "refuse" ? [args[2], args[4]] : [args.slice(1).find(Boolean)];
+        const [what = "…", fix = ""] = name.value === "refuse" ? [args[2] ?? args[1], args[4]] : [args.slice(1).find(Boolean)];
         uses.push({ code, file, what, fix, isError: true });
       } else if (before === "[") {
         // Tables of reasons: [code, why].
         const [, what = ""] = split(inside(tokens, i - 1), ",").map(wordsOf);
-        if (what) uses.push({ code, file, what, fix: "", isError: true });
+        if (what && !CODE.test(what)) uses.push({ code, file, what, fix: "", isError: true });
       }
     }
   }
@@ -132,15 +134,13 @@ function tokensOf(source: string): Token[] {
     let braces = 0;
     for (; at < source.length; at++) {
       const char = source[at]!;
-      const last = tokens.at(-1);
-      const isValue = last && (last.kind === "sign" ? ")]}".includes(last.value) : last.value !== "return");
       if (/\s/.test(char)) continue;
       if (char === "}" && braces === 0) break;
       if (source.startsWith("//", at)) while (at < source.length && source[at] !== "\n") at++;
       else if (source.startsWith("/*", at)) at = source.indexOf("*/", at) + 1;
       else if (char === "`") tokens.push({ kind: "text", value: template() });
       else if (char === '"' || char === "'") tokens.push({ kind: "text", value: quoted() });
-      else if (char === "/" && !isValue) tokens.push({ kind: "text", value: pattern() });
+      else if (char === "/" && !endsValue(tokens)) tokens.push({ kind: "text", value: pattern() });
       else if (/[\w$]/.test(char)) {
         let word = char;
         while (/[\w$]/.test(source[at + 1] ?? "")) word += source[++at];
@@ -154,6 +154,12 @@ function tokensOf(source: string): Token[] {
     return tokens;
   };
   return read();
+}
+
+/** Whether a slash here divides: behind a value, or behind one that is said not to be null. */
+function endsValue(tokens: readonly Token[]): boolean {
+  const last = tokens.at(-1)?.value === "!" ? tokens.at(-2) : tokens.at(-1);
+  return last !== undefined && (last.kind === "sign" ? ")]}".includes(last.value) : last.value !== "return");
 }
 
 const depthOf = ({ kind, value }: Token) =>
@@ -190,12 +196,22 @@ function split(tokens: readonly Token[], signs: string): Token[][] {
   return parts;
 }
 
-/** The properties of an object literal, with or without its own brackets. */
-function propertiesOf(tokens: readonly Token[]): Map<string, Token[]> {
+/** The properties of an object literal, with or without its own brackets; names are looked up in what stands before. */
+function propertiesOf(tokens: readonly Token[], before: readonly Token[]): Map<string, Token[]> {
   const own = tokens[0]?.value === "{" ? inside(tokens, 0) : tokens;
   const found = new Map<string, Token[]>();
-  for (const part of split(own, ",")) if (part[1]?.value === ":") found.set(part[0]!.value, part.slice(2));
+  for (const part of split(own, ",")) {
+    const value = part[1]?.value === ":" ? part.slice(2) : part;
+    if (part.length > 0) found.set(part[0]!.value, value.length === 1 ? constantOf(value[0]!, before) : value);
+  }
   return found;
+}
+
+/** The expression that a constant was last given, where it is one. */
+function constantOf(name: Token, before: readonly Token[]): Token[] {
+  if (name.kind !== "word") return [name];
+  const at = before.findLastIndex((token, i) => token.value === "const" && before[i + 1]?.value === name.value);
+  return at >= 0 && before[at + 2]?.value === "=" ? split(before.slice(at + 3), ";")[0]! : [name];
 }
 
 const textOf = (properties: ReadonlyMap<string, Token[]>, name: string) => wordsOf(properties.get(name) ?? []);

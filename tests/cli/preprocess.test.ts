@@ -107,7 +107,7 @@ describe("preprocess", () => {
     expect((await preprocess(prompts)).errors).toContain("E-ARG-080");
     expect((await preprocess(prompts, `--output=${folder}/x`, "--format=pickle")).errors).toContain("E-ARG-081");
     const { output } = await preprocess(prompts, `--output=${folder}/x`);
-    expect(output).toContain("E-DATA-061");
+    expect(output).toContain("E-DATA-074");
     expect(existsSync(join(folder, "x/prompt_embed/0.safetensors"))).toBe(true);
   });
 });

@@ -6,6 +6,7 @@ import { readPrompts } from "../../data/prompts.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import type { Command } from "../command.ts";
+import { withLocalModels } from "../model_files.ts";
 import { choice, encode, type PreprocessOptions, prepare, unreadable, writeList } from "../preprocess/run.ts";
 
 export const command: Command = {
@@ -34,13 +35,14 @@ export const command: Command = {
   async run(context) {
     const { flags, positionals } = context.arguments;
     const { files, emit } = context;
-    const { config } = await context.loadConfig({ preset: "embedded" });
+    const loaded = await context.loadConfig({ preset: "embedded" });
     if (typeof flags["output"] !== "string")
       throw new LongtailError("E-ARG-080", {
         what: "the folder for the embeddings is missing",
         where: "--output",
         fix: "as in --output=embeddings",
       });
+    const config = await withLocalModels(files, loaded.config, emit);
     const form = choice(flags["format"], "format", ["safetensors", "torch"]);
     const dtypes = form === "torch" ? (["bf16", "f32"] as const) : (["f32", "bf16"] as const);
     const options: PreprocessOptions = {
@@ -59,7 +61,7 @@ export const command: Command = {
     if (foreign > 0)
       emit({
         kind: "warning",
-        code: "E-DATA-061",
+        code: "E-DATA-074",
         text: `${foreign} prompts have Chinese, Japanese or Korean characters, which T5's vocabulary cannot express`,
       });
     if (work.missing.length > 0)

@@ -60,7 +60,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
       "Without --style or --dtype those of the file stay. --scales says where diffusers' files keep alpha / rank: metadata (which " +
       "ComfyUI does not read), tensors, or folded into the values; by default the place that every loader understands.",
     examples: [
-      ["longtail lora convert style.safetensors --style=kohya --output=style.kohya.safetensors", "for sd-scripts"],
+      ["longtail lora convert a.safetensors --style=kohya --output=b.safetensors", "for sd-scripts"],
     ],
     words: [1, 1],
     flags: ["style", "dtype", "scales", "output"],

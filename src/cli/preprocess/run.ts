@@ -84,9 +84,12 @@ export async function prepare(
 
 async function encodersOf(files: FileStore, config: Config, { form, dtype }: PreprocessOptions) {
   const layout = await layoutOf(files, config);
+  const { tokenizers } = modelFiles(config);
   return {
     clip: await fileIdentity(files, layout.clip.weights),
     t5: await fileIdentity(files, layout.t5.weights),
+    clipTokenizer: await fileIdentity(files, `${tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
+    t5Tokenizer: await fileIdentity(files, `${tokenizers}/t5/tokenizer.json`),
     clipConfig: JSON.stringify(layout.clip.config),
     t5Config: JSON.stringify(layout.t5.config),
     clipLength: layout.clipLength,
@@ -141,14 +144,13 @@ export async function encode(
         tick(at + part.length);
       }
     });
-    if (encoder.unknown.size > 0) {
-      const named = [...encoder.unknown].slice(0, 3).map((text) => JSON.stringify(text.slice(0, 80)));
-      emit({
-        kind: "warning",
-        code: "E-DATA-060",
-        text: `${encoder.unknown.size} prompts have words that the model's text tables do not hold; they read as nothing: ${named.join(", ")}`,
-      });
-    }
+    const told = (code: string, texts: ReadonlySet<string>, what: string) => {
+      if (texts.size === 0) return;
+      const named = [...texts].slice(0, 3).map((text) => JSON.stringify(text.slice(0, 80)));
+      emit({ kind: "warning", code, text: `${texts.size} prompts ${what}: ${named.join(", ")}` });
+    };
+    told("E-DATA-060", encoder.unknown, "have words that the model's text tables do not hold, which read as nothing");
+    told("E-DATA-061", encoder.cut, `have more than ${pipeline.textLength} tokens and are read to there`);
   } finally {
     session.close();
   }
