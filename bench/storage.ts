@@ -4,7 +4,7 @@
 // queries on a large matrix, against a copy of as many f32 values, in bytes read and written a second. Options: --json,
 // --rounds=7, --batch=8.
 
-import { decodeWeight, encodeWeight, QUANTIZATION_BLOCK, quantizeInt8, type Storage } from "../src/base/quantize.ts";
+import { encodeWeight, QUANTIZATION_BLOCK, quantizeInt8, type Storage } from "../src/base/quantize.ts";
 import { Safetensors } from "../src/formats/safetensors.ts";
 import { fluxConfig } from "../src/models/flux/config.ts";
 import { readJson, tensorSource } from "../src/models/weights_file.ts";
@@ -14,6 +14,7 @@ import { projectFolder } from "../src/platform/environment.ts";
 import { DiskFiles } from "../src/platform/files.ts";
 import { Session } from "../src/tensor/session.ts";
 import { targetOf } from "../src/tensor/target.ts";
+import { decodeWeight } from "../tests/helpers/decode_weight.ts";
 import { noise } from "./lib/chain.ts";
 import {
   describe,

@@ -1,6 +1,8 @@
 // Finds every error and warning of the source by its code, for docs/errors.md and for the test that no code has two
-// meanings. A scanner of strings, comments and brackets is enough, because codes are always written out as literals.
+// meanings; the idea of a page a code is that of compilers (rustc, tsc). A scanner of strings, comments and brackets is enough, because codes are always written out as literals.
 
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { EXIT_CODES } from "../src/base/errors.ts";
 
 export interface ErrorUse {
@@ -21,6 +23,15 @@ interface Token {
 }
 
 const CODE = /^E-[A-Z]+-\d{3}$/;
+
+/** All uses of codes in the files below a folder, in the order of their paths. */
+export function allErrorUses(root: string): ErrorUse[] {
+  return readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
+    .map((name) => `src/${name.replaceAll("\\", "/")}`)
+    .filter((name) => name.endsWith(".ts"))
+    .sort()
+    .flatMap((name) => errorUses(name, readFileSync(join(root, name), "utf8")));
+}
 
 /** All uses of codes in one file; mere comparisons with a code are none. */
 export function errorUses(file: string, source: string): ErrorUse[] {
@@ -58,7 +69,7 @@ export function errorUses(file: string, source: string): ErrorUse[] {
   return uses;
 }
 
-/** docs/errors.md: a table for each area, one row a code. */
+/** The text of docs/errors.md: a table for each area, one row a code. */
 export function errorsMarkdown(uses: readonly ErrorUse[]): string {
   const areas: Readonly<Record<string, string>> = {
     ARG: "Command line",
@@ -86,7 +97,10 @@ export function errorsMarkdown(uses: readonly ErrorUse[]): string {
     lines.push("| code | what | fix | source |", "|---|---|---|---|");
     for (const code of codes) {
       const same = own.filter((use) => use.code === code);
-      const distinct = (texts: string[]) => [...new Set(texts.filter(Boolean))].sort().map(cell).join("<br>");
+      const distinct = (texts: string[]) => {
+        const all = [...new Set(texts.filter(Boolean))].sort();
+        return (all.length > 1 ? all.filter((text) => text !== "…") : all).map(cell).join("<br>");
+      };
       lines.push(
         `| ${code}${same.some(({ isError }) => isError) ? "" : " (warning)"} | ${distinct(same.map(({ what }) => what))} | ` +
           `${distinct(same.map(({ fix }) => fix))} | ${distinct(same.map(({ file }) => file.replace(/^src\//, "")))} |`,

@@ -2,21 +2,15 @@
 //   deno run -A --no-check scripts/generate_errors.ts [--check]
 // With --check it writes nothing and ends with 1 where the file is stale.
 
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { errorsMarkdown, errorUses } from "./error_codes.ts";
+import { allErrorUses, errorsMarkdown } from "./error_codes.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const target = join(root, "docs", "errors.md");
-const text = errorsMarkdown(
-  readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
-    .map((name) => `src/${name.replaceAll("\\", "/")}`)
-    .filter((name) => name.endsWith(".ts"))
-    .sort()
-    .flatMap((name) => errorUses(name, readFileSync(join(root, name), "utf8"))),
-);
+const text = errorsMarkdown(allErrorUses(root));
 let current = "";
 try {
   current = readFileSync(target, "utf8");

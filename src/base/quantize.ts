@@ -101,23 +101,6 @@ export function encodeHalves(name: string, storage: "f16" | "bf16", values: Floa
   return halves;
 }
 
-/** The values that an encoded weight stands for: what the device's decoder gives, bit for bit. */
-export function decodeWeight(storage: CompactStorage, encoded: EncodedWeight, count: number): Float32Array {
-  const { codes, scales } = encoded;
-  if (storage === "f16" || storage === "bf16") {
-    const halves = new Uint16Array(codes.buffer, codes.byteOffset, count);
-    return storage === "f16" ? f16ToF32(halves) : bf16ToF32(halves);
-  }
-  const out = new Float32Array(count);
-  const bytes = new Int8Array(codes.buffer, codes.byteOffset, codes.byteLength);
-  for (let i = 0; i < count; i++) {
-    const code = storage === "int8" ? bytes[i]! : NF4[(bytes[i >> 1]! >> (4 * (i & 1))) & 15]!;
-    // The store rounds the float64 product of two f32 values once, as an f32 multiplication does.
-    out[i] = code * scales![Math.floor(i / QUANTIZATION_BLOCK)]!;
-  }
-  return out;
-}
-
 /** Adding and taking away rounds to the nearest whole number, ties to even, for |x| < 2^51. */
 const ROUND = 1.5 * 2 ** 52;
 

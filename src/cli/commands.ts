@@ -13,6 +13,8 @@ const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/cache.ts"),
   () => import("./commands/sample.ts"),
   () => import("./commands/lora.ts"),
+  () => import("./commands/eval.ts"),
+  () => import("./commands/preprocess.ts"),
   () => import("./commands/data.ts"),
   () => import("./commands/pretrain.ts"),
   () => import("./commands/report.ts"),

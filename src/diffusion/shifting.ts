@@ -68,19 +68,3 @@ export function trainingSigmas(config: ShiftConfig): Float32Array {
   const table = Float32Array.from({ length: TRAINING_STEPS }, (_, i) => (TRAINING_STEPS - i) / TRAINING_STEPS);
   return config.dynamic ? table : table.map((t) => shifted(t, config.shift));
 }
-
-/**
- * What the reference's scheduler gives when it is asked for a number of steps alone: equal times between the ends of the
- * training table, which is shifted already, and the static shift once more. Worked out in double precision, as there.
- * For tables of other programs; `samplerSigmas` is what pipelines use.
- */
-export function sigmasBetweenTrainingEnds(steps: number, config: ShiftConfig): Float32Array {
-  const table = trainingSigmas(config);
-  const [first, last] = [table[0]!, table[TRAINING_STEPS - 1]!];
-  const out = new Float32Array(steps + 1);
-  for (let i = 0; i < steps; i++) {
-    const t = steps === 1 ? first : first + ((last - first) * i) / (steps - 1);
-    out[i] = (config.shift * t) / (1 + (config.shift - 1) * t);
-  }
-  return out;
-}

@@ -30,6 +30,9 @@ export interface LokrLayer {
   scale: number;
 }
 
+/** Whether a layer is a LoKr's. */
+export const isLokr = (layer: LoraLayer | LokrLayer): layer is LokrLayer => "first" in layer;
+
 /** Layers by module path without a prefix: "transformer_blocks.0.attn.to_q". */
 export type LoraLayers = ReadonlyMap<string, LoraLayer>;
 export type LokrLayers = ReadonlyMap<string, LokrLayer>;

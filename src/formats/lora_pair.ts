@@ -5,9 +5,9 @@ import type { FileStore } from "../base/files.ts";
 import type { LokrLayers, LoraLayers } from "./adapter_layers.ts";
 import { lokrFields, pythonJson } from "./lora_metadata.ts";
 import {
+  areLokr,
   checkLokr,
   fusedKind,
-  isLokr,
   lokrTensors,
   portableScales,
   scaled,
@@ -46,7 +46,7 @@ export async function writeLoraPair(
   const fresh = { diffusers: `${pair.diffusers}.new`, kohya: `${pair.kohya}.new` };
   const all: WriteLoraOptions = { fields: "portable", ...options, facts };
   try {
-    if (isLokr(layers)) await writeLokrPair(files, fresh, layers, all, notes);
+    if (areLokr(layers)) await writeLokrPair(files, fresh, layers, all, notes);
     else await writePlainPair(files, fresh, layers, all, notes);
     await files.rename(fresh.diffusers, pair.diffusers);
     await files.rename(fresh.kohya, pair.kohya);

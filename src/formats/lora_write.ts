@@ -2,7 +2,7 @@
 // matrices), OneTrainer and LyCORIS. Every file goes through a temporary one, so that a reader sees all of it or nothing.
 
 import type { FileStore } from "../base/files.ts";
-import type { LokrLayer, LokrLayers, LoraLayer, LoraLayers } from "./adapter_layers.ts";
+import { isLokr, type LokrLayer, type LokrLayers, type LoraLayer, type LoraLayers } from "./adapter_layers.ts";
 import type { LoraStyle } from "./lora_keys.ts";
 import { joinFused } from "./lora_kohya.ts";
 import { adapterConfig, adapterMetadata, lokrFields, pythonJson, tidy } from "./lora_metadata.ts";
@@ -236,7 +236,7 @@ export async function writeTensors(
 }
 
 function networkOf(layers: LoraLayers | LokrLayers): NetworkFacts {
-  if (isLokr(layers)) {
+  if (areLokr(layers)) {
     const ranks = [...layers.values()].map((layer) => rankOf(layer) ?? 0);
     return { kind: "lokr", ranks, alphas: [...layers.values()].map(({ scale }, i) => tidy(scale * ranks[i]!)) };
   }
@@ -324,8 +324,8 @@ function rankOf({ first, second }: LokrLayer): number | null {
   return "rank" in second ? second.rank : "rank" in first ? first.rank : null;
 }
 
-export const isLokr = (layers: LoraLayers | LokrLayers): layers is LokrLayers =>
-  [...layers.values()].some((layer) => "first" in layer);
+/** Whether a file's layers are a LoKr's. */
+export const areLokr = (layers: LoraLayers | LokrLayers): layers is LokrLayers => [...layers.values()].some(isLokr);
 
 function join(path: string, layers: LoraLayers) {
   try {

@@ -3,7 +3,6 @@
 // after each pass), so that the results are its bytes; for planes of float32 with the weights of torchvision's `resize`.
 
 export type ResizeFilter = "nearest" | "box" | "bilinear" | "hamming" | "bicubic" | "lanczos";
-export const RESIZE_FILTERS: readonly ResizeFilter[] = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"];
 
 /** A part of the resized picture, in its pixels. */
 export interface Window {
@@ -292,28 +291,4 @@ export function resizePlanes(
     }
   }
   return out;
-}
-
-/** Python's round: halves go to the even neighbour. */
-function roundHalfToEven(value: number): number {
-  const low = Math.floor(value);
-  const rest = value - low;
-  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
-  return low % 2 === 0 ? low : low + 1;
-}
-
-/**
- * Geometry of torchvision's Resize(size) and CenterCrop(size), as diffusers' trainers prepare pictures: the short side
- * becomes `size`, the long side floor(size * long / short), and the middle square is kept.
- */
-export function shortSideSquare(width: number, height: number, size: number) {
-  const long = Math.floor((size * Math.max(width, height)) / Math.min(width, height));
-  const [toWidth, toHeight] = width <= height ? [size, long] : [long, size];
-  const window: Window = {
-    left: roundHalfToEven((toWidth - size) / 2),
-    top: roundHalfToEven((toHeight - size) / 2),
-    width: size,
-    height: size,
-  };
-  return { width: toWidth, height: toHeight, window };
 }

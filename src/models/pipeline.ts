@@ -17,6 +17,7 @@ import { FluxTransformer } from "./flux/transformer.ts";
 import { openPart, type PipelineLayout, readLayout } from "./pipeline_layout.ts";
 import { TextEncoders, type TokenInput, type Tokenized } from "./text_encoders.ts";
 import { Autoencoder, LATENT_STRIDE } from "./vae/autoencoder.ts";
+import { tileWithin } from "./vae/tiling.ts";
 import type { WeightsPart } from "./weights_file.ts";
 
 export type { TokenInput, Tokenized } from "./text_encoders.ts";
@@ -243,8 +244,22 @@ export class Pipeline {
     half: "encoder" | "decoder",
     maxBindingBytes: number,
   ): number {
-    const pixels = Math.max(...geometries.map(({ rows, columns }) => rows * columns * TOKEN_PIXELS ** 2));
-    return fitting(most, 4 * pixels * this.built.autoencoder.widest(half), maxBindingBytes / 2);
+    const tokens = Math.max(...geometries.map(({ rows, columns }) => rows * columns));
+    return fitting(most, tokens * this.tokenBytes(half), maxBindingBytes / 2);
+  }
+
+  /** Bytes of a half's largest value for each token of a picture. */
+  private tokenBytes(half: "encoder" | "decoder"): number {
+    return 4 * TOKEN_PIXELS ** 2 * this.built.autoencoder.widest(half);
+  }
+
+  /**
+   * The tiles in which a picture goes through the autoencoder where the values of a whole one exceed a binding, and null
+   * where they fit. The larger a tile, the closer the result to that of the whole picture.
+   */
+  tile(half: "encoder" | "decoder", geometry: Geometry, maxBindingBytes: number): Geometry | null {
+    const tokens = Math.floor(maxBindingBytes / this.tokenBytes(half));
+    return geometry.rows * geometry.columns <= tokens ? null : tileWithin(geometry, tokens);
   }
 
   /** Text encoders on `textInputs`: T5 states [B, L, J] and pooled CLIP vector [B, P]. */

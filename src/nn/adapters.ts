@@ -3,7 +3,7 @@
 
 import { LongtailError } from "../base/errors.ts";
 import { RandomStream } from "../base/random.ts";
-import type { LokrLayer, LoraLayer } from "../formats/adapter_layers.ts";
+import { isLokr, type LokrLayer, type LoraLayer } from "../formats/adapter_layers.ts";
 import { RANDOM_KEY_WORDS, randomKey } from "../ops/random.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
@@ -11,7 +11,7 @@ import { DoraModule } from "./adapters/dora.ts";
 import { KroneckerModule } from "./adapters/lokr.ts";
 import { LowRankModule } from "./adapters/low_rank.ts";
 import { type AdapterModule, InputDropout } from "./adapters/module.ts";
-import { type AdapterKind, type AdapterShape, isLokr, noSuchModule } from "./adapters/targets.ts";
+import { type AdapterKind, type AdapterShape, noSuchModule } from "./adapters/targets.ts";
 import type { Linear } from "./linear.ts";
 import type { Parameters } from "./parameters.ts";
 

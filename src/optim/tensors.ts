@@ -65,10 +65,10 @@ export function tensorRuns(
   return runs;
 }
 
-/** Words of a plain row: chunks of the rows before it in its run, start, size, start of the state. */
-export const ROW_WORDS = 4;
-
-/** The table of plain rows for all runs, as a constant of the session. */
+/**
+ * The table of plain rows for all runs, as a constant of the session. A row is four words: chunks of the rows before it in
+ * its run, start, size, start of the state.
+ */
 export function tensorTable(session: Session, graph: Graph, name: string, runs: readonly Run[]): Variable {
   const words: number[] = [];
   for (const run of runs) {

@@ -7,9 +7,11 @@ import { samplerSigmas } from "../diffusion/shifting.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { SINUSOID_WIDTH, sinusoids } from "../models/flux/embeddings.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
+import { TiledDecoder } from "../models/vae/tiling.ts";
 import { clamp } from "../ops/pointwise.ts";
 import { pictureFeatures } from "../rewards/clip_reward.ts";
 import type { ClipScorer } from "../rewards/scorer.ts";
+import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { traceEulerStep } from "./srpo/steps.ts";
@@ -43,11 +45,14 @@ export class Drawing {
   readonly geometry: Geometry;
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
-  readonly plans: { step: Plan; finish: Plan };
+  /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
+  readonly plans: { step: Plan; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "states" | "pooled" | "time" | "guidance" | "step" | "pictures", Variable>;
   private readonly features: Variable[];
+  /** For pictures whose values exceed a binding. */
+  private readonly tiled: TiledDecoder | null = null;
 
   /** Traces the plans; the session must not be open yet. One session takes one drawing of each geometry. */
   constructor(session: Session, pipeline: Pipeline, scorers: readonly ClipScorer[], options: DrawingOptions) {
@@ -91,17 +96,32 @@ export class Drawing {
         }),
       );
     });
-    const finish = session.plan(`${title} finish`, (graph) => {
-      const pictures = clamp(pipeline.decode(graph, graph.read(this.vars.z), this.geometry), 0, 1);
-      graph.assign(this.vars.pictures, pictures);
+    const score = (graph: Graph, pictures: Tensor) => {
+      const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
+        session.constant(graph, name, values, shape);
       scorers.forEach((scorer, i) => {
-        const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
-          session.constant(graph, name, values, shape);
         graph.assign(
           this.features[i]!,
           graph.scope(scorer.name, () => pictureFeatures(scorer.model, graph, pictures, constant)).features,
         );
       });
+    };
+    const tile = pipeline.tile("decoder", this.geometry, session.target.maxBindingBytes);
+    if (tile) {
+      this.tiled = new TiledDecoder(
+        session,
+        { title: `${title} finish`, geometry: this.geometry, tile, channels: pipeline.channels },
+        (graph, packed) => pipeline.decode(graph, packed, tile),
+      );
+      this.plans = { step, finish: this.tiled.plan };
+      if (scorers.length > 0)
+        this.plans.score = session.plan(`${title} score`, (graph) => score(graph, graph.read(this.vars.pictures)));
+      return;
+    }
+    const finish = session.plan(`${title} finish`, (graph) => {
+      const pictures = clamp(pipeline.decode(graph, graph.read(this.vars.z), this.geometry), 0, 1);
+      graph.assign(this.vars.pictures, pictures);
+      score(graph, pictures);
     });
     this.plans = { step, finish };
   }
@@ -123,6 +143,31 @@ export class Drawing {
   noise(seed: number, index: number): Float32Array {
     const values = this.geometry.rows * this.geometry.columns * this.pipeline.channels;
     return Float32Array.from(new RandomStream(seed, "drawing noise").normals(index, values));
+  }
+
+  /** Decodes and scores the first `kept` latents of the batch, the others maybe; gives the pictures of a whole batch. */
+  private async finish(kept: number): Promise<Float32Array> {
+    const { session, vars, tiled, plans } = this;
+    if (!tiled) {
+      session.run(plans.finish);
+      return session.read(vars.pictures);
+    }
+    const latents = await session.read(vars.z);
+    const pictures = new Float32Array(vars.pictures.size);
+    const [from, to] = [latents.length, pictures.length].map((n) => n / this.options.batch) as [number, number];
+    for (let i = 0; i < kept; i++) {
+      const picture = await tiled.decode(latents.subarray(i * from, (i + 1) * from));
+      // Tiles are blended as the decoder gives them, before the clamp, as in diffusers.
+      pictures.set(
+        picture.map((v) => Math.min(Math.max(v, 0), 1)),
+        i * to,
+      );
+    }
+    if (plans.score) {
+      session.write(vars.pictures, pictures);
+      session.run(plans.score);
+    }
+    return pictures;
   }
 
   /** Draws all requests; `onDrawn` hears how many are done. */
@@ -158,12 +203,11 @@ export class Drawing {
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
         session.run(this.plans.step);
       }
-      session.run(this.plans.finish);
-      const pictures = await session.read(vars.pictures);
+      const kept = Math.min(batch, requests.length - at);
+      const pictures = await this.finish(kept);
       const features = [];
       for (const variable of this.features) features.push(await session.read(variable));
       const size = pictures.length / batch;
-      const kept = Math.min(batch, requests.length - at);
       for (let i = 0; i < kept; i++) {
         out.push({
           picture: pictures.slice(i * size, (i + 1) * size),

@@ -6,13 +6,13 @@ import type { LongtailError } from "../../src/base/errors.ts";
 import {
   CODES_PER_WORD,
   type CompactStorage,
-  decodeWeight,
   encodeWeight,
   NF4,
   QUANTIZATION_BLOCK,
   quantizeInt8,
   storedBytes,
 } from "../../src/base/quantize.ts";
+import { decodeWeight } from "../helpers/decode_weight.ts";
 import { noise } from "../helpers/gpu.ts";
 
 const STORAGES = ["f16", "bf16", "int8", "nf4"] as const;

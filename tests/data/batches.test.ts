@@ -123,13 +123,12 @@ const names = (order: PictureOrder, step: number) => order.batchAt(step).draws.m
 
 describe("the order of pictures", () => {
   test("a step's batch depends on seed and step alone, whatever was asked before and however the records lie", () => {
-    const one = orderOf({ flip: 0.5, crop: "random" });
+    const one = orderOf({ flip: 0.5 });
     const steps = Array.from({ length: 40 }, (_, step) => one.batchAt(step));
     const other = new PictureOrder([...records].reverse(), buckets.of, {
       seed: 7,
       batch: 3,
       flip: 0.5,
-      crop: "random",
     });
     for (const step of [39, 3, 17, 0]) expect(other.batchAt(step)).toEqual(steps[step]);
     expect(
@@ -199,15 +198,14 @@ describe("the order of pictures", () => {
     }
   });
 
-  test("flips, crops and captions are drawn evenly", () => {
-    const order = orderOf({ batch: 4, flip: 0.25, crop: "random" });
+  test("flips and captions are drawn evenly", () => {
+    const order = orderOf({ batch: 4, flip: 0.25 });
     const draws = Array.from({ length: 500 }, (_, step) => order.batchAt(step).draws).flat();
     const mean = (of: (draw: (typeof draws)[number]) => number) =>
       draws.reduce((sum, draw) => sum + of(draw), 0) / draws.length;
     expect(mean((draw) => Number(draw.flip))).toBeCloseTo(0.25, 1);
-    expect(mean((draw) => draw.cropX)).toBeCloseTo(0.5, 1);
     expect(mean((draw) => draw.caption)).toBeCloseTo(0.5, 1);
-    expect(orderOf().batchAt(5).draws[0]).toMatchObject({ flip: false, cropX: 0.5, cropY: 0.5 });
+    expect(orderOf().batchAt(5).draws[0]).toMatchObject({ flip: false });
     expect(new Set(draws.map((draw) => draw.number)).size).toBe(draws.length);
   });
 });

@@ -1,27 +1,17 @@
 // A training run on a folder of pictures, started as a user starts it: what it leaves, what it tells, what the words in its
-// CMD file do, what its weights draw, and every kind of adapter and optimizer once. One short run serves most of the tests.
-// LONGTAIL_LONG=1 runs all kinds instead of one.
+// CMD file do, and what its weights draw. One short run serves most of the tests.
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RunEvent } from "../../src/base/events.ts";
-import { RandomStream } from "../../src/base/random.ts";
-import { runCommandLine } from "../../src/cli/main.ts";
-import type { TrainReportData } from "../../src/evaluation/train_report_data.ts";
 import { decodePng } from "../../src/formats/png.ts";
 import { readTensorBoard } from "../../src/formats/tensorboard.ts";
-import { RecordingTerminal } from "../cli/recorder.ts";
 import { type PictureFolder, writePictureFolder } from "../helpers/picture_folder.ts";
 import { gradient, jpegOf, pngOf } from "../helpers/pictures.ts";
 import { type Ended, longtail } from "../helpers/processes.ts";
-
-const STEPS = 10;
-const LONG = process.env.LONGTAIL_LONG === "1";
-/** Another seed runs another kind. */
-const PICK = Number(process.env.LONGTAIL_PICK_SEED ?? 22);
+import { here, json, type Line, type Report, STEPS, shortRun, tensorsOf } from "../helpers/short_run.ts";
 
 let folder: string;
 let runs: string;
@@ -30,59 +20,9 @@ let pictures: PictureFolder;
 let whole: Ended;
 let cached: { first: Line; again: Line };
 
-/** One command inside this process; with --json its last line is the result. */
-async function here(...words: string[]): Promise<Line> {
-  const terminal = new RecordingTerminal();
-  const code = await runCommandLine([...words, "--json"], { terminal, onInterrupt: () => () => {} });
-  const lines = terminal.output.trimEnd();
-  // Some commands print one object over several lines, others a line an event.
-  const events = lines.startsWith("{\n") ? [] : lines.split("\n").flatMap((line) => (line ? [JSON.parse(line)] : []));
-  const value = lines.startsWith("{\n") ? JSON.parse(lines) : events.at(-1)?.value;
-  return { code, errors: terminal.errors, events, value };
-}
-/** A report with nothing left out, as a finished run writes it. */
-type Whole<T> = T extends readonly (infer E)[]
-  ? Whole<E>[]
-  : T extends object
-    ? { [K in keyof T]-?: Whole<NonNullable<T[K]>> }
-    : T;
-type Report = Whole<TrainReportData>;
-
-interface Line {
-  code: number;
-  errors: string;
-  events: RunEvent[];
-  value: any;
-}
-
-const settings = () => [
-  `--data.sets=${pictures.sets}`,
-  `--data.cache=${join(folder, "cache")}`,
-  `--run.folder=${runs}`,
-  "--data.caption_dropout=0.1",
-  "--data.flip=true",
-  "--data.trigger=ohwx",
-  "--adapter.rank=4",
-  "--schedule.warmup=0",
-  "--lr=2e-3",
-  "--batch=2",
-  `--steps=${STEPS}`,
-  "--train.validate_every=5",
-  "--sample.prompts=ohwx red gradient,wide stripes",
-  "--sample.steps=2",
-  "--sample.every=4",
-  "--save.every=0",
-  "--log.every=1",
-  "--device.tuner=off",
-];
+const settings = () => shortRun(folder, pictures);
 const at = (...parts: string[]) => join(runs, "whole", ...parts);
-const json = (path: string) => JSON.parse(readFileSync(path, "utf8"));
 const warnings = (events: readonly RunEvent[]) => events.filter((event) => event.kind === "warning");
-/** The data part of a safetensors file; names of runs and times are in the header's metadata. */
-function tensorsOf(path: string): Buffer {
-  const bytes = readFileSync(path);
-  return bytes.subarray(8 + Number(bytes.readBigUInt64LE(0)));
-}
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "longtail-train-"));
@@ -362,53 +302,4 @@ describe("the weights of a run", () => {
     expect(await draw("none", `--weights=${at()}`, "--strength=0")).toEqual(base);
     expect(await draw("all", `--weights=${at()}`, "--strength=1")).not.toEqual(base);
   }, 120_000);
-});
-
-describe("every kind of adapter and optimizer", () => {
-  /** Each kind of both lists at least once. */
-  const kinds = [
-    ["dora", "adamw8bit"],
-    ["lokr", "lion"],
-    ["full", "adafactor"],
-    ["lora", "prodigy"],
-    ["lora", "sgd"],
-  ] as const;
-  const picked = kinds[Math.floor(new RandomStream(PICK, "kinds").uniform(0) * kinds.length)]!;
-  it.each(kinds.filter((kind) => LONG || kind === picked))(
-    "%s trained by %s changes its weights, goes on to the bit, and writes files that load",
-    async (kind, optimizer) => {
-      const name = `${kind}-${optimizer}`;
-      const place = join(runs, name);
-      const train = async (...words: string[]) => {
-        const result = await here(
-          ...["train", "lora", `--name=${name}`, ...settings(), "--steps=2", "--save.every=1", `--adapter=${kind}`],
-          ...[`--optim.kind=${optimizer}`, `--lr=${optimizer === "prodigy" ? 1 : 1e-3}`, "--adapter.targets=attention"],
-          ...["--adapter.difference_rank=2", "--sample.every=0", "--sample.steps=1", ...words],
-        );
-        expect([result.errors, result.code]).toEqual(["", 0]);
-      };
-      await train();
-      const report = json(join(place, "report.json")) as Report;
-      expect(report.method).toMatchObject({ adapter: kind });
-      expect(report.curves.steps).toHaveLength(2);
-      for (const { loss, updateRatio, finite } of report.curves.steps) {
-        expect(finite).toBe(true);
-        expect(loss).toBeGreaterThan(0);
-        expect(updateRatio).toBeGreaterThan(0);
-      }
-      const endings = kind === "full" ? [".lora", ".transformer"] : [".kohya", ""];
-      const weights = readdirSync(place).filter((file) => file.endsWith(".safetensors"));
-      expect(weights.sort()).toEqual(endings.map((part) => `${name}${part}.safetensors`));
-      for (const file of weights.filter((one) => !one.includes(".transformer."))) {
-        const verdict = await here("lora", "verify", join(place, file), "--base=embedded");
-        expect([verdict.errors, verdict.code], file).toEqual(["", 0]);
-      }
-      const inOneGo = weights.map((file) => tensorsOf(join(place, file)));
-      for (const file of weights) rmSync(join(place, file));
-      await train(`--resume=${join(place, "ckpt/step-000001")}`);
-      for (const [i, file] of weights.entries())
-        expect(tensorsOf(join(place, file)).equals(inOneGo[i]!), file).toBe(true);
-    },
-    300_000,
-  );
 });

@@ -1,9 +1,8 @@
 // A Linear layer with an adapter in float64, and its gradients. The output is linear in every single number of the adapter
 // (DoRA's norm counts as constant), so a difference over ± 1 is the derivative itself and no step size has to be chosen.
 
-import type { KroneckerFactor, LokrLayer, LoraLayer } from "../../src/formats/adapter_layers.ts";
-import { deltaWeight } from "../../src/nn/adapters/merge.ts";
-import { isLokr } from "../../src/nn/adapters/targets.ts";
+import { isLokr, type KroneckerFactor, type LokrLayer, type LoraLayer } from "../../src/formats/adapter_layers.ts";
+import { deltaWeight } from "./merged_weight.ts";
 
 export interface ReferenceInputs {
   layer: LoraLayer | LokrLayer;

@@ -4,7 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { type StoredTask, storedTransformer } from "../../bench/lib/stored_transformer.ts";
 import type { LongtailError } from "../../src/base/errors.ts";
-import { decodeWeight, encodeWeight, type Storage, storedBytes } from "../../src/base/quantize.ts";
+import { encodeWeight, type Storage, storedBytes } from "../../src/base/quantize.ts";
 import { memorySource, type TensorSource } from "../../src/base/tensor_source.ts";
 import { type FluxConfig, fluxConfig } from "../../src/models/flux/config.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
@@ -16,6 +16,7 @@ import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import { lifetimes } from "../../src/tensor/planner.ts";
 import { type Plan, Session } from "../../src/tensor/session.ts";
 import { portableTarget, targetOf } from "../../src/tensor/target.ts";
+import { decodeWeight } from "../helpers/decode_weight.ts";
 import { openSource, readConfig } from "../helpers/dumps.ts";
 import { EMBEDDED } from "../helpers/embedded.ts";
 import { noise, relativeError, testGpu } from "../helpers/gpu.ts";

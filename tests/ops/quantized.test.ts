@@ -2,12 +2,13 @@
 // kernel, and what is refused.
 
 import { describe, expect, it } from "vitest";
-import { type CompactStorage, decodeWeight, encodeWeight } from "../../src/base/quantize.ts";
+import { type CompactStorage, encodeWeight } from "../../src/base/quantize.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { decodeMatrix, type StoredMatrix, storedLinear } from "../../src/ops/quantized.ts";
 import { Graph } from "../../src/tensor/graph.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { portableTarget } from "../../src/tensor/target.ts";
+import { decodeWeight } from "../helpers/decode_weight.ts";
 import { noise, runOps } from "../helpers/gpu.ts";
 
 const STORAGES = ["f16", "bf16", "int8", "nf4"] as const;

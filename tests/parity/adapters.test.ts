@@ -6,7 +6,6 @@ import { describe, expect, it } from "vitest";
 import type { KroneckerFactor, LokrLayer, LoraLayer } from "../../src/formats/adapter_layers.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
-import { mergedWeight } from "../../src/nn/adapters/merge.ts";
 import { adaptersOf, chooseAdapters } from "../../src/nn/adapters.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { Session } from "../../src/tensor/session.ts";
@@ -15,6 +14,7 @@ import { Comparison } from "../helpers/compare.ts";
 import { type Dump, dump, suite, tolerance } from "../helpers/dumps.ts";
 import { relativeError } from "../helpers/gpu.ts";
 import { runLora } from "../helpers/lora.ts";
+import { mergedWeight } from "../helpers/merged_weight.ts";
 
 const PREFIX = "transformer.";
 

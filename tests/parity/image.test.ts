@@ -1,17 +1,12 @@
 import { expect, test } from "vitest";
 import { toPlanes } from "../../src/formats/png.ts";
-import {
-  RESIZE_FILTERS,
-  type ResizeFilter,
-  resizeBytes,
-  resizePlanes,
-  shortSideSquare,
-} from "../../src/formats/resize.ts";
+import { type ResizeFilter, resizeBytes, resizePlanes, type Window } from "../../src/formats/resize.ts";
 import { Comparison, largestDifference } from "../helpers/compare.ts";
 import { suite } from "../helpers/dumps.ts";
 
 const UINT8_BOUND = 1;
 const FLOAT_BOUND = 2e-5;
+const RESIZE_FILTERS: readonly ResizeFilter[] = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"];
 const NOT_COMPARED = /^\w+\.source$/;
 
 suite("image", (dump) => {
@@ -73,4 +68,28 @@ suite("image", (dump) => {
 function interleave(planes: Float32Array): Float32Array {
   const pixels = planes.length / 3;
   return Float32Array.from(planes, (_, i) => planes[(i % 3) * pixels + Math.floor(i / 3)]!);
+}
+
+/** Python's round: halves go to the even neighbour. */
+function roundHalfToEven(value: number): number {
+  const low = Math.floor(value);
+  const rest = value - low;
+  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/**
+ * Geometry of torchvision's Resize(size) and CenterCrop(size), as diffusers' trainers prepare pictures: the short side
+ * becomes `size`, the long side floor(size * long / short), and the middle square is kept.
+ */
+function shortSideSquare(width: number, height: number, size: number) {
+  const long = Math.floor((size * Math.max(width, height)) / Math.min(width, height));
+  const [toWidth, toHeight] = width <= height ? [size, long] : [long, size];
+  const window: Window = {
+    left: roundHalfToEven((toWidth - size) / 2),
+    top: roundHalfToEven((toHeight - size) / 2),
+    width: size,
+    height: size,
+  };
+  return { width: toWidth, height: toHeight, window };
 }

@@ -3,13 +3,7 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import {
-  type ShiftConfig,
-  samplerSigmas,
-  shiftExponent,
-  sigmasBetweenTrainingEnds,
-  trainingSigmas,
-} from "../../src/diffusion/shifting.ts";
+import { type ShiftConfig, samplerSigmas, shiftExponent, trainingSigmas } from "../../src/diffusion/shifting.ts";
 import { rolloutSigmas } from "../../src/diffusion/sigmas.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables, SINUSOID_WIDTH } from "../../src/models/flux/embeddings.ts";
@@ -30,6 +24,21 @@ interface Table {
   mu?: number | null;
   sigmas: number[];
   timesteps: number[];
+}
+
+/**
+ * What the reference's scheduler gives when it is asked for a number of steps alone: equal times between the ends of the
+ * training table, which is shifted already, and the static shift once more. Worked out in double precision, as there.
+ */
+function sigmasBetweenTrainingEnds(steps: number, config: ShiftConfig): Float32Array {
+  const table = trainingSigmas(config);
+  const [first, last] = [table[0]!, table.at(-1)!];
+  const out = new Float32Array(steps + 1);
+  for (let i = 0; i < steps; i++) {
+    const t = steps === 1 ? first : first + ((last - first) * i) / (steps - 1);
+    out[i] = (config.shift * t) / (1 + (config.shift - 1) * t);
+  }
+  return out;
 }
 
 suite("scheduler", (dump) => {

@@ -5,6 +5,7 @@ import { adapterLabel } from "../../evaluation/format.ts";
 import { type Gpu, openDevice } from "../../gpu/device.ts";
 import { openGpu } from "../../platform/adapters.ts";
 import { restFor } from "../../platform/rest.ts";
+import type { Target } from "../../tensor/lower.ts";
 import type { Config } from "../config/schema.ts";
 
 export async function openRunDevice(config: Config): Promise<Gpu> {
@@ -29,6 +30,16 @@ export function deviceLine(gpu: Gpu): string {
   return facts.software
     ? `${name}, a software adapter that computes on the CPU (welcome for the embedded model)`
     : name;
+}
+
+/** Refuses a precision that the adapter does not have, before anything is built for it. */
+export function checkPrecision(config: Config, target: Target): void {
+  if (config.device.precision !== "f16" || target.f16) return;
+  throw new LongtailError("E-ENV-060", {
+    what: "f16 was asked for, and this adapter has no shader-f16",
+    where: "device.precision",
+    fix: 'use device.precision = "f32"',
+  });
 }
 
 /** Refuses a plan above the user's cap. */

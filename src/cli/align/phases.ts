@@ -3,7 +3,7 @@
 import type { EventSink } from "../../base/events.ts";
 import type { PhaseTime } from "../../evaluation/report_data.ts";
 
-export class Progress {
+export class Phases {
   private readonly emit: EventSink;
   private readonly list: PhaseTime[] = [];
 
@@ -44,3 +44,5 @@ export class Progress {
     return this.list;
   }
 }
+
+export { Phases as Progress };

@@ -23,7 +23,8 @@ import type { UpdateReport } from "../../training/srpo/reports.ts";
 import type { PreparedPrompt } from "../../training/srpo/trainer.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
 import type { Config } from "../config/schema.ts";
-import { Progress } from "./phases.ts";
+import { unknownText } from "../text_warnings.ts";
+import { Phases } from "./phases.ts";
 import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
 import { leftRange, type RunState, type RunStore } from "./store.ts";
 import type { World } from "./world.ts";
@@ -61,7 +62,7 @@ export interface AlignOutcome {
 export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   const { config, world, items, emit, signal, store } = inputs;
   const trainer = world.trainer!;
-  const phases = new Progress(emit);
+  const phases = new Phases(emit);
   const judged = judgedItems(config, items);
   const guarded = judged.filter((j) => j.group === "aligned").slice(0, config.align.guard.items);
   const bank = await phases.timed("encode texts", items.length, "texts", async (tick) => {
@@ -72,13 +73,8 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
     );
     return made;
   });
-  for (const text of world.prompts.unknown) {
-    emit({
-      kind: "warning",
-      code: "E-DATA-060",
-      text: `"${text}" has words that the model's text tables do not hold; they read as nothing`,
-    });
-  }
+  const { unknown } = world.prompts;
+  if (unknown.size > 0) emit({ kind: "warning", code: "E-DATA-060", text: unknownText(unknown) });
   const pairs = await measurePairs(inputs);
 
   const pictures = judged.reduce((n, j) => n + j.pictures.length, 0);

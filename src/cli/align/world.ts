@@ -3,7 +3,6 @@
 // print the memory of the very same object that `align` runs.
 
 import { join } from "node:path";
-import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
 import type { Gpu } from "../../gpu/device.ts";
@@ -19,6 +18,7 @@ import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
 import { modelFiles } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
+import { checkPrecision } from "./device.ts";
 import { srpoSettings } from "./settings.ts";
 
 /** Texts that go through an encoder at a time. */
@@ -47,14 +47,8 @@ export async function buildWorld(
   target: Target,
   options: { train: boolean },
 ): Promise<World> {
+  checkPrecision(config, target);
   const session = new Session(target);
-  if (config.device.precision === "f16" && !target.f16) {
-    throw new LongtailError("E-ENV-060", {
-      what: "f16 was asked for, and this adapter has no shader-f16",
-      where: "device.precision",
-      fix: 'use device.precision = "f32"',
-    });
-  }
   const precision = config.device.precision;
   const adapted = options.train && config.adapter.kind !== "full";
   const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
@@ -125,11 +119,11 @@ export async function openWorld(
 ): Promise<void> {
   await world.session.open(gpu, (done, total) => onPhase("compile", done, total, "plans"));
   const scorers = [...(world.judge ? [world.judge] : []), ...world.rewards.map((r) => r.scorer)];
-  const parts = 4 + scorers.length;
+  const parts = world.pipeline.fileCount + scorers.length;
   await world.pipeline.loadWeights(world.session, (done) => onPhase("load", done, parts, "files"));
   for (const [i, scorer] of scorers.entries()) {
     await scorer.loadWeights(world.session);
-    onPhase("load", 4 + i + 1, parts, "files");
+    onPhase("load", world.pipeline.fileCount + i + 1, parts, "files");
   }
   world.adapter?.begin(config.train.seed);
   world.trainer?.optimizer.initialise(world.session);

@@ -12,7 +12,7 @@ import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
 import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
-import { Progress } from "../align/phases.ts";
+import { Phases } from "../align/phases.ts";
 import { judgedItems, realPictures } from "../align/protocol.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
@@ -67,7 +67,7 @@ async function alignOn(
   const emit = fanOut(context.emit, (event: RunEvent) => {
     if (event.kind === "warning" || event.kind === "error") events.push({ code: event.code, text: event.text });
   });
-  const phases = new Progress(emit);
+  const phases = new Phases(emit);
 
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
   const { items, data } = await loadItems(files, config);
@@ -123,7 +123,7 @@ async function alignOn(
     allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
     events,
   };
-  const last = new Progress(emit);
+  const last = new Phases(emit);
   const difference = await last.timed("save weights", 1, "set", () => saveWeights(inputs));
   outcome.timing.push(...last.times());
   const report = await reportData(inputs, difference);

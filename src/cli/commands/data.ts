@@ -28,7 +28,7 @@ const NAMED = 10;
 
 export const command: Command = {
   name: "data",
-  summary: "make the pictures of the embedded experiment from their vector art",
+  summary: "make the embedded experiment's pictures from vector art",
   usage: "build [--output=DIR] [--size=64|96|128] [--check] [--cache=DIR]",
   options: [
     { name: "output", value: "DIR", summary: `folder for items, indexes and sheets; default ${DEFAULT_OUTPUT}` },

@@ -11,11 +11,11 @@ import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { Progress } from "../align/phases.ts";
+import { choice } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ModelChoice, openEvalScorer } from "../eval/models.ts";
 import { findPictures } from "../eval/pictures.ts";
 import { PictureScoring } from "../eval/scoring.ts";
-import { choice } from "../preprocess/run.ts";
 import { renderTable } from "../table.ts";
 import { checkPrecision } from "../train/world.ts";
 
@@ -23,13 +23,14 @@ const KINDS: readonly ScoreKind[] = ["hps", "pickscore", "clip", "aesthetic"];
 
 export const command: Command = {
   name: "eval",
-  summary: "score pictures with HPS, PickScore, CLIP or the aesthetic predictor",
+  summary: "score pictures with HPS, PickScore, CLIP or an aesthetic head",
   usage: "hps|pickscore|clip|aesthetic PICTURES --model=PATH [--output=DIR] [--prompts=PATH] [--section.key=value ...]",
   options: [
     {
       name: "model",
       value: "PATH",
-      summary: 'HPS_v2.1.pt, a folder of open_clip or of transformers\' CLIPModel; "embedded" is the small judge',
+      summary:
+        'HPS_v2.1.pt, a folder of open_clip or of transformers\' CLIPModel; "embedded" is the small judge (for hps the small reward)',
     },
     { name: "head", value: "FILE", summary: "the aesthetic predictor's linear head (.pth or safetensors)" },
     {

@@ -5,9 +5,10 @@ import { LongtailError } from "../../base/errors.ts";
 import { readPrompts } from "../../data/prompts.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
+import { choice } from "../choice.ts";
 import type { Command } from "../command.ts";
 import { withLocalModels } from "../model_files.ts";
-import { choice, encode, type PreprocessOptions, prepare, unreadable, writeList } from "../preprocess/run.ts";
+import { encode, type PreprocessOptions, prepare, unreadable, writeList } from "../preprocess/run.ts";
 
 export const command: Command = {
   name: "preprocess",
@@ -29,7 +30,7 @@ export const command: Command = {
   positionals: [1, 1],
   configuration: true,
   examples: [
-    ["longtail preprocess prompts.txt --output=embeddings --model.pipeline=FLUX.1-dev", "for a FLUX.1 model"],
+    ["longtail preprocess prompts.txt --output=texts --model.pipeline=FLUX.1-dev", "for a FLUX.1 model"],
     ["longtail preprocess prompts.txt --output=data/rl_embeddings --format=torch", "files for SRPO's own trainer"],
   ],
   async run(context) {

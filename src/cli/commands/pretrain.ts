@@ -26,7 +26,7 @@ const DRAWING = { steps: 12, shift: 1.5, seed: 5, batch: 8 };
 
 export const command: Command = {
   name: "pretrain",
-  summary: "train the embedded experiment's models from nothing, or evaluate such models",
+  summary: "train the embedded models from nothing, or evaluate them",
   usage: "<generator|reward|judge|all> [full|short|page] [--steps=N] [--batch=N] [--plan] | evaluate DIR [--stride=N]",
   options: [
     {

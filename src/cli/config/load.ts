@@ -138,7 +138,7 @@ async function presetLayers(name: string, sources: ConfigSources): Promise<Layer
       });
     }
     if (seen.includes(next)) {
-      throw new LongtailError("E-CFG-005", {
+      throw new LongtailError("E-CFG-007", {
         where: `preset ${next}`,
         what: `presets build on each other in a circle: ${[...seen, next].join(" → ")}`,
         fix: "remove the preset key from one of them",

@@ -17,7 +17,7 @@ import { embeddedPath } from "../project.ts";
 
 export interface ModelChoice {
   kind: ScoreKind;
-  /** A folder or file, or "embedded" for the held-out judge that comes along. */
+  /** A folder or file, or "embedded" for the judge that comes along (the reward where HPS is asked for). */
   model: string | null;
   head: string | null;
   fit: PictureFit | null;
@@ -55,11 +55,11 @@ export async function openEvalScorer(
   const missing = choice.model === null ? "--model" : kind === "aesthetic" && choice.head === null ? "--head" : null;
   if (missing)
     throw new LongtailError("E-ARG-082", {
-      what: `the weights of the scorer are missing`,
+      what: "the weights of the scorer are missing",
       where: `${missing} of eval ${kind}`,
       fix: PUBLISHED[kind],
     });
-  const path = embeddedPath(choice.model!, "embedded/judge");
+  const path = embeddedPath(choice.model!, kind === "hps" ? "embedded/reward" : "embedded/judge");
   const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const tokenizer = await ClipTokenizer.load(files, join(tokenizers, "clip/bpe_simple_vocab_16e6.txt.gz"));
   const { precision } = config.device;

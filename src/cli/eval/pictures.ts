@@ -34,11 +34,14 @@ export interface EvalPictures {
 const SHEETS = /(?:^|\/)grid\.png$/;
 
 /**
- * @param where a folder of pictures or a run
+ * @param place a folder of pictures, or a run by its folder or name
  * @param prompts a folder of benchmark_*.json, or a .json object from picture names to prompts; null to look beside the pictures
  * @throws LongtailError E-FILE-001 nothing is there, E-DATA-072 no pictures, E-DATA-073 a list of prompts that does not fit
  */
-export async function findPictures(files: FileStore, where: string, prompts: string | null): Promise<EvalPictures> {
+export async function findPictures(files: FileStore, place: string, prompts: string | null): Promise<EvalPictures> {
+  // A run may be called by its name alone.
+  const named = !(await files.exists(place)) && (await readRecord(files, `runs/${place}`)) !== null;
+  const where = named ? `runs/${place}` : place;
   const run = (await readRecord(files, where)) !== null;
   const folder = run ? `${where}/samples` : where;
   if (!(await files.exists(where)))

@@ -149,8 +149,10 @@ export class PictureScoring {
 
 async function readRows(files: FileStore, file: string): Promise<Map<string, ScoreRow>> {
   if (!(await files.exists(file))) return new Map();
-  const lines = parseJsonLines(await files.readText(file), file, { tornTail: true });
-  const rows = lines.flatMap(({ value }) => (isRow(value) ? [value] : []));
+  const text = await files.readText(file);
+  const rows = parseJsonLines(text, file, { tornTail: true }).flatMap(({ value }) => (isRow(value) ? [value] : []));
+  // Rows to come must not be written behind half a line.
+  if (!text.endsWith("\n")) await files.writeAtomic(file, rows.map(jsonLine).join(""));
   return new Map(rows.map((row) => [rowKey(row), row]));
 }
 

@@ -1,9 +1,10 @@
 // What an adapter file is: style, kind, its layers with rank, alpha and size of the change, and what it says about itself.
 
 import type { FileStore } from "../../base/files.ts";
+import { isLokr } from "../../formats/adapter_layers.ts";
 import { type LoraFile, readAdapter } from "../../formats/lora.ts";
 import { tidy } from "../../formats/lora_metadata.ts";
-import { type AnyLayer, changeNorm, isLokrLayer } from "./low_rank.ts";
+import { type AnyLayer, changeNorm } from "./low_rank.ts";
 
 export interface LayerFacts {
   module: string;
@@ -48,7 +49,7 @@ export async function inspectLora(files: FileStore, path: string): Promise<Inspe
 }
 
 function factsOf(module: string, layer: AnyLayer): LayerFacts {
-  const rank = isLokrLayer(layer)
+  const rank = isLokr(layer)
     ? "rank" in layer.second
       ? layer.second.rank
       : "rank" in layer.first
@@ -60,7 +61,7 @@ function factsOf(module: string, layer: AnyLayer): LayerFacts {
 }
 
 function parametersOf(layer: AnyLayer): number {
-  if (!isLokrLayer(layer)) return layer.down.length + layer.up.length + (layer.magnitude?.length ?? 0);
+  if (!isLokr(layer)) return layer.down.length + layer.up.length + (layer.magnitude?.length ?? 0);
   return [layer.first, layer.second].reduce(
     (sum, factor) => sum + ("whole" in factor ? factor.whole.length : factor.left.length + factor.right.length),
     0,

@@ -2,17 +2,15 @@
 // singular values of a product of two factors, and the change itself row by row. The identities are those of linear
 // algebra; the rotations are Jacobi's (models/flux/svd.ts).
 
-import type { LokrLayer, LoraLayer } from "../../formats/adapter_layers.ts";
+import { isLokr, type LokrLayer, type LoraLayer } from "../../formats/adapter_layers.ts";
 import { wholeFactor } from "../../formats/lokr.ts";
 import { energyOf, jacobi } from "../../models/flux/svd.ts";
 
 export type AnyLayer = LoraLayer | LokrLayer;
 
-export const isLokrLayer = (layer: AnyLayer): layer is LokrLayer => "first" in layer;
-
 /** ‖ΔW‖, the Frobenius norm of what the layer adds (a DoRA's magnitude is not part of it). */
 export function changeNorm(layer: AnyLayer): number {
-  if (isLokrLayer(layer)) {
+  if (isLokr(layer)) {
     const [a, b] = [wholeFactor(layer.first), wholeFactor(layer.second)];
     return Math.abs(layer.scale) * Math.sqrt(energyOf(a) * energyOf(b));
   }
@@ -21,7 +19,7 @@ export function changeNorm(layer: AnyLayer): number {
 
 /** ⟨ΔW₁, ΔW₂⟩, the sum of the products of all elements; both layers must be of one size. */
 export function changeProduct(x: AnyLayer, y: AnyLayer): number {
-  if (isLokrLayer(x) || isLokrLayer(y)) {
+  if (isLokr(x) || isLokr(y)) {
     const [a, b] = [denseChange(x), denseChange(y)];
     let sum = 0;
     for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
@@ -62,7 +60,7 @@ export function denseChange(layer: AnyLayer): Float64Array {
 
 /** A function that adds row i of ΔW to a row of `inputs` values. */
 export function changeRows(layer: AnyLayer): (i: number, row: Float64Array) => void {
-  if (isLokrLayer(layer)) {
+  if (isLokr(layer)) {
     const [a, b] = [wholeFactor(layer.first), wholeFactor(layer.second)];
     const { first, second, scale } = layer;
     return (i, row) => {

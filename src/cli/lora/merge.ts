@@ -3,12 +3,13 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
+import { isLokr } from "../../formats/adapter_layers.ts";
 import { type LoraFile, readAdapter } from "../../formats/lora.ts";
 import { Safetensors, type TensorInfo } from "../../formats/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../formats/safetensors_write.ts";
 import { type ModuleRows, modulesOfTensor, rowsOf } from "../../models/flux/keys.ts";
 import type { BaseModel } from "./base.ts";
-import { type AnyLayer, changeRows, isLokrLayer } from "./low_rank.ts";
+import { type AnyLayer, changeRows } from "./low_rank.ts";
 
 export interface MergeInput {
   path: string;
@@ -134,7 +135,7 @@ async function merged(source: Safetensors, info: TensorInfo, changes: readonly C
   const inputs = info.shape[1]!;
   for (const { layer, strength, first, rowOf } of changes) {
     const add = changeRows(layer);
-    const magnitude = isLokrLayer(layer) ? undefined : layer.magnitude;
+    const magnitude = isLokr(layer) ? undefined : layer.magnitude;
     const row = new Float64Array(inputs);
     for (let i = 0; i < layer.outputs; i++) {
       const own = values.subarray((first + i) * inputs, (first + i + 1) * inputs);

@@ -8,6 +8,7 @@ import { wrapText } from "../config/toml.ts";
 import { renderTable } from "../table.ts";
 import { findBase } from "./base.ts";
 import { convertLora, WRITTEN_STYLES } from "./convert.ts";
+import { inferBase } from "./infer_base.ts";
 import { inspectLora } from "./inspect.ts";
 import { mergeLoras } from "./merge.ts";
 import { diffLoras, resizeLora } from "./resize.ts";
@@ -41,11 +42,11 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: "verify",
     summary: "every key and shape against a base model, and which programs load the file",
-    usage: "FILE [--base=flux-dev]",
+    usage: "FILE [--base=MODEL]",
     description:
       "Names each fault in words: a missing partner, another rank or width, fused matrices, unknown keys with the nearest name, " +
       "values that are not finite, layers that are all zero. The base is flux-dev, flux-schnell, embedded, a pipeline's folder or " +
-      "a transformer file. Exit code 0 without errors, 4 with one.",
+      "a transformer file; without --base it is taken from the file's width and metadata. Exit code 0 without errors, 4 with one.",
     examples: [["longtail lora verify style.safetensors --base=flux-schnell", "does it fit that model?"]],
     words: [1, 1],
     flags: ["base"],
@@ -59,9 +60,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
       "Styles: diffusers, peft (writes adapter_config.json as well), kohya (fused matrices), onetrainer, and lycoris for a LoKr. " +
       "Without --style or --dtype those of the file stay. --scales says where diffusers' files keep alpha / rank: metadata (which " +
       "ComfyUI does not read), tensors, or folded into the values; by default the place that every loader understands.",
-    examples: [
-      ["longtail lora convert a.safetensors --style=kohya --output=b.safetensors", "for sd-scripts"],
-    ],
+    examples: [["longtail lora convert a.safetensors --style=kohya --output=b.safetensors", "for sd-scripts"]],
     words: [1, 1],
     flags: ["style", "dtype", "scales", "output"],
     run: convert,
@@ -73,12 +72,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     description:
       "Adds LoRA, DoRA or LoKr changes to the weights of a folder or file in either layout. The number format of the base " +
       "stays; sums are made in double precision and rounded once. One tensor is in memory at a time.",
-    examples: [
-      [
-        "longtail lora merge a.safetensors b.safetensors --strength=0.8,0.5 --base=flux --output=merged.safetensors",
-        "two at once",
-      ],
-    ],
+    examples: [["longtail lora merge a.safetensors --base=flux --output=b.safetensors", "two at once"]],
     words: [1, 64],
     flags: ["base", "strength", "output"],
     run: merge,
@@ -167,7 +161,11 @@ async function inspect(context: CommandContext, [path]: readonly string[]): Prom
 const SHOWN = 30;
 
 async function verify(context: CommandContext, [path]: readonly string[]): Promise<number> {
-  const base = await findBase(context.files, textFlag(context, "base") ?? "flux-dev");
+  const named = textFlag(context, "base");
+  const { base, why } =
+    named === undefined
+      ? await inferBase(context.files, path!)
+      : { base: await findBase(context.files, named), why: null };
   const verdict = await verifyLora(context.files, path!, base);
   const errors = verdict.problems.filter(({ kind }) => kind === "error").length;
   const warnings = verdict.problems.length - errors;
@@ -176,6 +174,7 @@ async function verify(context: CommandContext, [path]: readonly string[]): Promi
     .map(({ kind, key, text }) => `${kind}: ${key ? `${key} ` : ""}${text}`);
   const more = verdict.problems.length - shown.length;
   const text = [
+    ...(why === null ? [] : [`checked against ${base.name}, because ${why}; name another model with --base=MODEL`, ""]),
     ...shown,
     ...(more > 0 ? [`and ${more} more`] : []),
     ...(shown.length > 0 ? [""] : []),
@@ -185,7 +184,7 @@ async function verify(context: CommandContext, [path]: readonly string[]): Promi
       ? `${path}: does not fit ${base.name} (${errors} errors, ${warnings} warnings)`
       : `${path}: ${verdict.layers} layers (${verdict.kind}, ${verdict.style}) fit ${base.name}${warnings ? `, ${warnings} warnings` : ""}`,
   ].join("\n");
-  context.result({ path, base: base.name, ok: errors === 0, ...verdict }, text);
+  context.result({ path, base: base.name, ...(why === null ? {} : { why }), ok: errors === 0, ...verdict }, text);
   return errors > 0 ? 4 : 0;
 }
 

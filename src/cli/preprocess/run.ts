@@ -1,7 +1,6 @@
 // Prompts through the text encoders into files, resumable: a record beside the files says which encoders made them and of
 // which captions, and only what does not agree with it is encoded again.
 
-import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import {
   type EmbeddingForm,
@@ -17,12 +16,12 @@ import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
-import { checkMemoryCap } from "../align/device.ts";
-import { Progress } from "../align/phases.ts";
+import { checkMemoryCap, checkPrecision } from "../align/device.ts";
+import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf, modelFiles } from "../model_files.ts";
-import { checkPrecision } from "../train/world.ts";
+import { unknownText } from "../text_warnings.ts";
 
 const RECORD = "preprocess.json";
 /** Most texts that go through the encoders at a time. */
@@ -122,7 +121,7 @@ export async function encode(
   const target = targetOf(gpu);
   checkPrecision(config, target);
   const session = new Session(target);
-  const phases = new Progress(emit);
+  const phases = new Phases(emit);
   try {
     const pipeline = await Pipeline.open(files, session, {
       ...modelFiles(config),
@@ -149,7 +148,7 @@ export async function encode(
       const named = [...texts].slice(0, 3).map((text) => JSON.stringify(text.slice(0, 80)));
       emit({ kind: "warning", code, text: `${texts.size} prompts ${what}: ${named.join(", ")}` });
     };
-    told("E-DATA-060", encoder.unknown, "have words that the model's text tables do not hold, which read as nothing");
+    if (encoder.unknown.size > 0) emit({ kind: "warning", code: "E-DATA-060", text: unknownText(encoder.unknown) });
     told("E-DATA-061", encoder.cut, `have more than ${pipeline.textLength} tokens and are read to there`);
   } finally {
     session.close();
@@ -164,16 +163,4 @@ const CJK = /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/;
 
 export function unreadable(entries: readonly { caption: string }[]): number {
   return entries.filter(({ caption }) => CJK.test(caption)).length;
-}
-
-/** @throws LongtailError E-ARG-081 for another word */
-export function choice<T extends string>(value: string | true | undefined, name: string, words: readonly T[]): T {
-  if (value === undefined) return words[0]!;
-  const found = words.find((word) => word === value);
-  if (found) return found;
-  throw new LongtailError("E-ARG-081", {
-    what: `--${name} takes ${words.join(" or ")}`,
-    where: String(value),
-    fix: `as in --${name}=${words[0]}`,
-  });
 }

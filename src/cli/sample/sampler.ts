@@ -12,7 +12,7 @@ import { targetOf } from "../../tensor/target.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
 import { checkMemoryCap } from "../align/device.ts";
-import { Progress } from "../align/phases.ts";
+import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { modelFiles } from "../model_files.ts";
@@ -49,7 +49,7 @@ export async function openSampler(
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
   const encoded = await encodeAll(
-    { files, config, gpu, cache, emit, phases: new Progress(emit), signal },
+    { files, config, gpu, cache, emit, phases: new Phases(emit), signal },
     [],
     pictures.map((p) => p.prompt),
   );
@@ -73,7 +73,7 @@ export async function openSampler(
   const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
   const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, geometry });
   checkMemoryCap(config, session.memory().total);
-  await new Progress(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
+  await new Phases(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
     await session.open(gpu, tick);
     await pipeline.loadWeights(session);
   });
@@ -99,7 +99,7 @@ export async function drawMissing(
   missing: readonly Picture[],
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
-  await new Progress(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
+  await new Phases(context.emit).timed("draw", missing.length, "pictures", async (tick) => {
     for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + drawing.options.batch);

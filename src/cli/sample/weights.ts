@@ -9,7 +9,6 @@ import type { CommandContext } from "../command.ts";
 import { findRun } from "../commands/report.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
-import { embeddedPath } from "../project.ts";
 
 export interface Weights {
   /** A transformer or an adapter file; null for the base model. */
@@ -59,7 +58,6 @@ async function isAdapter(context: CommandContext, path: string): Promise<boolean
 export async function sizeOf(context: CommandContext, config: Config): Promise<Geometry> {
   const flag = context.arguments.flags["size"];
   if (typeof flag !== "string") {
-    const _folder = embeddedPath(config.model.pipeline, "embedded");
     const side = config.model.image_size || (await layoutOf(context.files, config)).imageSize;
     return geometryOf(side, side, "model.image_size");
   }

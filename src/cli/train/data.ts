@@ -48,7 +48,6 @@ export interface TrainingCounts {
 /** Opens the sets of the configuration and puts their pictures into buckets. */
 export async function openTrainingData(files: FileStore, config: Config, emit: EventSink): Promise<TrainingData> {
   const { data, train } = config;
-  const _folder = embeddedPath(config.model.pipeline, "embedded");
   // Read in any case: a pipeline that is not there is told before pictures are looked at.
   const layout = await layoutOf(files, config);
   const side = config.model.image_size || layout.imageSize;

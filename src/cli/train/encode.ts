@@ -65,7 +65,6 @@ export async function encodeAll(
   captions: readonly string[],
 ): Promise<Encodings> {
   const { files, config, cache } = inputs;
-  const _folder = embeddedPath(config.model.pipeline, "embedded");
   const layout = await layoutOf(files, config);
   const { settings, weights } = layout.autoencoder;
   const precision = config.device.precision;

@@ -10,9 +10,6 @@ import type { PictureRecord } from "./sets.ts";
 export interface PictureDraw extends CaptionDraw {
   record: PictureRecord;
   flip: boolean;
-  /** Where the bucket is cut out of a picture that is longer: 0 left or top … 1 right or bottom; 0.5 in the middle. */
-  cropX: number;
-  cropY: number;
 }
 
 export interface PictureBatch {
@@ -28,8 +25,6 @@ export interface OrderOptions {
   batch: number;
   /** Share of the draws that are mirrored; 0 by default. */
   flip?: number;
-  /** "centre" by default. */
-  crop?: "centre" | "random";
   /** Draws of prior pictures for each draw of a training picture; 1 by default. */
   priorRatio?: number;
 }
@@ -121,7 +116,6 @@ export class PictureOrder {
       // Steps above 2^32 do not occur; the words of a draw are its own.
       const number = step * batch + i;
       const random = this.#draws.uniforms(step, WORDS, i * WORDS);
-      const isRandomCrop = this.#options.crop === "random";
       return {
         record,
         seed,
@@ -129,8 +123,6 @@ export class PictureOrder {
         caption: Math.floor(random[0]! * record.captions.length),
         dropCaption: random[1]!,
         flip: random[2]! < (this.#options.flip ?? 0),
-        cropX: isRandomCrop ? random[3]! : 0.5,
-        cropY: isRandomCrop ? random[4]! : 0.5,
       };
     });
     return { bucket: stream.bucket, draws, epoch };

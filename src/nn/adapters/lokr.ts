@@ -3,7 +3,7 @@
 // multiplications with ΔW, or 1 / out2 + 1 / in1 in the other order. Only F of one element would not gain, nor does it lose.
 
 import { RandomStream } from "../../base/random.ts";
-import type { KroneckerFactor, LokrLayer, LoraLayer } from "../../formats/adapter_layers.ts";
+import { isLokr, type KroneckerFactor, type LokrLayer, type LoraLayer } from "../../formats/adapter_layers.ts";
 import { matmul } from "../../ops/matmul.ts";
 import { transpose } from "../../ops/permute.ts";
 import { add, expand, mul } from "../../ops/pointwise.ts";
@@ -13,7 +13,7 @@ import type { Session } from "../../tensor/session.ts";
 import type { Pool, Variable } from "../../tensor/variable.ts";
 import type { Linear } from "../linear.ts";
 import { type AdapterModule, type InputDropout, sameScale, spread } from "./module.ts";
-import { type FactorShape, isLokr, type KroneckerShape } from "./targets.ts";
+import type { FactorShape, KroneckerShape } from "./targets.ts";
 
 /** Rows of a product that one partial sum of its weight's gradient runs over, about. */
 const ROWS_A_SUM = 4096;

@@ -2,7 +2,7 @@
 // device, so that a sample with another strength replays the same plan.
 
 import { RandomStream } from "../../base/random.ts";
-import type { LokrLayer, LoraLayer } from "../../formats/adapter_layers.ts";
+import { isLokr, type LokrLayer, type LoraLayer } from "../../formats/adapter_layers.ts";
 import { matmul } from "../../ops/matmul.ts";
 import { add, mul } from "../../ops/pointwise.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
@@ -10,7 +10,7 @@ import type { Session } from "../../tensor/session.ts";
 import type { Pool, Variable } from "../../tensor/variable.ts";
 import type { Linear } from "../linear.ts";
 import { type AdapterModule, type InputDropout, sameScale } from "./module.ts";
-import { isLokr, type LowRankShape } from "./targets.ts";
+import type { LowRankShape } from "./targets.ts";
 
 export class LowRankModule implements AdapterModule {
   /** A, [rank, in]. */

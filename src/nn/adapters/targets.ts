@@ -2,7 +2,7 @@
 // adapter trained here names exactly the modules that other programs expect; LoKr's sizes follow LyCORIS (Yeh et al. 2023).
 
 import { LongtailError, nearestName } from "../../base/errors.ts";
-import type { KroneckerFactor, LokrLayer, LoraLayer } from "../../formats/adapter_layers.ts";
+import { isLokr, type KroneckerFactor, type LokrLayer, type LoraLayer } from "../../formats/adapter_layers.ts";
 import { matchesEntry } from "../../formats/lora_metadata.ts";
 import type { Parameters } from "../parameters.ts";
 
@@ -201,11 +201,6 @@ export function kroneckerShape(
   const first = shape(firstOutputs, firstInputs, decomposeBoth === true);
   const second = shape(secondOutputs, secondInputs, true);
   return { kind: "lokr", first, second, scale: first.rank === null && second.rank === null ? 1 : scale };
-}
-
-/** True for a layer of a LoKr file. */
-export function isLokr(layer: LoraLayer | LokrLayer): layer is LokrLayer {
-  return "first" in layer;
 }
 
 function shapeOfFactor(factor: KroneckerFactor): FactorShape {

@@ -1,9 +1,10 @@
 // Stored weights of the table: the decoder of every storage, and the product that decodes. Codes and scales are constants
 // of the cases, because weights of this kind have no gradient.
 
-import { type CompactStorage, decodeWeight, encodeWeight } from "../../../src/base/quantize.ts";
+import { type CompactStorage, encodeWeight } from "../../../src/base/quantize.ts";
 import { type Decoded, decodeMatrix, type StoredMatrix, storedLinear } from "../../../src/ops/quantized.ts";
 import type { Constant } from "../../../src/ops/resample.ts";
+import { decodeWeight } from "../../helpers/decode_weight.ts";
 import { noise } from "../../helpers/gpu.ts";
 import { product } from "./products.ts";
 import { type Case, type Draw, type Entry, input, typicalSum } from "./types.ts";

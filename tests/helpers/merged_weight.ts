@@ -1,8 +1,8 @@
-// What an adapter makes of a weight, worked out on the host in float64: for files that carry the merged weight, and as a
-// reference that the device's arithmetic is compared with.
+// What an adapter makes of a weight, worked out on the host in float64, as a reference that the device's arithmetic and the
+// merged weights of other programs are compared with.
 
-import type { KroneckerFactor, LokrLayer, LoraLayer } from "../../formats/adapter_layers.ts";
-import { isLokr } from "./targets.ts";
+import { isLokr, type LokrLayer, type LoraLayer } from "../../src/formats/adapter_layers.ts";
+import { wholeFactor } from "../../src/formats/lokr.ts";
 
 /** ΔW [outputs, inputs] of a layer: s · B A, or s · (F ⊗ G); a magnitude is left out, for it is no sum. */
 export function deltaWeight(layer: LoraLayer | LokrLayer): Float64Array {
@@ -62,14 +62,6 @@ function addProduct(
       for (let i = 0; i < inputs; i++) into[o * inputs + i]! += factor * right[k * inputs + i]!;
     }
   }
-}
-
-function wholeFactor(factor: KroneckerFactor): ArrayLike<number> {
-  if ("whole" in factor) return factor.whole;
-  const { rows, columns, rank, left, right } = factor;
-  const whole = new Float64Array(rows * columns);
-  addProduct(whole, left, right, { rank, outputs: rows, inputs: columns }, 1);
-  return whole;
 }
 
 function addKronecker(into: Float64Array, { first, second, inputs, scale }: LokrLayer): void {
