@@ -150,7 +150,8 @@ export class RunFolder {
 /**
  * Makes a new run folder or reopens an unfinished one.
  * Throws E-CFG-020 (bad name), 021 (a finished run has the name), 022 (the folder exists and resume is "no", or is not a
- * run's), 023 (the run to resume does not exist), E-ENV-020 or E-FILE-004 where it cannot be written.
+ * run's), 023 (the run to resume does not exist), E-ENV-020 or E-FILE-004 where it cannot be written, E-ENV-022 where it
+ * cannot be made.
  */
 export async function openRunFolder(files: FileStore, request: RunRequest): Promise<RunFolder> {
   if (request.resume !== "auto" && request.resume !== "no") return await reopenNamed(files, request.resume, request);
@@ -221,7 +222,7 @@ async function freeName(files: FileStore, wanted: string): Promise<string> {
 }
 
 async function create(files: FileStore, folder: string, request: RunRequest, now: Date): Promise<RunFolder> {
-  await files.makeFolder(folder);
+  await makeRunFolder(files, folder);
   const run = new RunFolder(files, folder, false, null, {
     state: "running",
     command: request.command,
@@ -229,6 +230,22 @@ async function create(files: FileStore, folder: string, request: RunRequest, now
   });
   await run.writeRecord();
   return run;
+}
+
+/** A folder that cannot be made is the environment's fault: a missing drive, a file on the way, permissions. */
+async function makeRunFolder(files: FileStore, folder: string): Promise<void> {
+  try {
+    await files.makeFolder(folder);
+  } catch (error) {
+    if (!(error instanceof LongtailError) || !error.code.startsWith("E-FILE-")) throw error;
+    throw new LongtailError("E-ENV-022", {
+      what: "the run's folder cannot be made",
+      where: folder,
+      why: error.parts.why ?? "a part of its path is a file, or a drive that is not there",
+      fix: "set run.folder to a folder in which you may write",
+      cause: error,
+    });
+  }
 }
 
 async function reopen(

@@ -11,6 +11,7 @@ import {
   adapterText,
   fixedLossName,
   percent,
+  rateText,
   trainFindings,
   trainHeadline,
   validationChange,
@@ -353,7 +354,6 @@ export function methodFacts(data: TrainReportData): [string, string][] {
   const batch = m.batch
     ? `${counted(m.batch, "picture")}${(m.accumulation ?? 1) > 1 ? ` × ${m.accumulation} micro-batches` : ""}`
     : undefined;
-  const rate = m.learningRate === undefined ? undefined : compact(m.learningRate);
   const facts: [string, string | undefined][] = [
     ["Model", `${model.label} (${model.architecture})`],
     ["Parameters", model.parameters ? grouped(model.parameters) : undefined],
@@ -362,10 +362,7 @@ export function methodFacts(data: TrainReportData): [string, string][] {
     ["Adapter", `${adapterText(data)}${m.alpha ? `, alpha ${compact(m.alpha)}` : ""}`],
     ["Layers", m.layers ? `${grouped(m.layers)}${m.targets ? ` (${m.targets})` : ""}` : m.targets],
     ["Optimizer", m.optimizer],
-    [
-      "Learning rate",
-      rate && [rate, m.schedule, m.warmup ? `warm-up ${counted(m.warmup, "step")}` : ""].filter(Boolean).join(", "),
-    ],
+    ["Learning rate", rateText(data)],
     ["Pictures a step", batch],
     ["Gradient norm limit", m.clip ? compact(m.clip) : undefined],
     [

@@ -1,7 +1,7 @@
 // What the numbers of a training run say in words, for the top of its page and for its model card. Careful on purpose:
 // a falling training loss alone is no sign of a good result, and only held-out pictures tell learning from memorising.
 
-import { counted, grouped, score } from "./format.ts";
+import { compact, counted, grouped, score } from "./format.ts";
 import { meanWindow } from "./report_charts.ts";
 import { ADAPTER_NAMES, type TrainReportData, uniqueSteps } from "./train_report_data.ts";
 import type { Tone } from "./verdict.ts";
@@ -51,6 +51,25 @@ export function lossChange(data: TrainReportData): LossChange | null {
   if (losses.length < 2 * window) return null;
   const mean = (values: readonly number[]) => values.reduce((sum, v) => sum + v, 0) / values.length;
   return { first: mean(losses.slice(0, window)), last: mean(losses.slice(-window)), window };
+}
+
+/**
+ * The learning rate in words. Schedules only lower the rate that was set; a curve above it is that of an optimizer which
+ * works out its own (Adafactor's relative step), and then the curve is what acted.
+ */
+export function rateText({ method, curves }: Pick<TrainReportData, "method" | "curves">): string | undefined {
+  const { learningRate, schedule, warmup } = method;
+  const rates = uniqueSteps(curves?.steps ?? []).flatMap((p) =>
+    p.learningRate !== undefined && Number.isFinite(p.learningRate) ? [p.learningRate] : [],
+  );
+  const highest = rates.reduce((high, rate) => Math.max(high, rate), 0);
+  if (learningRate === undefined) return undefined;
+  if (highest > learningRate * (1 + 1e-6)) {
+    const last = rates.at(-1)!;
+    return `${compact(rates[0]!)}${last === rates[0] ? "" : ` to ${compact(last)}`}, the optimizer's own`;
+  }
+  const words = [compact(learningRate), schedule, warmup ? `warm-up ${counted(warmup, "step")}` : ""];
+  return words.filter(Boolean).join(", ");
 }
 
 export interface ValidationChange {
@@ -124,10 +143,13 @@ function lossFindings(data: TrainReportData): Finding[] {
 
 function healthFindings(data: TrainReportData): Finding[] {
   const found: Finding[] = [];
-  const skipped = uniqueSteps(data.curves?.steps ?? []).filter((p) => p.finite === false).length;
+  const steps = uniqueSteps(data.curves?.steps ?? []);
+  const skipped = steps.filter((p) => p.finite === false).length;
   if (skipped > 0) {
     const text = `${counted(skipped, "step")} had a gradient that was not finite and changed no weight.`;
-    found.push({ tone: data.method.storage || skipped < 3 ? "noted" : "worse", text });
+    // A loss scale is found by trying: some such steps belong to it.
+    const isScaled = steps.some((p) => p.lossScale !== undefined);
+    found.push({ tone: isScaled || skipped < 3 ? "noted" : "worse", text });
   }
   const warnings = data.events?.length ?? 0;
   if (warnings > 0) {

@@ -244,7 +244,7 @@ function badColumn(where: string, what: string, why: string[]): LongtailError {
     what,
     where,
     why: why.filter((part) => part !== "").join("; "),
-    fix: "name the columns of the pictures (bytes) and of the captions (text) in the set's options",
+    fix: "name the column of the pictures (bytes) with image_column and that of the captions (text) with caption_column in [[data.sets]]",
   });
 }
 

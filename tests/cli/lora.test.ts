@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { productSvd } from "../../src/cli/lora/low_rank.ts";
-import { readLora, writeKohya, writeLora } from "../../src/formats/lora.ts";
+import { readLora, writeKohya, writeLora, writeLycoris } from "../../src/formats/lora.ts";
 import { Safetensors } from "../../src/formats/safetensors.ts";
 import { writeSafetensors } from "../../src/formats/safetensors_write.ts";
 import { fluxModules, inferConfig } from "../../src/models/flux/keys.ts";
 import { OWN_FIXTURES } from "../helpers/files.ts";
-import { FACTS, loraLayers } from "../helpers/lora_files.ts";
+import { FACTS, lokrLayers, loraLayers } from "../helpers/lora_files.ts";
 import { config, files, json, run, SMALL, small } from "./lora_runner.ts";
 
 let folder: string;

@@ -46,6 +46,19 @@ describe("run folder", () => {
     expect((await readRecord(files, first.paths.folder))?.state).toBe("running");
   });
 
+  it("says so where it cannot be made", async () => {
+    writeFileSync(join(runs, "file"), "");
+    for (const name of ["auto", "a"]) {
+      const asked = openRunFolder(files, { ...request(name), folder: join(runs, "file", "runs") });
+      const error = await asked.then(
+        () => null,
+        (thrown: LongtailError) => thrown,
+      );
+      expect(error).toMatchObject({ code: "E-ENV-022", exitCode: 3 });
+      expect(error!.message).toMatch(/the run's folder cannot be made → .*Fix: set run\.folder/);
+    }
+  });
+
   it("knows where everything lies", () => {
     const paths = runPaths(join("runs", "a"));
     expect(paths.samples(0)).toBe(join("runs", "a", "samples", "step-000000"));

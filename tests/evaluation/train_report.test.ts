@@ -10,6 +10,7 @@ import { chooseColumns } from "../../src/evaluation/train_report_pictures.ts";
 import { usagesOf } from "../../src/evaluation/train_report_usage.ts";
 import {
   lossChange,
+  rateText,
   trainFindings,
   trainHeadline,
   validationChange,
@@ -142,6 +143,23 @@ describe("training report", () => {
     const texts = trainFindings(data).map((f) => f.text);
     expect(texts.some((t) => t.includes("waited for pictures 31 % of the time"))).toBe(true);
     expect(texts.some((t) => t.includes("75 % more than was planned"))).toBe(true);
+  });
+
+  it("takes skipped steps for a fault only where no loss scale was being found", () => {
+    const skipping = (lossScale: object) => ({
+      ...full,
+      curves: { steps: [1, 2, 3, 4].map((step) => ({ step, loss: 0.3, finite: step === 4, ...lossScale })) },
+    });
+    const toneOf = (data: TrainReportData) => trainFindings(data).find(({ text }) => /not finite/.test(text))?.tone;
+    expect(toneOf(skipping({}))).toBe("worse");
+    expect(toneOf(skipping({ lossScale: 65536 }))).toBe("noted");
+  });
+
+  it("gives the rate that was set, or the curve of an optimizer that works out its own", () => {
+    expect(rateText(full)).toBe("1e-4, cosine, warm-up 50 steps");
+    const own = [0.01, 0.01, 0.007].map((learningRate, i) => ({ step: i + 1, learningRate }));
+    expect(rateText({ ...full, curves: { steps: own } })).toBe("0.01 to 0.007, the optimizer's own");
+    expect(rateText({ method: { adapter: "lora" } })).toBeUndefined();
   });
 
   it("has a headline for any state of a run", () => {

@@ -148,7 +148,7 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
       label: `${align.offline ? "Offline SRPO" : "SRPO"} with ${pairNames[align.pair]}`,
       training: lora ? "lora" : "full",
       ...(lora
-        ? { rank: adapter.rank }
+        ? { rank: world.adapter!.usual.rank }
         : difference
           ? { rank: adapter.difference_rank, energyKept: difference.energy.kept }
           : {}),

@@ -15,12 +15,16 @@ import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
 import { withLocalModels } from "../model_files.ts";
 import { withDataFlag } from "../train/checks.ts";
+import { parseMemory } from "../train/ladder.ts";
 
 export const command: Command = {
   name: "plan",
   summary: "show device memory and time of a run before anything is allocated",
   usage: "[preset | file.toml] [--data=PATH] [--section.key=value ...]",
-  options: [{ name: "data", value: "PATH", summary: "pictures of a training run in place of data.sets" }],
+  options: [
+    { name: "data", value: "PATH", summary: "pictures of a training run in place of data.sets" },
+    { name: "memory", value: "SIZE", summary: "which settings of a training run fit, --memory=24GiB" },
+  ],
   description:
     "All plans of the run are traced and placed on the host, so the memory is exact. Times come from a benchmark of this " +
     "adapter that takes about a second.",
@@ -41,11 +45,13 @@ export const command: Command = {
     const steps = context.arguments.overrides.find(({ key }) => key === "steps");
     if (steps && resolved.config.data.sets.length > 0)
       resolved = withValue(resolved, "train.steps", Number(steps.value), "command line");
+    const { memory } = context.arguments.flags;
+    const available = typeof memory === "string" ? parseMemory(memory) : null;
     const config = await withLocalModels(context.files, resolved.config, context.emit);
     return await withRunDevice(config, async (gpu) => {
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");
-      return await planTraining(gpu, context, config);
+      return await planTraining(gpu, context, config, available);
     });
   },
 };

@@ -54,7 +54,7 @@ export const optimSection = section(
     betas: field(
       z.tuple([real(0), real(0)]),
       [0.9, 0.999],
-      "Decay of the running mean of gradients and of their squares.",
+      "Decay of the running mean of gradients and of their squares; for Lion the second is usually 0.99.",
     ),
     eps: field(z.number().gt(0), 1e-8, "Added to the root of the squared-gradient mean."),
     weight_decay: field(real(0), 1e-4, "Decoupled weight decay, on every trained tensor."),

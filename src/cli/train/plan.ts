@@ -14,9 +14,16 @@ import { renderTable } from "../table.ts";
 import { checkTraining } from "./checks.ts";
 import { openTrainingData } from "./data.ts";
 import { traceEncoders } from "./encode.ts";
+import { ladderText, memoryLadder } from "./ladder.ts";
 import { buildTrainWorld } from "./world.ts";
 
-export async function planTraining(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+/** @param available bytes of `--memory`, for which the ladder of settings is shown; null shows none */
+export async function planTraining(
+  gpu: Gpu,
+  context: CommandContext,
+  config: Config,
+  available: number | null,
+): Promise<number> {
   checkTraining(config);
   const data = await openTrainingData(context.files, config, context.emit);
   try {
@@ -26,6 +33,10 @@ export async function planTraining(gpu: Gpu, context: CommandContext, config: Co
     const captions = data.captionBytes(encoders.pipeline.layout);
     const world = await buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures);
     const memory = world.session.memory();
+    const rungs =
+      available === null
+        ? null
+        : await memoryLadder(context.files, config, targetOf(gpu), data, encoding.total, available);
     const speed = await measureSpeed(gpu);
     const perUpdate = world.trainer.samplesPerUpdate;
     // Buckets take turns as often as they have pictures.
@@ -71,6 +82,7 @@ export async function planTraining(gpu: Gpu, context: CommandContext, config: Co
       `trained: ${grouped(world.trainedParameters)} of ${grouped(world.parameters + (world.adapter ? world.trainedParameters : 0))} parameters; ${bytes(memory.variables.weights)} of frozen and trained weights`,
       `an update: ${perUpdate} pictures, ${(flops / 1e9).toFixed(1)} GFLOP, about ${seconds.toFixed(2)} s (${(flops / seconds / 1e9).toFixed(1)} GFLOP/s)`,
       `${grouped(steps)} updates (${epochs.toFixed(1)} epochs): about ${duration(steps * seconds)}; ${samplings} samplings of ${pictures} pictures: about ${duration(samplings * sampling)}`,
+      ...(rungs ? ["", ladderText(rungs, available!, context.columns())] : []),
     ].join("\n");
     context.result(
       {
@@ -78,6 +90,7 @@ export async function planTraining(gpu: Gpu, context: CommandContext, config: Co
         buckets: data.buckets.table,
         dropped: data.dropped,
         memory,
+        ...(rungs ? { ladder: rungs } : {}),
         encoders: { memory: encoding.total, ...captions },
         speed,
         update: { pictures: perUpdate, flops, seconds },

@@ -25,10 +25,11 @@ interface Place {
 
 /** The largest tile of at most `tokens` tokens, nearly square where the picture lets it be; never below 4 × 4. */
 export function tileWithin(geometry: Geometry, tokens: number): Geometry {
-  const side = (length: number) => Math.max(UNIT, UNIT * Math.floor(length / UNIT));
-  const rows = Math.min(geometry.rows, side(Math.sqrt(tokens)));
-  const columns = Math.min(geometry.columns, side(tokens / rows));
-  return { rows: Math.min(geometry.rows, side(tokens / columns)), columns };
+  const side = (length: number, most: number) =>
+    length >= most ? most : Math.min(most, Math.max(UNIT, UNIT * Math.floor(length / UNIT)));
+  const rows = side(Math.sqrt(tokens), geometry.rows);
+  const columns = side(tokens / rows, geometry.columns);
+  return { rows: side(tokens / columns, geometry.rows), columns };
 }
 
 /** Where the tiles of one direction begin; the last one is shifted inwards, so that all have one size. */
@@ -48,8 +49,7 @@ function blend(before: Float32Array, values: Float32Array, [outer, length, inner
     for (let i = 0; i < n; i++) {
       const [at, from] = [(o * length! + i) * inner!, (o * length! + length! - n + i) * inner!];
       const weight = i / n;
-      for (let k = 0; k < inner!; k++)
-        values[at + k] = before[from + k]! * (1 - weight) + values[at + k]! * weight;
+      for (let k = 0; k < inner!; k++) values[at + k] = before[from + k]! * (1 - weight) + values[at + k]! * weight;
     }
   }
 }
@@ -157,9 +157,7 @@ abstract class Tiled {
     this.options = options;
     this.input = session.data(`${options.title}.tile`, input);
     this.output = session.data(`${options.title}.tile result`, output);
-    this.plan = session.plan(options.title, (graph) =>
-      graph.assign(this.output, trace(graph, graph.read(this.input))),
-    );
+    this.plan = session.plan(options.title, (graph) => graph.assign(this.output, trace(graph, graph.read(this.input))));
   }
 
   /** How often a picture takes the plan. */
@@ -180,7 +178,15 @@ export class TiledDecoder extends Tiled {
   constructor(session: Session, options: TilingOptions, trace: (graph: Graph, packed: Tensor) => Tensor) {
     const { tile, channels } = options;
     const { rows, columns } = times(tile, TOKEN_PIXELS);
-    super(session, options, [[1, tile.rows * tile.columns, channels], [1, 3, rows, columns]], trace);
+    super(
+      session,
+      options,
+      [
+        [1, tile.rows * tile.columns, channels],
+        [1, 3, rows, columns],
+      ],
+      trace,
+    );
   }
 
   /** Packed model latents [L · C] of one picture -> [3 · H · W], not clamped. */

@@ -1,0 +1,101 @@
+// Which settings of a training run fit into a given memory: the run is traced again with frozen weights stored in fewer bits,
+// with gradient checkpointing, and with a batch of one, from what costs nothing to what costs most time.
+
+import { LongtailError } from "../../base/errors.ts";
+import type { FileStore } from "../../base/files.ts";
+import { bytes } from "../../evaluation/format.ts";
+import type { Target } from "../../tensor/lower.ts";
+import type { Config } from "../config/schema.ts";
+import { renderTable } from "../table.ts";
+import type { TrainingData } from "./data.ts";
+import { buildTrainWorld } from "./world.ts";
+
+export interface Rung {
+  /** What is changed against the configuration, as words of a command line; empty for the configuration itself. */
+  change: string[];
+  bytes: number;
+  fits: boolean;
+}
+
+const UNITS: Readonly<Record<string, number>> = { MiB: 2 ** 20, GiB: 2 ** 30, MB: 1e6, GB: 1e9 };
+
+/** Bytes of `24GiB`, `8 GB` or `6000MiB`. @throws LongtailError E-ARG-080 where the text is no size */
+export function parseMemory(text: string): number {
+  const found = /^(\d+(?:\.\d+)?)\s*(MiB|GiB|MB|GB)$/i.exec(text.trim());
+  const unit = found && Object.entries(UNITS).find(([name]) => name.toLowerCase() === found[2]!.toLowerCase());
+  if (found && unit) return Number(found[1]) * unit[1];
+  throw new LongtailError("E-ARG-080", {
+    where: "--memory",
+    what: `${JSON.stringify(text)} is not a size of memory`,
+    fix: "as in --memory=24GiB or --memory=6000MiB",
+  });
+}
+
+/** Changes in order of their cost; each rung has those of the rungs before it where they help. */
+function changesOf({ adapter, model, train }: Config): string[][] {
+  const storages = ["bf16", "int8", "nf4"];
+  const from = storages.indexOf(model.storage) + 1;
+  const stored = adapter.kind === "full" ? [] : storages.slice(from).map((storage) => `--model.storage=${storage}`);
+  const checkpointing = train.checkpointing ? [] : ["--train.checkpointing=true"];
+  const single = train.batch > 1 ? ["--train.batch=1", `--train.accumulation=${train.accumulation * train.batch}`] : [];
+  const rungs: string[][] = [[], ...stored.map((storage) => [storage])];
+  if (checkpointing.length > 0) rungs.push(checkpointing, ...stored.map((storage) => [storage, ...checkpointing]));
+  if (single.length > 0) {
+    rungs.push([...checkpointing, ...single]);
+    if (stored.length > 0) rungs.push([stored.at(-1)!, ...checkpointing, ...single]);
+  }
+  return rungs;
+}
+
+function changed(config: Config, changes: readonly string[]): Config {
+  const copy = structuredClone(config);
+  for (const change of changes) {
+    const [key, value] = change.slice(2).split("=") as [string, string];
+    const [section, name] = key.split(".") as ["model" | "train", string];
+    const table = copy[section] as Record<string, unknown>;
+    table[name] = value === "true" ? true : /^\d+$/.test(value) ? Number(value) : value;
+  }
+  return copy;
+}
+
+/**
+ * Traces the run under each rung; nothing is allocated.
+ * @param encoders bytes that the phase of encoding needs: no setting of the training changes them
+ */
+export async function memoryLadder(
+  files: FileStore,
+  config: Config,
+  target: Target,
+  data: TrainingData,
+  encoders: number,
+  available: number,
+): Promise<Rung[]> {
+  const rungs: Rung[] = [];
+  for (const change of changesOf(config)) {
+    const own = changed(config, change);
+    const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures);
+    const need = Math.max(world.session.memory().total, encoders);
+    rungs.push({ change, bytes: need, fits: need <= available });
+  }
+  return rungs;
+}
+
+/** The ladder as a table, and which rung to take. */
+export function ladderText(rungs: readonly Rung[], available: number, columns: number): string {
+  const table = renderTable(
+    [{ title: "settings" }, { title: "device memory", align: "right" }, { title: `fits ${bytes(available)}` }],
+    rungs.map(({ change, bytes: need, fits }) => [
+      change.join(" ") || "as configured",
+      bytes(need),
+      fits ? "yes" : "no",
+    ]),
+    columns,
+  ).trimEnd();
+  const first = rungs.find(({ fits }) => fits);
+  const advice = !first
+    ? "none of these fits; lower data.resolution, adapter.rank or the samples' size"
+    : first.change.length === 0
+      ? "the configuration fits as it is"
+      : `the first that fits: ${first.change.join(" ")}`;
+  return `${table}\n${advice}`;
+}
