@@ -57,7 +57,8 @@ export function errorUses(file: string, source: string): ErrorUse[] {
       } else if (before === "(" && name?.kind === "word" && !["LongtailError", "if"].includes(name.value)) {
         const args = split(inside(tokens, i - 1), ",").map(wordsOf);
         // The configuration's checks: refuse(code, key, what, why, fix).
-        const [what = "…", fix = ""] = name.value === "refuse" ? [args[2] ?? args[1], args[4]] : [args.slice(1).find(Boolean)];
+        const [what = "…", fix = ""] =
+          name.value === "refuse" ? [args[2] ?? args[1], args[4]] : [args.slice(1).find(Boolean)];
         uses.push({ code, file, what, fix, isError: true });
       } else if (before === "[") {
         // Tables of reasons: [code, why].
@@ -85,7 +86,7 @@ export function errorsMarkdown(uses: readonly ErrorUse[]): string {
     "# Errors and warnings",
     "",
     "Every failure has a stable code, and the code's area decides the exit code of the command line. The texts are those of " +
-      "the source; «…» stands for a value. A code without a fix here is a warning, or says in its text what to do.",
+      "the source; «…» stands for a value. A warning ends nothing; where no fix stands here, the message says what fits the case.",
     "",
     "This page is written from the source (`deno run -A --no-check scripts/generate_errors.ts`); do not edit it by hand.",
   ];
@@ -118,7 +119,8 @@ function tokensOf(source: string): Token[] {
   const quoted = (): string => {
     const quote = source[at]!;
     let value = "";
-    for (at++; at < source.length && source[at] !== quote; at++) value += source[at] === "\\" ? source[++at] : source[at];
+    for (at++; at < source.length && source[at] !== quote; at++)
+      value += source[at] === "\\" ? source[++at] : source[at];
     return value;
   };
   const template = (): string => {

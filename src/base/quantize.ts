@@ -8,7 +8,7 @@
 // more outliers than one of these 256 values, so the difference only grows there.
 
 import { LongtailError } from "./errors.ts";
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "./halves.ts";
+import { f32ToBf16, f32ToF16 } from "./halves.ts";
 
 /** How a frozen matrix is kept on the device. */
 export type Storage = "f32" | "f16" | "bf16" | "int8" | "nf4";

@@ -40,20 +40,20 @@ export async function readLegacy(
   handle: FileHandle,
   where: string,
 ): Promise<{ root: PickleValue; rules: TorchRules; places: Map<string, number> }> {
-  const window = new Window(handle);
+  const view = new Window(handle);
   let at = 0;
   // A pickle that the window cuts off starts again in a larger one, with rules that have seen nothing.
   const next = async (): Promise<{ value: PickleValue; rules: TorchRules }> => {
     for (;;) {
       const rules = new TorchRules();
       try {
-        const { value, end } = unpickle(window.bytes, at, rules);
+        const { value, end } = unpickle(view.bytes, at, rules);
         at = end;
         return { value, rules };
       } catch (error) {
         if (!(error instanceof PickleError && error.fault === "end")) throw error;
-        if (await window.grow()) continue;
-        if (window.bytes.length < handle.size)
+        if (await view.grow()) continue;
+        if (view.bytes.length < handle.size)
           throw new PickleError("limit", `its pickles are longer than ${LONGEST_PICKLE} bytes`);
         throw error;
       }
@@ -86,7 +86,7 @@ export async function readLegacy(
     const missing = () =>
       new PickleError("storage", `the file ends before storage ${JSON.stringify(storage.key)} does`);
     if (at + 8 > handle.size) throw missing();
-    const head = at + 8 <= window.bytes.length ? window.bytes.slice(at, at + 8) : (await handle.read(at, 8)).slice();
+    const head = at + 8 <= view.bytes.length ? view.bytes.slice(at, at + 8) : (await handle.read(at, 8)).slice();
     const count = new DataView(head.buffer).getBigInt64(0, true);
     const size = storage.dtype === null ? 1 : DTYPE_BITS[storage.dtype] / 8;
     if (count * BigInt(size) !== BigInt(storage.bytes))

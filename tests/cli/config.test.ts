@@ -261,6 +261,8 @@ describe("errors", () => {
     ["E-CFG-017", ["data.prompt=a {thing} {item}"], "{thing}"],
     ["E-CFG-018", ["optim.betas=0.9,1"], "betas"],
     ["E-CFG-019", ["align.stacked=yes", "align.branches=denoise"], "stack"],
+    ["E-CFG-024", ["adapter.kind=lora", "adapter.targets=[]"], "adapter.targets"],
+    ["E-CFG-025", ["device.backend=deno", "device.robust=true"], "bounds checks"],
     ["E-CFG-006", ["align.rewards.3.weight=1"], "no position 3"],
   ])("%s refuses %j", async (code, overrides, part) => {
     const error = await errorOf(fromOverrides(...overrides));

@@ -13,7 +13,7 @@ describe("a size of memory", () => {
 
   it("is refused without a unit or with a sign", () => {
     for (const text of ["24", "-1GiB", "GiB", "24TiB", "1e3MiB", ""]) {
-      expect(() => parseMemory(text), text).toThrow(/E-ARG-080.*not a size of memory.*Fix: as in --memory=24GiB/);
+      expect(() => parseMemory(text), text).toThrow(/E-ARG-084.*not a size of memory.*Fix: as in --memory=24GiB/);
     }
   });
 });

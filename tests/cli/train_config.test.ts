@@ -78,9 +78,9 @@ describe("what makes no sense together", () => {
     ["E-CFG-051", ["adapter.kind=full", "adapter.start=a.safetensors"], "full fine-tuning starts from no", "merge"],
     ["E-CFG-051", ["adapter.kind=full", "model.storage=nf4"], "cannot be stored as nf4", '"auto"'],
     ["E-CFG-051", ["adapter.kind=full", "model.storage=f16"], "cannot be stored as f16", "train an adapter"],
-    ["E-CFG-051", ["optim.ema=1"], "a running mean with decay 1 never moves", "0.99 to 0.9999"],
+    ["E-CFG-054", ["optim.ema=1"], "a running mean with decay 1 never moves", "0.99 to 0.9999"],
     ["E-CFG-051", ["data.keep_tags=2"], "tags keep their places", "data.shuffle_tags = true"],
-    ["E-CFG-051", ["data.min_side=128", "data.max_side=64"], "min_side = 128 is above max_side = 64", "swap"],
+    ["E-CFG-054", ["data.min_side=128", "data.max_side=64"], "min_side = 128 is above max_side = 64", "swap"],
     ["E-CFG-051", ["adapter.kind=full", "save.dtype=f16"], "saved in f32", 'save.dtype = "f32"'],
   ])("%s refuses %j", async (code, words, what, fix) => {
     const { config } = await load(...words);

@@ -156,7 +156,7 @@ describe("training report", () => {
   });
 
   it("gives the rate that was set, or the curve of an optimizer that works out its own", () => {
-    expect(rateText(full)).toBe("1e-4, cosine, warm-up 50 steps");
+    expect(rateText(full)).toBe("0.0001, cosine, warm-up 50 steps");
     const own = [0.01, 0.01, 0.007].map((learningRate, i) => ({ step: i + 1, learningRate }));
     expect(rateText({ ...full, curves: { steps: own } })).toBe("0.01 to 0.007, the optimizer's own");
     expect(rateText({ method: { adapter: "lora" } })).toBeUndefined();

@@ -17,6 +17,7 @@ import { Parameters } from "../../src/nn/parameters.ts";
 import type { Target } from "../../src/tensor/lower.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { portableTarget } from "../../src/tensor/target.ts";
+import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
@@ -133,4 +134,35 @@ describe("FLUX.1 dev in its real size", () => {
       expect(world.session.memory().total / GIB).toBeLessThan(most);
     },
   );
+
+  const MIB = 2 ** 20;
+  const draw = async (side: number, maxBindingBytes: number) => {
+    const session = new Session({ ...desktop, maxBindingBytes });
+    const pipeline = await open(session, { transformer: true, decoder: true });
+    const geometry = geometryOf(side, side, "a test");
+    new Drawing(session, pipeline, [], { batch: 1, steps: 2, shift: "auto", guidance: 3.5, geometry });
+    return pipeline.tile("decoder", geometry, maxBindingBytes);
+  };
+
+  it("decodes in tiles where a binding holds the transformer's values and not the decoder's", async () => {
+    expect(await draw(640, 128 * MIB)).toEqual({ rows: 20, columns: 24 });
+    expect(await draw(1024, 512 * MIB)).toEqual({ rows: 44, columns: 44 });
+    expect(await draw(1024, GIB)).toBe(null);
+  });
+
+  it("stops where a binding does not hold the transformer's values", async () => {
+    await expect(draw(656, 128 * MIB)).rejects.toMatchObject({ code: "E-MEM-003" });
+    await expect(draw(1024, 256 * MIB)).rejects.toMatchObject({ code: "E-MEM-003" });
+  });
+
+  it("encodes pictures of 1024 pixels in tiles where a binding holds 128 MiB", async () => {
+    const maxBindingBytes = 128 * MIB;
+    const session = new Session({ ...desktop, maxBindingBytes });
+    const pipeline = await open(session, { encoder: true });
+    const geometry = geometryOf(1024, 1024, "a test");
+    expect(pipeline.pictureBatch(8, [geometry], "encoder", maxBindingBytes)).toBe(1);
+    new PictureEncoder(session, pipeline, [geometry], 1);
+    expect(pipeline.tile("encoder", geometry, maxBindingBytes)).toEqual({ rows: 32, columns: 32 });
+    expect(session.memory().total / GIB).toBeLessThan(1);
+  });
 });

@@ -93,7 +93,7 @@ interface Coded {
   packed: Float32Array;
 }
 
-/** Decodes `latents` of `geometry` and encodes `picture`, in one piece or in tiles. */
+/** Decodes `packed` and encodes `picture`, both of `geometry`; a tile of the same size is the picture in one piece. */
 async function code(
   open: (session: Session) => Promise<Pipeline>,
   geometry: Geometry,
@@ -147,42 +147,42 @@ suite("tiling", (dump) => {
 });
 
 describe("tiles beside the whole picture", () => {
-  /** Relative L2 of what tiles of half the side change. */
+  const SIDE = 256;
+  const GEOMETRY = geometryOf(SIDE, SIDE, "a test");
+
+  /** What nine tiles of half the side change, and four of three quarters; relative L2 below `bounds`. */
   async function compare(
     title: string,
     open: (session: Session) => Promise<Pipeline>,
     inputs: { packed: Float32Array; picture: Float32Array },
-    side: number,
     bounds: { decoded: number; packed: number },
   ): Promise<void> {
-    const whole = geometryOf(side, side, "a test");
-    const [one, tiled] = [
-      await code(open, whole, whole, inputs),
-      await code(open, whole, { rows: whole.rows / 2, columns: whole.columns / 2 }, inputs),
-    ];
-    const comparison = new Comparison(title);
-    for (const key of ["decoded", "packed"] as const) comparison.values(key, "", tiled[key], one[key], bounds[key]);
-    const differences = one.decoded.map((v, i) => Math.abs(v - tiled.decoded[i]!));
-    const mean = differences.reduce((a, b) => a + b, 0) / differences.length;
-    comparison.note("decoded, mean difference", "", mean, bounds.decoded);
-    comparison.note("decoded, largest difference", "", largest(differences), 2);
-    comparison.finish();
-    // They are not the same: a tile's normalisation sees the tile alone.
-    expect(relativeError(tiled.decoded, one.decoded)).toBeGreaterThan(1e-6);
+    const whole = await code(open, GEOMETRY, GEOMETRY, inputs);
+    for (const share of [0.5, 0.75]) {
+      const side = share * GEOMETRY.rows;
+      const tiled = await code(open, GEOMETRY, { rows: side, columns: side }, inputs);
+      const comparison = new Comparison(`${title} in tiles of ${share * SIDE}`);
+      for (const key of ["decoded", "packed"] as const) comparison.values(key, "", tiled[key], whole[key], bounds[key]);
+      const differences = whole.decoded.map((v, i) => Math.abs(v - tiled.decoded[i]!));
+      const mean = differences.reduce((a, b) => a + b, 0) / differences.length;
+      comparison.note("decoded, mean difference", "", mean, bounds.decoded);
+      comparison.note("decoded, largest difference", "", largest(differences), 2);
+      comparison.finish();
+      // They are not the same: a tile's normalisation sees the tile alone.
+      expect(relativeError(tiled.decoded, whole.decoded)).toBeGreaterThan(1e-6);
+    }
   }
 
-  it("changes a picture of the tiny autoencoder TAEF2 little", async () => {
-    const side = 256;
-    const picture = await emojiSheet(side);
-    const geometry = geometryOf(side, side, "a test");
+  it("change a picture of the tiny autoencoder TAEF2 by a few hundredths", async () => {
+    const picture = await emojiSheet(SIDE);
     const open = (session: Session) =>
       openPipeline(session, { transformer: false, text: false, encoder: true, decoder: true });
-    const { packed } = await code(open, geometry, geometry, { packed: new Float32Array(side ** 2 / 2), picture });
-    await compare("TAEF2", open, { packed, picture }, side, { decoded: 0.1, packed: 0.1 });
+    const { packed } = await code(open, GEOMETRY, GEOMETRY, { packed: new Float32Array(SIDE ** 2 / 2), picture });
+    await compare("TAEF2", open, { packed, picture }, { decoded: 0.1, packed: 0.3 });
   });
 
-  it("changes a picture of a random AutoencoderKL more", async () => {
-    await compare("random AutoencoderKL", openDev, inputsOf(256), 256, { decoded: 0.5, packed: 0.5 });
+  it("change a picture of a random AutoencoderKL by a tenth at most", async () => {
+    await compare("random AutoencoderKL", openDev, inputsOf(SIDE), { decoded: 0.1, packed: 0.3 });
   });
 });
 
@@ -241,7 +241,7 @@ describe("an adapter of small bindings", () => {
 
   it.each([
     ["AutoencoderKL", "wide kl", 0.5],
-    ["AutoencoderTiny", "wide tiny", 0.2],
+    ["AutoencoderTiny", "wide tiny", 0.5],
   ] as const)("draws pictures with %s in tiles, and they are nearly the same", async (_, vae, bound) => {
     // The transformer's largest value is smaller, 32 channels of 96 × 64 pixels are larger.
     const [open, limit] = [openWith(vae), 750_000];

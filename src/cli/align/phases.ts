@@ -44,5 +44,3 @@ export class Phases {
     return this.list;
   }
 }
-
-export { Phases as Progress };

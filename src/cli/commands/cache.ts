@@ -3,7 +3,7 @@
 
 import { counted } from "../../evaluation/format.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
-import { Progress } from "../align/phases.ts";
+import { Phases } from "../align/phases.ts";
 import type { Command } from "../command.ts";
 import { withLocalModels } from "../model_files.ts";
 import { checkTraining, withDataFlag } from "../train/checks.ts";
@@ -41,7 +41,7 @@ export const command: Command = {
       try {
         emit({ kind: "message", text: data.summary });
         const rebuild = context.arguments.flags["rebuild"] === true;
-        const { made, total, folder } = await data.encode({ gpu, emit, phases: new Progress(emit), signal, rebuild });
+        const { made, total, folder } = await data.encode({ gpu, emit, phases: new Phases(emit), signal, rebuild });
         const kept = total.pictures + total.texts - made.pictures - made.texts;
         context.result(
           { folder, made, total },

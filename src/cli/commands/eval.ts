@@ -9,15 +9,14 @@ import type { PictureFit } from "../../rewards/clip_reward.ts";
 import type { HpsVersion } from "../../rewards/labels.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
-import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
-import { Progress } from "../align/phases.ts";
+import { checkMemoryCap, checkPrecision, deviceLine, withRunDevice } from "../align/device.ts";
+import { Phases } from "../align/phases.ts";
 import { choice } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ModelChoice, openEvalScorer } from "../eval/models.ts";
 import { findPictures } from "../eval/pictures.ts";
 import { PictureScoring } from "../eval/scoring.ts";
 import { renderTable } from "../table.ts";
-import { checkPrecision } from "../train/world.ts";
 
 const KINDS: readonly ScoreKind[] = ["hps", "pickscore", "clip", "aesthetic"];
 
@@ -94,7 +93,7 @@ async function evaluate(context: CommandContext): Promise<number> {
       for (const note of open.scorer.checkpoint.notes) emit({ kind: "warning", code: "E-FILE-145", text: note });
       const scoring = new PictureScoring(session, open, Math.min(config.eval.batch, pictures.length));
       checkMemoryCap(config, session.memory().total);
-      const phases = new Progress(emit);
+      const phases = new Phases(emit);
       await phases.timed("compile and load", session.plans.length, "plans", async (tick) => {
         await session.open(gpu, tick);
         await open.scorer.loadWeights(session);

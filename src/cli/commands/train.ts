@@ -7,7 +7,7 @@ import { duration } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
-import { Progress } from "../align/phases.ts";
+import { Phases } from "../align/phases.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { ResolvedConfig } from "../config/load.ts";
@@ -85,7 +85,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
     let batches: Awaited<ReturnType<EncodedData["batches"]>> | null = null;
     try {
       emit({ kind: "message", text: data.summary });
-      const phases = new Progress(emit);
+      const phases = new Phases(emit);
       const { environmentFacts } = await import("../../platform/environment.ts");
       const environment = await environmentFacts();
       await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });

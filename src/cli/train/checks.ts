@@ -23,7 +23,7 @@ export function withDataFlag(resolved: ResolvedConfig, flag: string | true | und
   return withValue(resolved, "data.sets", [set], "command line --data");
 }
 
-/** @throws LongtailError E-CFG-050 without pictures, E-CFG-051 for keys that exclude each other */
+/** @throws LongtailError E-CFG-050 without pictures, E-CFG-051 for keys that exclude each other, E-CFG-054 for wrong numbers */
 export function checkTraining(config: Config): void {
   const refuse = (code: string, where: string, what: string, why: string, fix: string): never => {
     throw new LongtailError(code, { where, what, why, fix });
@@ -58,7 +58,7 @@ export function checkTraining(config: Config): void {
   }
   if (optim.ema >= 1) {
     refuse(
-      "E-CFG-051",
+      "E-CFG-054",
       "optim.ema",
       `a running mean with decay ${optim.ema} never moves`,
       "each update gives the new weights the share 1 - decay",
@@ -76,7 +76,7 @@ export function checkTraining(config: Config): void {
   }
   if (data.min_side > 0 && data.max_side > 0 && data.min_side > data.max_side) {
     refuse(
-      "E-CFG-051",
+      "E-CFG-054",
       "data.min_side",
       `min_side = ${data.min_side} is above max_side = ${data.max_side}`,
       "no bucket has such sides",

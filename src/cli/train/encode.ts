@@ -14,12 +14,12 @@ import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts
 import { fileIdentity } from "../../training/file_identity.ts";
 import { PictureEncoder } from "../../training/picture_encoder.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
-import { checkMemoryCap } from "../align/device.ts";
-import type { Progress } from "../align/phases.ts";
+import { checkMemoryCap, checkPrecision } from "../align/device.ts";
+import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf, modelFiles } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
-import { checkPrecision } from "./world.ts";
+import { unknownText } from "../text_warnings.ts";
 
 /** Most texts and pictures that go through an encoder at a time. */
 const TEXT_BATCH = 16;
@@ -52,7 +52,7 @@ export interface EncodeInputs {
   gpu: Gpu;
   cache: EncodingCache;
   emit: EventSink;
-  phases: Progress;
+  phases: Phases;
   signal: AbortSignal;
   /** Encode everything again, whatever the cache has. */
   rebuild?: boolean;
@@ -154,16 +154,6 @@ async function loadOne({ want, key, fail }: Missing): Promise<{ key: string; pla
     fail(error);
     return null;
   }
-}
-
-/** Captions with unknown words that are named on the terminal. */
-const NAMED = 3;
-
-function unknownText(captions: readonly string[]): string {
-  const named = captions.slice(0, NAMED).map((caption) => JSON.stringify(caption.slice(0, 80)));
-  const more = captions.length > NAMED ? ` and ${captions.length - NAMED} more` : "";
-  const have = captions.length === 1 ? "has" : "have";
-  return `${named.join(", ")}${more} ${have} words that the model's text tables do not hold; they read as nothing`;
 }
 
 function cutText(captions: readonly string[], { textLength }: Pipeline): string {

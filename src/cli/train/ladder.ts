@@ -19,12 +19,12 @@ export interface Rung {
 
 const UNITS: Readonly<Record<string, number>> = { MiB: 2 ** 20, GiB: 2 ** 30, MB: 1e6, GB: 1e9 };
 
-/** Bytes of `24GiB`, `8 GB` or `6000MiB`. @throws LongtailError E-ARG-080 where the text is no size */
+/** Bytes of `24GiB`, `8 GB` or `6000MiB`. @throws LongtailError E-ARG-084 where the text is no size */
 export function parseMemory(text: string): number {
   const found = /^(\d+(?:\.\d+)?)\s*(MiB|GiB|MB|GB)$/i.exec(text.trim());
   const unit = found && Object.entries(UNITS).find(([name]) => name.toLowerCase() === found[2]!.toLowerCase());
   if (found && unit) return Number(found[1]) * unit[1];
-  throw new LongtailError("E-ARG-080", {
+  throw new LongtailError("E-ARG-084", {
     where: "--memory",
     what: `${JSON.stringify(text)} is not a size of memory`,
     fix: "as in --memory=24GiB or --memory=6000MiB",

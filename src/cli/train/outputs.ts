@@ -18,7 +18,7 @@ import { differenceLora } from "../../models/flux/difference.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
 import { deviceInfo, memoryCategories, versions } from "../align/outputs.ts";
-import type { Progress } from "../align/phases.ts";
+import type { Phases } from "../align/phases.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
@@ -42,7 +42,7 @@ export interface TrainOutputInputs {
   encoded: EncodedData;
   gpu: Gpu;
   environment: EnvironmentFacts;
-  phases: Progress;
+  phases: Phases;
   allocatedBytes: number | null;
   warnings: { step?: number; code: string; text: string }[];
   command: string;

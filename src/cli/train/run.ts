@@ -7,7 +7,7 @@ import type { EventSink } from "../../base/events.ts";
 import type { Geometry } from "../../models/pipeline.ts";
 import type { FlowReport } from "../../training/flow/reports.ts";
 import type { FlowSample } from "../../training/flow/trainer.ts";
-import type { Progress } from "../align/phases.ts";
+import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import { withAverage } from "./average.ts";
 import { type RunControl, stoppedByWord } from "./control.ts";
@@ -39,7 +39,7 @@ export interface TrainInputs {
   samples: SampleDrawer;
   store: TrainStore;
   control: RunControl;
-  phases: Progress;
+  phases: Phases;
   emit: EventSink;
   signal: AbortSignal;
   folder: string;

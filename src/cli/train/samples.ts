@@ -7,7 +7,7 @@ import type { FileStore } from "../../base/files.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { DrawRequest } from "../../training/drawing.ts";
 import type { EncodingCache } from "../../training/encoding_cache.ts";
-import type { Progress } from "../align/phases.ts";
+import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
@@ -26,7 +26,7 @@ export class SampleDrawer {
   private readonly run: RunFolder;
   private readonly config: Config;
   private readonly cache: EncodingCache;
-  private readonly phases: Progress;
+  private readonly phases: Phases;
   private readonly emit: EventSink;
 
   constructor(parts: {
@@ -34,7 +34,7 @@ export class SampleDrawer {
     run: RunFolder;
     config: Config;
     cache: EncodingCache;
-    phases: Progress;
+    phases: Phases;
     emit: EventSink;
     prompts: readonly SamplePrompt[];
   }) {

@@ -2,7 +2,6 @@
 // trainer and sampler, declared in one session. Text encoders and the autoencoder's encoder are not here: their work is done
 // before (encode.ts), and their memory is free by then.
 
-import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type Geometry, Pipeline } from "../../models/pipeline.ts";
@@ -13,6 +12,7 @@ import type { Pool } from "../../tensor/variable.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { FlowTrainer } from "../../training/flow/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
+import { checkPrecision } from "../align/device.ts";
 import type { Config } from "../config/schema.ts";
 import { modelFiles } from "../model_files.ts";
 import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
@@ -32,16 +32,6 @@ export interface TrainWorld {
   /** Parameters of the transformer, and of what is trained. */
   parameters: number;
   trainedParameters: number;
-}
-
-/** Refuses what the adapter cannot do before anything is built for it. */
-export function checkPrecision(config: Config, target: Target): void {
-  if (config.device.precision !== "f16" || target.f16) return;
-  throw new LongtailError("E-ENV-060", {
-    what: "f16 was asked for, and this adapter has no shader-f16",
-    where: "device.precision",
-    fix: 'use device.precision = "f32"',
-  });
 }
 
 /**

@@ -11,19 +11,23 @@ import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
 import { Optimizer, type OptimizerSettings, type ParameterGroup } from "../../optim/optimizer.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
-import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
-import { rewardFactors, summariseUpdate, type UpdateReport } from "./reports.ts";
-import { branchScalars, type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
+import {
+  declareTexts,
+  joined,
+  type PreparedPrompt,
+  type RewardTexts,
+  SCALARS,
+  type SrpoReward,
+  writeBranches,
+} from "./micro_inputs.ts";
+import { summariseUpdate, type UpdateReport } from "./reports.ts";
+import { type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
 
-export interface SrpoReward {
-  scorer: ClipScorer;
-  kind: RewardKind;
-  weight: number;
-}
+export type { PreparedPrompt, SrpoReward } from "./micro_inputs.ts";
 
 export interface SrpoSettings {
   /** Prompts of a micro-batch, and micro-batches whose gradients add up to one update. */
@@ -52,20 +56,6 @@ export interface SrpoSettings {
   beforeReplay?: (replay: number) => void;
 }
 
-/** What one prompt of an update needs, computed on the host beforehand. */
-export interface PreparedPrompt {
-  /** T5 states [Lt · J] and pooled vector [P]. */
-  states: Float32Array;
-  pooled: Float32Array;
-  /** For every reward: unit features of the positive text, and of the negative text or null. */
-  texts: { positive: Float32Array; negative: Float32Array | null }[];
-  /** Real picture [3 · S · S] in [0, 1], in offline mode. */
-  picture?: Float32Array;
-}
-
-/** Inputs of the micro-step that are one number a sample. */
-const SCALARS = ["from", "keep", "move", "to", "recover"] as const;
-
 export class SrpoTrainer {
   readonly settings: SrpoSettings;
   readonly plans: { rollout: Plan | null; encode: Plan | null; micro: Plan; optimizer: Plan };
@@ -74,12 +64,7 @@ export class SrpoTrainer {
   private readonly pipeline: Pipeline;
   private readonly rewards: readonly SrpoReward[];
   private readonly vars: Record<string, Variable> = {};
-  private readonly texts: {
-    positive: Variable;
-    negative: Variable;
-    positiveFactor: Variable;
-    negativeFactor: Variable;
-  }[] = [];
+  private texts: readonly RewardTexts[] = [];
 
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
   constructor(
@@ -174,16 +159,7 @@ export class SrpoTrainer {
 
   private planMicro(): Plan {
     const samples = this.samples;
-    for (const { scorer } of this.rewards) {
-      const at = `text${this.texts.length}`;
-      const text = {
-        positive: this.session.data(`srpo.${at}.positive`, [samples, scorer.width]),
-        negative: this.session.data(`srpo.${at}.negative`, [samples, scorer.width]),
-        positiveFactor: this.session.data(`srpo.${at}.positiveFactor`, [samples]),
-        negativeFactor: this.session.data(`srpo.${at}.negativeFactor`, [samples]),
-      };
-      this.texts.push(text);
-    }
+    this.texts = declareTexts(this.session, this.rewards, samples);
     return this.session.plan("micro-step", (graph) => {
       markTraining(graph);
       const read = (name: string) => graph.read(this.variable(name));
@@ -287,7 +263,7 @@ export class SrpoTrainer {
       const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
       this.makeClean(batch, drawn?.noise ?? this.noise(step, part));
       for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
-        this.writeBranches(batch, group);
+        this.writeMicro(batch, group);
         settings.beforeReplay?.((step - 1) * this.microSteps + slot + 1);
         session.run(this.plans.micro);
         session.copyInto(this.variable("report"), this.variable("reports"), slot++ * this.variable("report").size);
@@ -329,7 +305,7 @@ export class SrpoTrainer {
         return found ? told(plan.name, found) : `a later step of the ${plan.name}`;
       }
       for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
-        this.writeBranches(batch, group);
+        this.writeMicro(batch, group);
         const found = await session.firstNotFinite(this.plans.micro);
         if (found) return told(`${group.map((b) => b.kind).join(" and ")} branch`, found);
       }
@@ -360,50 +336,11 @@ export class SrpoTrainer {
     }
   }
 
-  /** Writes everything in which branches differ, for the samples of one micro-step. */
-  private writeBranches(batch: readonly PreparedPrompt[], branches: readonly Branch[]): void {
-    const { session } = this;
-    const samples = branches.flatMap((branch) => batch.map((prompt) => ({ branch, prompt })));
-    session.write(this.variable("states"), joined(samples.map((s) => s.prompt.states)));
-    session.write(this.variable("pooled"), joined(samples.map((s) => s.prompt.pooled)));
-    session.write(this.variable("time"), sinusoids(samples.map((s) => s.branch.time)));
-    if (this.pipeline.config.guidance)
-      session.write(this.variable("guidance"), sinusoids(samples.map(() => this.settings.trainGuidance)));
-    const scalars = samples.map((s) => branchScalars(s.branch.from, s.branch.to));
-    for (const name of SCALARS)
-      session.write(
-        this.variable(name),
-        Float32Array.from(scalars, (s) => s[name]),
-      );
-    this.rewards.forEach(({ scorer, kind, weight }, i) => {
-      const text = this.texts[i]!;
-      const factor = scorer.factor(kind) * weight;
-      const factors = samples.map((s) => rewardFactors(s.branch, s.prompt.texts[i]!.negative !== null));
-      session.write(text.positive, joined(samples.map((s) => s.prompt.texts[i]!.positive)));
-      session.write(
-        text.negative,
-        joined(samples.map((s) => s.prompt.texts[i]!.negative ?? s.prompt.texts[i]!.positive)),
-      );
-      session.write(
-        text.positiveFactor,
-        Float32Array.from(factors, (f) => f.positive * factor),
-      );
-      session.write(
-        text.negativeFactor,
-        Float32Array.from(factors, (f) => f.negative * factor),
-      );
-    });
+  private writeMicro(batch: readonly PreparedPrompt[], branches: readonly Branch[]): void {
+    const { rewards, texts, settings, pipeline } = this;
+    const guidance = pipeline.config.guidance ? settings.trainGuidance : null;
+    writeBranches(this.session, { variable: (name) => this.variable(name), rewards, texts, guidance }, batch, branches);
   }
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
 
 function requirePicture(prompt: PreparedPrompt): Float32Array {
