@@ -196,12 +196,17 @@ interface Holder {
 /** Waits until this process alone may write; returns what ends that. */
 async function lock(path: string, onWait: () => void): Promise<() => Promise<void>> {
   const own: Holder = { process: process.pid, host: hostname(), token: randomUUID() };
+  // Before the file is there: a waiter of this process may read it before the write is reported as done.
+  held.add(own.token);
   for (let waited = false; ; waited = true) {
     try {
       await fs.writeFile(path, JSON.stringify(own), { flag: "wx" });
       break;
     } catch (error) {
-      if (systemCode(error) !== "EEXIST") throw diskError(error, path);
+      if (systemCode(error) !== "EEXIST") {
+        held.delete(own.token);
+        throw diskError(error, path);
+      }
     }
     const text = await fs.readFile(path, "utf8").catch(() => null);
     const facts = await fs.stat(path).catch(() => null);
@@ -212,7 +217,6 @@ async function lock(path: string, onWait: () => void): Promise<() => Promise<voi
     if (!waited) onWait();
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  held.add(own.token);
   const timer = setInterval(() => {
     const now = new Date();
     fs.utimes(path, now, now).catch(() => {});
