@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
 import { renderLoraCard } from "../../evaluation/lora_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
-import type { MemoryCategory } from "../../evaluation/report_data.ts";
+import type { MemoryCategory, PhaseTime } from "../../evaluation/report_data.ts";
 import { median, quantile } from "../../evaluation/statistics.ts";
 import { renderTrainReport } from "../../evaluation/train_report.ts";
 import type { TrainFile, TrainReportData, TrainSpeed } from "../../evaluation/train_report_data.ts";
@@ -29,6 +29,7 @@ import type { TrainingData } from "./data.ts";
 import { describeData } from "./describe.ts";
 import type { EncodedData } from "./encoded.ts";
 import { adapterFacts } from "./facts.ts";
+import { samplesPhase } from "./samples.ts";
 import type { TrainState } from "./state.ts";
 import type { TrainWorld } from "./world.ts";
 
@@ -196,7 +197,7 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
       { path: "ckpt/", role: "checkpoint" as const, what: "checkpoints with optimizer state" },
     ],
     ...speedOf(inputs),
-    timing: inputs.phases.times(),
+    timing: ownTimes(inputs),
     memory: memoryRows(inputs),
     device: deviceInfo(gpu, environment, flopsPerSecond(inputs), config.device.backend),
     versions: versions(environment),
@@ -291,6 +292,15 @@ function speedOf(inputs: TrainOutputInputs): { speed?: TrainSpeed } {
       gflops: flopsPerSecond(inputs) / 1e9,
     },
   };
+}
+
+/** Times of the phases, each second counted once: samples that were drawn while training are no part of the training. */
+function ownTimes({ phases, state, resolved }: TrainOutputInputs): PhaseTime[] {
+  const times = phases.times();
+  const within = state.samples.map(({ step }) => step).filter((step) => step > 0 && step < resolved.config.train.steps);
+  const names = new Set(within.map(samplesPhase));
+  const nested = times.filter(({ phase }) => names.has(phase)).reduce((sum, { seconds }) => sum + seconds, 0);
+  return times.map((time) => (time.phase === "train" ? { ...time, seconds: Math.max(0, time.seconds - nested) } : time));
 }
 
 /** Writes report.json, report.html and the model card. */

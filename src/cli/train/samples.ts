@@ -14,6 +14,9 @@ import { withAverage } from "./average.ts";
 import type { TrainState } from "./state.ts";
 import type { TrainWorld } from "./world.ts";
 
+/** Name of the phase in which the samples of a step are drawn. */
+export const samplesPhase = (step: number): string => `draw samples, step ${step}`;
+
 export interface SamplePrompt {
   prompt: string;
   /** Key of its text in the cache. */
@@ -65,7 +68,7 @@ export class SampleDrawer {
         requests.push({ states: found["states"]!, pooled: found["pooled"]!, noise });
       }
     }
-    const drawn = await this.phases.timed(`draw samples, step ${step}`, requests.length, "pictures", (tick) =>
+    const drawn = await this.phases.timed(samplesPhase(step), requests.length, "pictures", (tick) =>
       withAverage(world, () => world.drawing.draw(requests, (done) => tick(done))),
     );
     const side = world.pipeline.imageSize;
