@@ -23,10 +23,11 @@ import type { UpdateReport } from "../../training/srpo/reports.ts";
 import type { PreparedPrompt } from "../../training/srpo/trainer.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
 import type { Config } from "../config/schema.ts";
+import { leftRange } from "../run_checkpoints.ts";
 import { unknownText } from "../text_warnings.ts";
 import { Phases } from "./phases.ts";
 import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
-import { leftRange, type RunState, type RunStore } from "./store.ts";
+import type { RunState, RunStore } from "./store.ts";
 import type { World } from "./world.ts";
 
 export interface AlignInputs {

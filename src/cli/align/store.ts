@@ -7,22 +7,18 @@ import type { FileStore } from "../../base/files.ts";
 import type { GuardState } from "../../evaluation/guards.ts";
 import type { EvaluationPoint, UpdatePoint } from "../../evaluation/report_data.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";
-import type { Pool, Variable } from "../../tensor/variable.ts";
 import {
   bestCheckpoint,
-  checkpointEntry,
   flatKeys,
   type Identity,
-  loadCheckpoint,
   markBest,
   newestCheckpoint,
   rotateCheckpoints,
-  saveCheckpoint,
 } from "../../training/checkpoint.ts";
 import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
+import { type PoolGroups, poolGroups, restorePools, savePools, tensorCount } from "../run_checkpoints.ts";
 import type { RunFolder } from "../run_folder.ts";
-import { trainedGroups } from "../train/store.ts";
 import type { Judged } from "./protocol.ts";
 import type { World } from "./world.ts";
 
@@ -66,48 +62,31 @@ export class RunStore {
 
   private identity(world: World): Identity {
     return {
-      config: flatKeys(this.config as unknown as Record<string, unknown>, (key) =>
-        FREE_KEYS.some((free) => key.startsWith(free)),
+      config: flatKeys(
+        this.config as unknown as Record<string, unknown>,
+        // Where the schedule depends on the length, a run of another length has other rates from the start.
+        (key) =>
+          (key !== "align.steps" || this.config.schedule.kind === "constant") &&
+          FREE_KEYS.some((free) => key.startsWith(free)),
       ),
-      model: { parameters: world.parameters, trained: trainedTensors(world), kernels: this.kernels },
+      model: { parameters: world.parameters, trained: tensorCount(world.trained), kernels: this.kernels },
     };
   }
 
-  private pools(world: World): Record<string, Pool> {
-    return { ...trainedGroups(world.trained), ...world.trainer!.optimizer.state };
+  private pools(world: World): PoolGroups {
+    return poolGroups(world.trained, world.trainer!.optimizer.state);
   }
 
-  /**
-   * Saves weights, moments and state; nothing half-written can be picked up later.
-   * @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from
-   */
+  /** @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from */
   async save(world: World, state: RunState): Promise<void> {
-    const load = async (v: Variable): Promise<Float32Array | Uint32Array> => {
-      if (v.dtype === "u32") return new Uint32Array(await world.session.readBits(v));
-      const values = await world.session.read(v);
-      if (!values.every(Number.isFinite)) throw leftRange(state.step, v.name);
-      return values;
-    };
-    const groups = Object.fromEntries(
-      Object.entries(this.pools(world)).map(([name, pool]) => [
-        name,
-        pool.variables.map((v) => ({ ...checkpointEntry(v), load: () => load(v) })),
-      ]),
-    );
     const folder = this.run.paths.checkpoints;
-    const path = await saveCheckpoint(this.files, folder, {
-      step: state.step,
-      groups,
-      state: state as never,
-      identity: this.identity(world),
-    });
+    const content = { step: state.step, state, identity: this.identity(world) };
+    await savePools(this.files, this.run, world.session, this.pools(world), content, this.emit);
     const { best } = state.guard;
     if (best && best.step === state.step && state.guard.level !== "alarm") {
       await markBest(this.files, folder, state.step, `${best.measure} ${best.value.toFixed(4)}`);
     }
     await rotateCheckpoints(this.files, folder, this.config.save.keep);
-    const bytes = Object.values(this.pools(world)).reduce((n, pool) => n + pool.bytes, 0);
-    this.emit({ kind: "checkpoint", step: state.step, path, bytes });
   }
 
   /**
@@ -129,23 +108,15 @@ export class RunStore {
 
   /** Restores the newest whole checkpoint (or the one that the user named) where this run is continued. */
   async restore(world: World): Promise<RunState | null> {
-    if (!this.run.resumed) return null;
-    const folder = this.run.paths.checkpoints;
-    const { newest, skipped } = await newestCheckpoint(this.files, folder);
-    for (const { path, reason } of skipped) {
-      this.emit({ kind: "warning", code: "E-RUN-014", text: `checkpoint ${path} was skipped: ${reason}` });
-    }
-    const from = this.run.checkpoint ?? newest;
-    if (!from) return null;
-    const checkpoint = await loadCheckpoint(this.files, from, this.identity(world));
-    for (const [name, pool] of Object.entries(this.pools(world))) {
-      const byName = new Map(pool.variables.map((v) => [v.name, v]));
-      const expected = pool.variables.map(checkpointEntry);
-      await checkpoint.restore(name, expected, (tensor, values) => world.session.write(byName.get(tensor)!, values));
-    }
-    await checkpoint.close();
-    this.emit({ kind: "message", text: `continuing from ${checkpoint.path}, ${checkpoint.step} updates done` });
-    return checkpoint.state as unknown as RunState;
+    const { files, run, emit } = this;
+    return (await restorePools(
+      files,
+      run,
+      world.session,
+      this.pools(world),
+      this.identity(world),
+      emit,
+    )) as RunState | null;
   }
 
   /** Path of the checkpoint that guard rails marked best, if any. */
@@ -173,16 +144,4 @@ export class RunStore {
       }
     }
   }
-}
-
-const trainedTensors = (world: World) => world.trained.reduce((n, pool) => n + pool.variables.length, 0);
-
-/** The error of weights or moments that are no numbers any more. */
-export function leftRange(step: number, where: string): LongtailError {
-  return new LongtailError("E-NUM-002", {
-    what: `after update ${step} not all weights are finite numbers`,
-    where,
-    why: "the learning rate was too high for 32-bit floats; such weights are not saved, and earlier checkpoints are unchanged",
-    fix: "start again with a lower optim.lr",
-  });
 }

@@ -300,7 +300,9 @@ function ownTimes({ phases, state, resolved }: TrainOutputInputs): PhaseTime[] {
   const within = state.samples.map(({ step }) => step).filter((step) => step > 0 && step < resolved.config.train.steps);
   const names = new Set(within.map(samplesPhase));
   const nested = times.filter(({ phase }) => names.has(phase)).reduce((sum, { seconds }) => sum + seconds, 0);
-  return times.map((time) => (time.phase === "train" ? { ...time, seconds: Math.max(0, time.seconds - nested) } : time));
+  return times.map((time) =>
+    time.phase === "train" ? { ...time, seconds: Math.max(0, time.seconds - nested) } : time,
+  );
 }
 
 /** Writes report.json, report.html and the model card. */

@@ -9,6 +9,7 @@ import type { FlowReport } from "../../training/flow/reports.ts";
 import type { FlowSample } from "../../training/flow/trainer.ts";
 import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
+import { leftRange } from "../run_checkpoints.ts";
 import { withAverage } from "./average.ts";
 import { type RunControl, stoppedByWord } from "./control.ts";
 import type { SampleDrawer } from "./samples.ts";
@@ -74,7 +75,7 @@ export async function runTraining(inputs: TrainInputs): Promise<TrainState> {
       const report = await world.trainer.step(step, batch.samples, batch.geometry);
       refused = report.finite ? 0 : refused + 1;
       if (!report.finite) await refuse(inputs, state, batch, report, refused);
-      else if (!Number.isFinite(report.updateRatio)) throw leftRange(step);
+      else if (!Number.isFinite(report.updateRatio)) throw leftRange(step, "the optimizer's report");
       state.step = step;
       const time = performance.now() - started;
       const host = time - stalled - (world.session.waited - waited);
@@ -196,14 +197,5 @@ async function refuse(
     where: `gradient norm ${report.gradientNorm}, loss ${report.loss}`,
     why: `the update was not made; the last good weights are in ${kept}`,
     fix: "start again under another run.name with a lower optim.lr",
-  });
-}
-
-function leftRange(step: number): LongtailError {
-  return new LongtailError("E-NUM-002", {
-    what: `after update ${step} the trained values are not finite numbers`,
-    where: "the optimizer's report",
-    why: "the learning rate was too high for 32-bit floats; earlier checkpoints are unchanged",
-    fix: "start again with a lower optim.lr, or continue from an earlier checkpoint",
   });
 }
