@@ -163,6 +163,9 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
 /** Longest time between a promise that fails because the device is lost and the news of the loss. */
 const LOSS_DELAY_MS = 500;
 
+/** How often the event loop is woken while somebody waits for a software adapter. */
+const WAKE_MS = 20;
+
 async function resting<T>(promise: Promise<T>, rest: () => Promise<void>, isLost: () => boolean): Promise<T> {
   let done = false;
   const settle = () => {
@@ -171,7 +174,16 @@ async function resting<T>(promise: Promise<T>, rest: () => Promise<void>, isLost
   promise.then(settle, settle);
   // One turn without sleep first: a promise that is settled already must not cost a rest.
   await Promise.resolve();
-  while (!done && !isLost()) await rest();
+  if (!done) {
+    // With nothing but immediates pending, Deno's event loop now and then parks until something else wakes it: waits of
+    // a minute and more were seen while the device had long finished. A timer is always something else.
+    const alarm = setInterval(() => {}, WAKE_MS);
+    try {
+      while (!done && !isLost()) await rest();
+    } finally {
+      clearInterval(alarm);
+    }
+  }
   // A promise of a lost device may never settle.
   if (!done) throw new Error("the device was lost");
   return promise;
