@@ -53,49 +53,57 @@ it(`ends with the same files after being killed at ${KILLS} random moments as in
   expect(calm.code).toBe(0);
 
   const moments = new RandomStream(SEED, "moments of killing");
-  let done = 0;
-  let finished = false;
-  for (let kill = 0; kill < KILLS && !finished; kill++) {
-    const timer = setTimeout.bind(null);
-    let pid: number | null = null;
-    // From the first sign of life to a little behind the end of an undisturbed run.
-    const after = whole * (0.15 + 0.9 * moments.uniform(kill));
-    const ended = await longtail(words("rough"), (_event, send) => {
-      if (pid !== null) return;
-      pid = 1;
-      timer(() => {
-        try {
-          send("SIGKILL");
-        } catch {
-          // It had ended by itself.
-        }
-      }, after);
-    });
-    finished = ended.code === 0;
-    if (!finished) expect(ended.signal, `seed ${SEED}, kill ${kill}: ${ended.errors}`).toBe("SIGKILL");
-    const steps = ended.events.flatMap((e) => (e.kind === "metric" && "loss" in e.values ? [e.step] : []));
-    // Nothing that a checkpoint held is done again.
-    if (steps.length > 0) expect(steps[0]).toBeGreaterThanOrEqual(done);
-    done = Math.max(done, (steps.at(-1) ?? 1) - 1);
+  // A run that reaches its end before all kills are spent is compared, and the next one is begun.
+  let kills = 0;
+  for (let run = 0; kills < KILLS; run++) {
+    const name = `rough-${run}`;
+    let done = 0;
+    for (let finished = false; !finished; ) {
+      const kill = kills < KILLS;
+      // From the first sign of life to a little behind the end of an undisturbed run.
+      const after = whole * (0.15 + 0.9 * moments.uniform(kills, run));
+      let armed = false;
+      const ended = await longtail(words(name), (_event, send) => {
+        if (!kill || armed) return;
+        armed = true;
+        setTimeout(() => {
+          try {
+            send("SIGKILL");
+          } catch {
+            // It had ended by itself.
+          }
+        }, after);
+      });
+      finished = ended.code === 0;
+      const where = `seed ${SEED}, run ${run}, kill ${kills}: ${ended.errors}`;
+      if (!finished) {
+        expect(ended.signal, where).toBe("SIGKILL");
+        kills++;
+      } else expect(ended.errors, where).toBe("");
+      const steps = ended.events.flatMap((e) => (e.kind === "metric" && "loss" in e.values ? [e.step] : []));
+      // Nothing that a checkpoint held is done again.
+      if (steps.length > 0) expect(steps[0], where).toBeGreaterThanOrEqual(done);
+      done = Math.max(done, (steps.at(-1) ?? 1) - 1);
+    }
+    compare(name);
   }
-  if (!finished) {
-    const last = await longtail(words("rough"));
-    expect(last.errors, `seed ${SEED}`).toBe("");
-    expect(last.code).toBe(0);
-  }
+  expect(kills).toBe(KILLS);
+}, 1_800_000);
+
+/** The killed run's files against those of the run that nobody disturbed. */
+function compare(name: string): void {
   for (const suffix of [".safetensors", ".kohya.safetensors"]) {
-    const file = (name: string) => readFileSync(join(runs, name, name + suffix));
-    expect(tensorsOf(file("rough")).equals(tensorsOf(file("calm"))), `seed ${SEED}, ${suffix}`).toBe(true);
+    const file = (run: string) => readFileSync(join(runs, run, run + suffix));
+    expect(tensorsOf(file(name)).equals(tensorsOf(file("calm"))), `seed ${SEED}, ${name}${suffix}`).toBe(true);
   }
-  const samples = (name: string) => join(runs, name, "samples", `step-${String(STEPS).padStart(6, "0")}`);
+  const samples = (run: string) => join(runs, run, "samples", `step-${String(STEPS).padStart(6, "0")}`);
   for (const picture of readdirSync(samples("calm"))) {
-    expect(readFileSync(join(samples("rough"), picture)).equals(readFileSync(join(samples("calm"), picture)))).toBe(
-      true,
-    );
+    const same = readFileSync(join(samples(name), picture)).equals(readFileSync(join(samples("calm"), picture)));
+    expect(same, `seed ${SEED}, ${name} ${picture}`).toBe(true);
   }
-  const left = readdirSync(join(runs, "rough"), { recursive: true }).map(String);
-  expect(left.filter((name) => /\.tmp|\.partial$/.test(name))).toEqual([]);
-}, 900_000);
+  const left = readdirSync(join(runs, name), { recursive: true }).map(String);
+  expect(left.filter((path) => /\.tmp|\.partial$/.test(path))).toEqual([]);
+}
 
 /** The data part of a safetensors file; names of runs and times are in the header's metadata. */
 function tensorsOf(bytes: Buffer): Buffer {
