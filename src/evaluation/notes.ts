@@ -13,7 +13,7 @@ export const EMBEDDED_LIMITS: readonly string[] = [
   "The model draws 64 × 64 emoji. “Tail” means rare in the pretraining mix of this model: the rarity was imposed, not found, and nothing here says how large models treat these items.",
   "The judge shares pictures with the reward (not weights, size, seed or captions), so it catches fitting the reward's weights better than fitting its data.",
   "The gain is not evidence for the prompt pairs: in reference runs the plain reward without pairs did as well within the intervals.",
-  "Where pictures of the tail exist, ordinary fine-tuning on them does better at the same cost. Alignment by a reward is for where they do not.",
+  "Where pictures of the tail exist, ordinary fine-tuning on them did better at the same cost in reference runs. Alignment by a reward is for where they do not.",
 ];
 
 /** What else is needed to use the weights of the embedded experiment. */
