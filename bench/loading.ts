@@ -12,6 +12,7 @@ import type { FileHandle } from "../src/base/files.ts";
 import { Safetensors } from "../src/formats/safetensors.ts";
 import { TorchArchive } from "../src/formats/torch_archive.ts";
 import { DiskFiles } from "../src/platform/files.ts";
+import { runApart } from "./lib/apart.ts";
 import { fixed, printRows, printTable, type Row, readArguments } from "./lib/report.ts";
 import { clipShapes, fluxShapes, writeSparseShards, writeSparseTorch } from "./lib/sparse_weights.ts";
 
@@ -87,20 +88,6 @@ async function load(path: string): Promise<Loaded> {
   };
 }
 
-async function loadApart(path: string): Promise<Loaded> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", "--config", "deno.json", import.meta.filename!, `--file=${path}`],
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  await child.stdin.close();
-  const [text, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  const { code } = await child.status;
-  if (code !== 0) throw new Error(`loading ${path} ended with code ${code}: ${errors}`);
-  return JSON.parse(text.trimEnd().split("\n").at(-1)!) as Loaded;
-}
-
 const args = readArguments();
 const one = args.option("file", "");
 if (one !== "") {
@@ -130,7 +117,7 @@ try {
     ],
   ];
   for (const [title, path] of cases) {
-    const found = await loadApart(path);
+    const found = await runApart<Loaded>(import.meta.filename!, `--file=${path}`);
     const reads = found.bytesRead / found.fileBytes;
     const isGood = found.resident < GOALS.resident && reads <= GOALS.reads;
     if (!isGood) misses++;

@@ -15,6 +15,7 @@ import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
 import { residentBytes } from "../src/platform/environment.ts";
 import { DiskFiles } from "../src/platform/files.ts";
 import { targetOf } from "../src/tensor/target.ts";
+import { runApart } from "./lib/apart.ts";
 import { describe, fixed, printHeader, printRows, printTable, type Row, readArguments } from "./lib/report.ts";
 
 /** Largest relative distance of plan and measurement, largest device memory, largest resident memory of the process. */
@@ -55,21 +56,6 @@ async function measure(name: string): Promise<Measured> {
   return { adapter: describe(gpu), planned, device: softwareDeviceBytes(), residentBefore, resident: residentBytes() };
 }
 
-/** Runs a case in a process of its own. */
-async function measureApart(name: string): Promise<Measured> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", "--config", "deno.json", import.meta.filename!, `--case=${name}`],
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  await child.stdin.close();
-  const [text, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  const { code } = await child.status;
-  if (code !== 0) throw new Error(`case ${name} ended with code ${code}: ${errors}`);
-  return JSON.parse(text.trimEnd().split("\n").at(-1)!) as Measured;
-}
-
 const args = readArguments();
 const one = args.option("case", "");
 if (one !== "") {
@@ -81,7 +67,7 @@ const table: string[][] = [];
 let adapter = "";
 let misses = 0;
 for (const [name, { title }] of Object.entries(CASES)) {
-  const found = await measureApart(name);
+  const found = await runApart<Measured>(import.meta.filename!, `--case=${name}`);
   adapter = found.adapter;
   const mebi = (bytes: number | null) => fixed(bytes === null ? null : bytes / 2 ** 20, 1);
   const ratio = found.device === null ? null : found.device / found.planned;

@@ -20,7 +20,7 @@ const ROW = 16u;
 {{FIND_ROW}}
 {{DIRECTION}}
 
-var<workgroup> part : array<vec2<f32>, 64>;
+{{LANE_SUM}}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
@@ -45,11 +45,6 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     let value = parameters[start + i];
     sum += vec2<f32>(u * u, value * value);
   }
-  part[lane] = sum;
-  workgroupBarrier();
-  for (var width = 32u; width > 0u; width = width >> 1u) {
-    if (lane < width) { part[lane] += part[lane + width]; }
-    workgroupBarrier();
-  }
-  if (lane == 0u && item < p.items) { parts[p.first + item] = part[0]; }
+  let total = lane_sum(lane, sum);
+  if (lane == 0u && item < p.items) { parts[p.first + item] = total; }
 }

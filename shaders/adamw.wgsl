@@ -16,7 +16,7 @@ struct Params { vectors : u32, chunks : u32, first : u32, fold : u32, base : u32
 @group(0) @binding(5) var<storage, read_write> first_moment : array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> second_moment : array<vec4<f32>>;
 
-var<workgroup> part : array<vec2<f32>, 64>;
+{{LANE_SUM}}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
@@ -48,11 +48,6 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     }
     sum.y += dot(value, value);
   }
-  part[lane] = sum;
-  workgroupBarrier();
-  for (var width = 32u; width > 0u; width = width >> 1u) {
-    if (lane < width) { part[lane] += part[lane + width]; }
-    workgroupBarrier();
-  }
-  if (lane == 0u && chunk < p.chunks) { parts[p.first + chunk] = part[0]; }
+  let total = lane_sum(lane, sum);
+  if (lane == 0u && chunk < p.chunks) { parts[p.first + chunk] = total; }
 }

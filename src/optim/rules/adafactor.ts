@@ -11,6 +11,7 @@ import rowsSource from "../../../shaders/adafactor_rows.wgsl" with { type: "text
 import sizesSource from "../../../shaders/adafactor_sizes.wgsl" with { type: "text" };
 import directionText from "../../../shaders/lib/adafactor_direction.wgsl" with { type: "text" };
 import findRow from "../../../shaders/lib/find_row.wgsl" with { type: "text" };
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import type { Graph } from "../../tensor/graph.ts";
 import type { Lowering, Slot } from "../../tensor/lower.ts";
 import type { Session } from "../../tensor/session.ts";
@@ -177,7 +178,7 @@ export class AdafactorRule implements UpdateRule {
       lowering.call({
         label,
         source,
-        constants: { FIND_ROW: findRow, DIRECTION: directionText, FIRST: this.first !== null },
+        constants: { FIND_ROW: findRow, LANE_SUM: laneSum, DIRECTION: directionText, FIRST: this.first !== null },
         inputs: bindings.inputs,
         outputs: bindings.outputs ?? [],
         inPlace: bindings.inPlace,

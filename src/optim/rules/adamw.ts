@@ -2,6 +2,7 @@
 // torch.optim.AdamW): one fused kernel reads gradient and moments and writes parameter and moments.
 
 import adamwSource from "../../../shaders/adamw.wgsl" with { type: "text" };
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import type { Lowering } from "../../tensor/lower.ts";
 import type { Session } from "../../tensor/session.ts";
 import type { Pool } from "../../tensor/variable.ts";
@@ -73,6 +74,7 @@ export class AdamWRule implements UpdateRule {
       lowering.call({
         label: "adamw",
         source: adamwSource,
+        constants: { LANE_SUM: laneSum },
         inputs: [segment(gradients), context.state],
         outputs: [parts],
         inPlace: [parameters, this.first[stretch.group]!, this.second[stretch.group]!].map(segment),

@@ -4,6 +4,7 @@
 import smallSource from "../../../shaders/adam_small.wgsl" with { type: "text" };
 import adam8bitSource from "../../../shaders/adam8bit.wgsl" with { type: "text" };
 import findRow from "../../../shaders/lib/find_row.wgsl" with { type: "text" };
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import type { Graph } from "../../tensor/graph.ts";
 import type { Lowering } from "../../tensor/lower.ts";
 import type { Session } from "../../tensor/session.ts";
@@ -99,7 +100,7 @@ export class AdamW8bitRule implements UpdateRule {
         lowering.call({
           label: kind === "quantised" ? "adamw 8-bit" : "adamw small",
           source: kind === "quantised" ? adam8bitSource : smallSource,
-          constants: { FIND_ROW: findRow },
+          constants: { FIND_ROW: findRow, LANE_SUM: laneSum },
           inputs: [
             segmentSlot(lowering, gradients, run.segment),
             context.state,

@@ -1,6 +1,7 @@
 // Lion on flat segments (Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023): every value moves by the
 // rate in the direction of a momentum's sign, so the rate is a third to a tenth of AdamW's and the decay larger.
 
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import lionSource from "../../../shaders/lion.wgsl" with { type: "text" };
 import type { Lowering } from "../../tensor/lower.ts";
 import type { Session } from "../../tensor/session.ts";
@@ -45,6 +46,7 @@ export class LionRule implements UpdateRule {
       lowering.call({
         label: "lion",
         source: lionSource,
+        constants: { LANE_SUM: laneSum },
         inputs: [segment(gradients), context.state],
         outputs: [parts],
         inPlace: [segment(parameters), segment(this.momentum[stretch.group]!)],

@@ -3,6 +3,7 @@
 // estimate and its sums stay on the device, in a pool that checkpoints hold.
 
 import findRow from "../../../shaders/lib/find_row.wgsl" with { type: "text" };
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import prodigySource from "../../../shaders/prodigy.wgsl" with { type: "text" };
 import estimateSource from "../../../shaders/prodigy_estimate.wgsl" with { type: "text" };
 import gatherSource from "../../../shaders/prodigy_gather.wgsl" with { type: "text" };
@@ -134,7 +135,7 @@ export class ProdigyRule implements UpdateRule {
       lowering.call({
         label: "prodigy",
         source: prodigySource,
-        constants: { COUPLED: !decouple, FIRST: this.first !== null },
+        constants: { LANE_SUM: laneSum, COUPLED: !decouple, FIRST: this.first !== null },
         inputs: [segment(gradients), context.state, steps],
         outputs: [parts],
         inPlace: changed.map(segment),
@@ -159,7 +160,13 @@ export class ProdigyRule implements UpdateRule {
       lowering.call({
         label: "prodigy sums",
         source: sumsSource,
-        constants: { FIND_ROW: findRow, COUPLED: !decouple, SAFEGUARD: safeguardWarmup, BIAS: useBiasCorrection },
+        constants: {
+          FIND_ROW: findRow,
+          LANE_SUM: laneSum,
+          COUPLED: !decouple,
+          SAFEGUARD: safeguardWarmup,
+          BIAS: useBiasCorrection,
+        },
         inputs: [
           segmentSlot(lowering, gradients, run.segment),
           context.state,

@@ -1,6 +1,7 @@
 // Stochastic gradient descent with momentum on flat segments, as torch.optim.SGD: weight decay is added to the gradient,
 // and the momentum begins with the first gradient itself.
 
+import laneSum from "../../../shaders/lib/lane_sum.wgsl" with { type: "text" };
 import sgdSource from "../../../shaders/sgd.wgsl" with { type: "text" };
 import type { Lowering } from "../../tensor/lower.ts";
 import type { Session } from "../../tensor/session.ts";
@@ -44,7 +45,7 @@ export class SgdRule implements UpdateRule {
       lowering.call({
         label: "sgd",
         source: sgdSource,
-        constants: { MOMENTUM: momentum !== undefined },
+        constants: { LANE_SUM: laneSum, MOMENTUM: momentum !== undefined },
         inputs: [segment(gradients), context.state],
         outputs: [parts],
         inPlace: [segment(parameters), ...(momentum ? [segment(momentum)] : [])],
