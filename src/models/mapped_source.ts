@@ -2,6 +2,7 @@
 // stored tensors lie in it one after the other: that covers fused and split matrices, swapped halves and prefixes, in both
 // directions, and reads no byte that is not asked for.
 
+import { joined } from "../base/arrays.ts";
 import { LongtailError } from "../base/errors.ts";
 import type { RangedSource, TensorSource } from "../base/tensor_source.ts";
 import { DTYPE_BITS, type Dtype, elementCount, type Safetensors } from "../formats/safetensors.ts";
@@ -65,7 +66,7 @@ export function mappedSource(source: RangedSource, map: TensorMap): RangedSource
     for (const piece of piecesOf(get(name), first, count)) {
       parts.push(await source.loadRange(piece.tensor, piece.first, piece.count));
     }
-    return joined(parts, (length) => new Float32Array(length));
+    return parts.length === 1 ? parts[0]! : joined(parts);
   };
   const loadBytes = async (name: string, first: number, count?: number): Promise<Uint8Array> => {
     const tensor = get(name);
@@ -77,7 +78,7 @@ export function mappedSource(source: RangedSource, map: TensorMap): RangedSource
     for (const piece of piecesOf(tensor, first, count)) {
       parts.push(await source.loadBytes(piece.tensor, piece.first, piece.count));
     }
-    return joined(parts, (length) => new Uint8Array(length));
+    return parts.length === 1 ? parts[0]! : joined(parts, (length) => new Uint8Array(length));
   };
   return {
     name: source.name,
@@ -95,18 +96,6 @@ export function mappedSource(source: RangedSource, map: TensorMap): RangedSource
 /** The bytes of numbers as they lie in memory. */
 export const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
   new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
-
-/** Arrays one after the other; a single one is handed on as it is. */
-function joined<T extends Float32Array | Uint8Array>(parts: readonly T[], make: (length: number) => T): T {
-  if (parts.length === 1) return parts[0]!;
-  const out = make(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
 
 /** The pieces, or parts of them, that hold elements `first` … `first + count` of a tensor. */
 function piecesOf({ shape, pieces }: MappedTensor, first: number, count?: number): Piece[] {

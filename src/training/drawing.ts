@@ -1,13 +1,14 @@
 // Draws pictures with a pipeline, batch by batch, and scores them: an Euler sampler without gradient, the decoder, and the
 // picture towers of any number of CLIP models. Noise is a function of (seed, picture), the same before and after a run.
 
+import { joined } from "../base/arrays.ts";
 import { RandomStream } from "../base/random.ts";
 import { shiftConfigOf } from "../diffusion/scheduler_config.ts";
 import { samplerSigmas } from "../diffusion/shifting.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
-import { SINUSOID_WIDTH, sinusoids } from "../models/flux/embeddings.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
 import { TiledDecoder } from "../models/vae/tiling.ts";
+import { ConditioningVariables, type TextEmbedding } from "../models/velocity_network.ts";
 import { clamp } from "../ops/pointwise.ts";
 import { pictureFeatures } from "../rewards/clip_reward.ts";
 import type { ClipScorer } from "../rewards/scorer.ts";
@@ -26,9 +27,7 @@ export interface DrawingOptions {
   geometry?: Geometry;
 }
 
-export interface DrawRequest {
-  states: Float32Array;
-  pooled: Float32Array;
+export interface DrawRequest extends TextEmbedding {
   /** Initial noise [rows · columns · C]. */
   noise: Float32Array;
 }
@@ -49,7 +48,8 @@ export class Drawing {
   readonly plans: { step: Plan; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
-  private readonly vars: Record<"z" | "states" | "pooled" | "time" | "guidance" | "step" | "pictures", Variable>;
+  private readonly vars: Record<"z" | "step" | "pictures", Variable>;
+  private readonly conditioning: ConditioningVariables;
   private readonly features: Variable[];
   /** For pictures whose values exceed a binding. */
   private readonly tiled: TiledDecoder | null = null;
@@ -74,23 +74,17 @@ export class Drawing {
     const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
     this.vars = {
       z: data("z", [batch, rows * columns, pipeline.channels]),
-      states: data("states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
-      pooled: data("pooled", [batch, pipeline.config.pooledWidth]),
-      time: data("time", [batch, SINUSOID_WIDTH]),
-      guidance: data("guidance", [batch, SINUSOID_WIDTH]),
       step: data("step", [1]),
       pictures: data("pictures", [batch, 3, TOKEN_PIXELS * rows, TOKEN_PIXELS * columns]),
     };
+    this.conditioning = new ConditioningVariables(session, title, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
     const step = session.plan(`${title} step`, (graph) => {
       const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
       graph.assign(
         this.vars.z,
         traceEulerStep(graph, pipeline.transformer, read("z"), {
-          states: read("states"),
-          pooled: read("pooled"),
-          time: read("time"),
-          guidance: pipeline.config.guidance ? read("guidance") : undefined,
+          ...this.conditioning.read(graph),
           step: read("step"),
           ...pipeline.rotary(graph, session, this.geometry),
         }),
@@ -172,34 +166,21 @@ export class Drawing {
 
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
-    const { session, vars, sigmas } = this;
+    const { session, vars, conditioning, sigmas } = this;
     const { batch, steps, guidance } = this.options;
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
     for (let at = 0; at < requests.length; at += batch) {
       // The last batch is filled up with its first request; the surplus is drawn and dropped.
       const part = ones.map((_, i) => requests[at + i] ?? requests[at]!);
-      const gather = (pick: (r: DrawRequest) => Float32Array) => {
-        const size = pick(part[0]!).length;
-        const all = new Float32Array(batch * size);
-        part.forEach((r, i) => all.set(pick(r), i * size));
-        return all;
-      };
-      session.write(
-        vars.z,
-        gather((r) => r.noise),
-      );
-      session.write(
-        vars.states,
-        gather((r) => r.states),
-      );
-      session.write(
-        vars.pooled,
-        gather((r) => r.pooled),
-      );
-      session.write(vars.guidance, sinusoids(ones.map(() => guidance)));
+      session.write(vars.z, joined(part.map((r) => r.noise)));
+      conditioning.writeTexts(session, part);
+      conditioning.writeGuidance(session, guidance);
       for (let i = 0; i < steps; i++) {
-        session.write(vars.time, sinusoids(ones.map(() => this.timeAt(sigmas[i]!))));
+        conditioning.writeTimes(
+          session,
+          part.map(() => this.timeAt(sigmas[i]!)),
+        );
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
         session.run(this.plans.step);
       }

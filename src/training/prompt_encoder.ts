@@ -1,13 +1,9 @@
 // Prompt embeddings computed once: T5 states and pooled CLIP vectors of every prompt that a run will need, kept on the host.
 
 import type { Pipeline } from "../models/pipeline.ts";
+import type { TextEmbedding } from "../models/velocity_network.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
-
-export interface PromptEmbedding {
-  states: Float32Array;
-  pooled: Float32Array;
-}
 
 export class PromptEncoder {
   readonly plan: Plan;
@@ -20,7 +16,7 @@ export class PromptEncoder {
   readonly batch: number;
   private readonly remember: boolean;
   private readonly vars: { clip: Variable; ends: Variable; t5: Variable; states: Variable; pooled: Variable };
-  private readonly cache = new Map<string, PromptEmbedding>();
+  private readonly cache = new Map<string, TextEmbedding>();
 
   /** @param remember keeps every embedding, so that a text is computed once; a list without repeats needs no memory */
   constructor(session: Session, pipeline: Pipeline, batch: number, remember = true) {
@@ -49,7 +45,7 @@ export class PromptEncoder {
   }
 
   /** Embeddings of the texts; each text is computed once. */
-  async encode(texts: readonly string[], onDone?: (done: number, total: number) => void): Promise<PromptEmbedding[]> {
+  async encode(texts: readonly string[], onDone?: (done: number, total: number) => void): Promise<TextEmbedding[]> {
     const { session, vars, batch } = this;
     const missing = [...new Set(texts)].filter((text) => !this.cache.has(text));
     for (let at = 0; at < missing.length; at += batch) {

@@ -12,26 +12,11 @@ import { reshape } from "../../ops/reshape.ts";
 import { rope } from "../../ops/rope.ts";
 import { concat, slice, split } from "../../ops/slab.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
+import type { VelocityInputs, VelocityNetwork, VelocityOptions } from "../velocity_network.ts";
 import type { FluxConfig } from "./config.ts";
 import { SINUSOID_WIDTH } from "./embeddings.ts";
 
 const EPS = 1e-6;
-
-export interface FluxInputs {
-  /** Packed latents [B, Li, C]. */
-  latents: Tensor;
-  /** Sinusoids of the time [B, 256] (embeddings.ts). */
-  time: Tensor;
-  /** Sinusoids of the guidance scale [B, 256]; only for models with a guidance embedder. */
-  guidance?: Tensor;
-  /** T5 states [B, Lt, jointWidth]. */
-  states: Tensor;
-  /** Pooled CLIP text [B, pooledWidth]. */
-  pooled: Tensor;
-  /** Rotary tables [Lt + Li, headSize / 2], text first. */
-  cosine: Tensor;
-  sine: Tensor;
-}
 
 class Embedder {
   private readonly first: Linear;
@@ -197,12 +182,7 @@ export interface FluxTrace {
   blocks: { name: string; image: Tensor; text: Tensor }[];
 }
 
-export interface FluxTraceOptions {
-  /** Trace every block again in the backward pass instead of keeping its inner values. */
-  checkpoint?: boolean;
-}
-
-export class FluxTransformer {
+export class FluxTransformer implements VelocityNetwork {
   readonly config: FluxConfig;
   readonly parameters: Parameters;
   private readonly imageIn: Linear;
@@ -240,8 +220,9 @@ export class FluxTransformer {
   /** What the blocks begin with: both streams, the conditioning vector [B, D] and its SiLU, which every modulation reads. */
   embed(
     graph: Graph,
-    inputs: Omit<FluxInputs, "cosine" | "sine">,
+    inputs: Omit<VelocityInputs, "cosine" | "sine">,
   ): { image: Tensor; text: Tensor; vector: Tensor; active: Tensor } {
+    if (!inputs.pooled) throw new Error("FLUX.1 reads a pooled text, and none was given");
     let vector = add(this.time.forward(graph, inputs.time), this.pooled.forward(graph, inputs.pooled));
     if (this.guidance) {
       if (!inputs.guidance) throw new Error("this model reads a guidance scale, and none was given");
@@ -276,7 +257,7 @@ export class FluxTransformer {
     return this.out.forward(graph, modulatedLayerNorm(image, EPS, scale!, shift!));
   }
 
-  forward(graph: Graph, inputs: FluxInputs, options: FluxTraceOptions = {}): FluxTrace {
+  forward(graph: Graph, inputs: VelocityInputs, options: VelocityOptions = {}): FluxTrace {
     const rotary = { cosine: inputs.cosine, sine: inputs.sine };
     const textTokens = inputs.states.dim(1);
     const imageTokens = inputs.latents.dim(1);

@@ -115,6 +115,7 @@ export function inferFlux2Config(shapes: ReadonlyMap<string, Shape>): Flux2Confi
     width,
     inner,
     jointWidth: text[1]!,
+    pooledWidth: 0,
     guidance: matrix("time_guidance_embed.guidance_embedder.linear_1") !== null,
     ropeAxes: [1, 1, 1, 1].map(() => headSize / 4),
     ropeTheta: 2000,

@@ -17,6 +17,8 @@ export interface Flux2Config {
   inner: number;
   /** Width of the text states: that of the text encoder times the number of its layers that are taken. */
   jointWidth: number;
+  /** FLUX.2 takes no pooled text. */
+  pooledWidth: 0;
   guidance: boolean;
   /** Sizes of the parts of a head that turn with the four coordinates of a position. */
   ropeAxes: number[];
@@ -77,6 +79,7 @@ export function flux2Config(json: Record<string, unknown>, where: string): Flux2
     // A ratio that was worked out from widths may be a rounding below the one that is meant.
     inner: Math.floor(width * mlpRatio + 1e-6),
     jointWidth: number("joint_attention_dim", 15360),
+    pooledWidth: 0,
     guidance: Boolean(json["guidance_embeds"] ?? true),
     ropeAxes,
     ropeTheta: number("rope_theta", 2000),

@@ -14,23 +14,10 @@ import { rope } from "../../ops/rope.ts";
 import { concat, slice, split } from "../../ops/slab.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import { SINUSOID_WIDTH } from "../flux/embeddings.ts";
+import type { VelocityInputs, VelocityNetwork, VelocityOptions } from "../velocity_network.ts";
 import type { Flux2Config } from "./config.ts";
 
 const BARE = { bias: false };
-
-export interface Flux2Inputs {
-  /** Packed latents [B, Li, C]; tokens of reference pictures follow those of the drawn one. */
-  latents: Tensor;
-  /** Sinusoids of the time [B, 256] (../flux/embeddings.ts). */
-  time: Tensor;
-  /** Sinusoids of the guidance scale [B, 256]; only for models with a guidance embedder. */
-  guidance?: Tensor;
-  /** Text states [B, Lt, jointWidth], padding included: the model was trained to see it. */
-  states: Tensor;
-  /** Rotary tables [Lt + Li, headSize / 2], text first. */
-  cosine: Tensor;
-  sine: Tensor;
-}
 
 interface Rotary {
   cosine: Tensor;
@@ -202,12 +189,7 @@ export interface Flux2Trace {
   blocks: { name: string; image: Tensor; text: Tensor }[];
 }
 
-export interface Flux2TraceOptions {
-  /** Trace every block again in the backward pass instead of keeping its inner values. */
-  checkpoint?: boolean;
-}
-
-export class Flux2Transformer {
+export class Flux2Transformer implements VelocityNetwork {
   readonly config: Flux2Config;
   readonly parameters: Parameters;
   private readonly imageIn: Linear;
@@ -248,7 +230,7 @@ export class Flux2Transformer {
     this.out = new Linear(parameters.at("proj_out"), width, config.outChannels, BARE);
   }
 
-  forward(graph: Graph, inputs: Flux2Inputs, options: Flux2TraceOptions = {}): Flux2Trace {
+  forward(graph: Graph, inputs: VelocityInputs, options: VelocityOptions = {}): Flux2Trace {
     const rotary = { cosine: inputs.cosine, sine: inputs.sine };
     const textTokens = inputs.states.dim(1);
     const imageTokens = inputs.latents.dim(1);

@@ -2,9 +2,8 @@
 // noise, forward, backward, clip, optimizer, average, report. Pictures of several sizes have a set of plans each and share
 // the arena, the optimizer and everything that does not depend on the size.
 
-import { SINUSOID_WIDTH } from "../../models/flux/embeddings.ts";
-import type { FluxTransformer } from "../../models/flux/transformer.ts";
 import { type Geometry, geometryName } from "../../models/pipeline.ts";
+import { ConditioningVariables, type VelocityNetwork } from "../../models/velocity_network.ts";
 import { markTraining } from "../../nn/training_mode.ts";
 import { backward } from "../../ops/backward.ts";
 import { gatherRows } from "../../ops/gather_rows.ts";
@@ -21,7 +20,7 @@ import { type FlowLoss, type FlowLossKind, traceFlowLoss } from "./steps.ts";
 
 /** What training needs of a model; a `Pipeline` is one. */
 export interface FlowModel {
-  readonly transformer: FluxTransformer;
+  readonly transformer: VelocityNetwork;
   /** Channels of a packed token, and tokens of the text. */
   readonly channels: number;
   readonly textLength: number;
@@ -60,8 +59,8 @@ export interface FlowShelf {
 }
 
 /** Inputs that do not depend on the geometry, by their names in `FlowInputs`, and: */
-export interface FlowShared
-  extends Record<"states" | "pooled" | "time" | "guidance" | "sigma" | "keep" | "factor" | "delta", Variable> {
+export interface FlowShared extends Record<"sigma" | "keep" | "factor" | "delta", Variable> {
+  conditioning: ConditioningVariables;
   /** Key of the update's noise (ops/random.ts). */
   key: Variable;
   /** Number of the micro-step, once for each sample. */
@@ -99,14 +98,10 @@ export class FlowPlanner {
     this.optimizer = optimizer;
     this.options = options;
     const { batch, accumulation } = options;
-    const { config } = model.transformer;
     const data = (name: string, shape: number[], dtype: "f32" | "u32" = "f32") =>
       session.data(`flow.${name}`, shape, dtype);
     this.shared = {
-      states: data("states", [batch, model.textLength, config.jointWidth]),
-      pooled: data("pooled", [batch, config.pooledWidth]),
-      time: data("time", [batch, SINUSOID_WIDTH]),
-      guidance: data("guidance", [batch, SINUSOID_WIDTH]),
+      conditioning: new ConditioningVariables(session, "flow", model.transformer.config, batch, model.textLength),
       sigma: data("sigma", [batch, 1, 1]),
       keep: data("keep", [batch, 1, 1]),
       factor: data("factor", [batch]),
@@ -184,7 +179,7 @@ export class FlowPlanner {
   }
 
   private traceLoss(graph: Graph, shelf: FlowShelf, noise: Tensor, checkpoint: boolean): FlowLoss {
-    const read = (name: keyof FlowShared) => graph.read(this.shared[name]);
+    const read = (name: "sigma" | "keep" | "factor" | "delta") => graph.read(this.shared[name]);
     const { options, model } = this;
     return traceFlowLoss(
       graph,
@@ -194,10 +189,7 @@ export class FlowPlanner {
         noise,
         sigma: read("sigma"),
         keep: read("keep"),
-        time: read("time"),
-        guidance: model.transformer.config.guidance ? read("guidance") : undefined,
-        states: read("states"),
-        pooled: read("pooled"),
+        ...this.shared.conditioning.read(graph),
         ...model.rotary(graph, this.session, shelf.geometry),
         factor: read("factor"),
         delta: options.loss === "mse" ? undefined : read("delta"),

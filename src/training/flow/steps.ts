@@ -2,7 +2,7 @@
 // mixed at sigma, z = (1 - sigma) x + sigma e, and the network's velocity is compared with e - x. Sigma, weights and text
 // are data, so one plan of a geometry serves every update.
 
-import type { FluxTransformer } from "../../models/flux/transformer.ts";
+import type { VelocityInputs, VelocityNetwork } from "../../models/velocity_network.ts";
 import { add, affine, div, mul, sqrt, square, sub } from "../../ops/pointwise.ts";
 import { sum, sumAll } from "../../ops/reduce.ts";
 import { reshape } from "../../ops/reshape.ts";
@@ -18,22 +18,13 @@ export const HUBER_SCHEDULES = ["constant", "sigma"] as const;
  */
 export type HuberSchedule = (typeof HUBER_SCHEDULES)[number];
 
-export interface FlowInputs {
+export interface FlowInputs extends Omit<VelocityInputs, "latents"> {
   /** Model-scaled latents x and noise e, packed [B, L, C]. */
   clean: Tensor;
   noise: Tensor;
   /** sigma and 1 - sigma, [B, 1, 1] each. */
   sigma: Tensor;
   keep: Tensor;
-  /** Sinusoids of sigma and of the guidance [B, 256] (models/flux/embeddings.ts). */
-  time: Tensor;
-  guidance?: Tensor;
-  /** T5 states [B, Lt, J] and pooled text [B, P]. */
-  states: Tensor;
-  pooled: Tensor;
-  /** Rotary tables of the geometry. */
-  cosine: Tensor;
-  sine: Tensor;
   /** Share of each sample in the update's loss, [B]: weights over the number of samples of the update. */
   factor: Tensor;
   /** Delta of the pseudo-Huber losses, [B, 1]. */
@@ -73,7 +64,7 @@ export function flowDistance(kind: FlowLossKind, difference: Tensor, delta?: Ten
 /** Traces the forward pass and the loss; the caller differentiates. */
 export function traceFlowLoss(
   graph: Graph,
-  model: FluxTransformer,
+  model: VelocityNetwork,
   inputs: FlowInputs,
   options: FlowLossOptions,
 ): FlowLoss {

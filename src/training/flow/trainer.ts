@@ -2,10 +2,10 @@
 // All that is random is a function of (seed, update, sample), noise on the device and sigmas on the host, so an update can
 // be repeated and a run resumed to the bit.
 
+import { joined } from "../../base/arrays.ts";
 import { RandomStream } from "../../base/random.ts";
 import { drawSigma, type SigmaSettings } from "../../diffusion/samplers.ts";
 import { sigmaWeight, type Weighting } from "../../diffusion/weightings.ts";
-import { sinusoids } from "../../models/flux/embeddings.ts";
 import { type Geometry, geometryName } from "../../models/pipeline.ts";
 import { randomKey } from "../../ops/random.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
@@ -75,7 +75,6 @@ export class FlowTrainer {
   /** By the geometry's name. */
   readonly plans: ReadonlyMap<string, FlowPlans>;
   private readonly session: Session;
-  private readonly model: FlowModel;
   private readonly optimizer: Optimizer;
   private readonly planner: FlowPlanner;
   private readonly validationSigmas: readonly number[];
@@ -92,7 +91,6 @@ export class FlowTrainer {
     settings: FlowSettings,
   ) {
     this.session = session;
-    this.model = model;
     this.optimizer = optimizer;
     this.settings = settings;
     this.validationSigmas = settings.validationSigmas ?? VALIDATION_SIGMAS;
@@ -206,19 +204,15 @@ export class FlowTrainer {
     const { shared } = this.planner;
     const { frequencies } = settings;
     session.write(shelf.latents, joined(samples.map((s) => s.latents)));
-    session.write(shared.states, joined(samples.map((s) => s.states)));
-    session.write(shared.pooled, joined(samples.map((s) => s.pooled)));
+    shared.conditioning.writeTexts(session, samples);
+    shared.conditioning.writeTimes(session, sigmas, frequencies);
+    shared.conditioning.writeGuidance(session, settings.guidance, frequencies);
     session.write(shared.sigma, Float32Array.from(sigmas));
     session.write(
       shared.keep,
       Float32Array.from(sigmas, (s) => 1 - Math.fround(s)),
     );
     session.write(shared.factor, Float32Array.from(factors));
-    session.write(shared.time, sinusoids(sigmas, frequencies));
-    if (this.model.transformer.config.guidance) {
-      const one = sinusoids([settings.guidance], frequencies);
-      session.write(shared.guidance, joined(samples.map(() => one)));
-    }
     if (settings.loss !== "mse") {
       const { huberSchedule = "constant", huberDelta: delta = 0.1 } = settings;
       session.write(
@@ -317,14 +311,4 @@ export class FlowTrainer {
       for (const plan of Object.values(plans)) plan?.executable?.setRate(this.fastest);
     }
   }
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

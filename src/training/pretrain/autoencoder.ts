@@ -1,6 +1,7 @@
 // TAEF2 as pretraining needs it: pictures to packed model latents for the generator, and pictures through both halves with
 // noise on the latent between them, which shows a CLIP the artefacts of generated pictures.
 
+import { joined } from "../../base/arrays.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { RandomStream } from "../../base/random.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
@@ -14,7 +15,6 @@ import type { Target } from "../../tensor/lower.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
-import { joined } from "./generator.ts";
 import { CHANNELS, type PretrainSettings } from "./recipes.ts";
 
 export class PretrainAutoencoder {

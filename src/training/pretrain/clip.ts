@@ -1,6 +1,7 @@
 // Reward and judge of the embedded experiment, trained from nothing: open_clip models under the multi-positive InfoNCE loss,
 // with the last augmentation (similarity transform, colour, noise) on the device.
 
+import { joined } from "../../base/arrays.ts";
 import { RandomStream } from "../../base/random.ts";
 import { OpenClip, openClipConfig } from "../../models/clip/open_clip.ts";
 import { Parameters } from "../../nn/parameters.ts";
@@ -12,7 +13,6 @@ import type { Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import { contrastiveLoss } from "./contrastive.ts";
 import type { ClipDraw } from "./draws.ts";
-import { joined, joinedRows } from "./generator.ts";
 import { writeStart } from "./initial.ts";
 import type { ClipRecipe, PretrainSettings } from "./recipes.ts";
 import { SplitPool } from "./split_pool.ts";
@@ -127,7 +127,13 @@ export class ClipTrainer {
         Float32Array.from(samples, (s) => s.draw.noise),
       );
       session.write(vars.key, randomKey(new RandomStream(this.recipe.seed, "clip noise"), t));
-      session.write(vars.rows, joinedRows(samples.map((s) => s.rows.clip)));
+      session.write(
+        vars.rows,
+        joined(
+          samples.map((s) => s.rows.clip),
+          (n) => new Uint32Array(n),
+        ),
+      );
       session.write(
         vars.ends,
         Uint32Array.from(samples, (s) => s.rows.end),

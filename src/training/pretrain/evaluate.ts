@@ -1,6 +1,7 @@
 // How good pretrained parts are: whether reward and judge find the caption of a real picture among all items, and whether
 // the judge finds it for pictures that the generator draws. Tail and head are told apart.
 
+import { joined } from "../../base/arrays.ts";
 import type { FileStore } from "../../base/files.ts";
 import { EmbeddedData, GENERATOR_STYLES, plainCaption, type Style } from "../../data/embedded.ts";
 import type { PromptItem } from "../../data/prompts.ts";
@@ -14,7 +15,6 @@ import { type Plan, Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import { Drawing } from "../drawing.ts";
 import { PromptEncoder } from "../prompt_encoder.ts";
-import { joined } from "./generator.ts";
 
 /** Means over the pictures of a group of items. */
 export interface Retrieval {

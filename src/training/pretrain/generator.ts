@@ -1,6 +1,7 @@
 // The generator of the embedded experiment, trained from nothing: a small FLUX and both of its text encoders together, by
 // flow matching (Lipman et al. 2023) on encoded pictures. Noise is made on the device from counters.
 
+import { joined } from "../../base/arrays.ts";
 import { RandomStream } from "../../base/random.ts";
 import { ClipTextModel } from "../../models/clip/text.ts";
 import { type FluxConfig, fluxConfig } from "../../models/flux/config.ts";
@@ -180,33 +181,25 @@ export class GeneratorTrainer {
         Float32Array.from(own, (s) => 1 - s.sigma),
       );
       session.write(vars.time, sinusoids(own.map((s) => s.sigma)));
-      session.write(vars.clip, joinedRows(own.map((s) => s.rows.clip)));
+      session.write(
+        vars.clip,
+        joined(
+          own.map((s) => s.rows.clip),
+          (n) => new Uint32Array(n),
+        ),
+      );
       session.write(
         vars.ends,
         Uint32Array.from(own, (s) => s.rows.end),
       );
-      session.write(vars.t5, joinedRows(own.map((s) => s.rows.t5)));
+      session.write(
+        vars.t5,
+        joined(
+          own.map((s) => s.rows.t5),
+          (n) => new Uint32Array(n),
+        ),
+      );
       session.write(vars.key, randomKey(noise, t * accumulation + part));
     });
   }
-}
-
-export function joined(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-export function joinedRows(parts: readonly Uint32Array[]): Uint32Array {
-  const out = new Uint32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

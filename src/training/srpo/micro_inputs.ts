@@ -1,7 +1,8 @@
 // The inputs of SRPO's micro-step: variables for the texts of every reward, and what each sample of a micro-batch puts into
 // them, one sample for every branch and prompt (arXiv 2509.06942, Direct-Align).
 
-import { sinusoids } from "../../models/flux/embeddings.ts";
+import { joined } from "../../base/arrays.ts";
+import type { ConditioningVariables, TextEmbedding } from "../../models/velocity_network.ts";
 import type { ClipScorer, RewardKind } from "../../rewards/scorer.ts";
 import type { Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
@@ -16,10 +17,7 @@ export interface SrpoReward {
 }
 
 /** What one prompt of an update needs, computed on the host beforehand. */
-export interface PreparedPrompt {
-  /** T5 states [Lt · J] and pooled vector [P]. */
-  states: Float32Array;
-  pooled: Float32Array;
+export interface PreparedPrompt extends TextEmbedding {
   /** For every reward: unit features of the positive text, and of the negative text or null. */
   texts: { positive: Float32Array; negative: Float32Array | null }[];
   /** Real picture [3 · S · S] in [0, 1], in offline mode. */
@@ -50,10 +48,11 @@ export function declareTexts(session: Session, rewards: readonly SrpoReward[], s
 /** Where a micro-batch is written to. */
 export interface MicroInputs {
   variable(name: string): Variable;
+  conditioning: ConditioningVariables;
   rewards: readonly SrpoReward[];
   texts: readonly RewardTexts[];
-  /** Guidance given to the network while training; null for a model that takes none. */
-  guidance: number | null;
+  /** Guidance given to the network while training, where it takes one. */
+  guidance: number;
 }
 
 /** Writes everything in which branches differ, for the samples of one micro-step. */
@@ -64,11 +63,15 @@ export function writeBranches(
   branches: readonly Branch[],
 ): void {
   const samples = branches.flatMap((branch) => batch.map((prompt) => ({ branch, prompt })));
-  session.write(to.variable("states"), joined(samples.map((s) => s.prompt.states)));
-  session.write(to.variable("pooled"), joined(samples.map((s) => s.prompt.pooled)));
-  session.write(to.variable("time"), sinusoids(samples.map((s) => s.branch.time)));
-  const { guidance } = to;
-  if (guidance !== null) session.write(to.variable("guidance"), sinusoids(samples.map(() => guidance)));
+  to.conditioning.writeTexts(
+    session,
+    samples.map((s) => s.prompt),
+  );
+  to.conditioning.writeTimes(
+    session,
+    samples.map((s) => s.branch.time),
+  );
+  to.conditioning.writeGuidance(session, to.guidance);
   const scalars = samples.map((s) => branchScalars(s.branch.from, s.branch.to));
   for (const name of SCALARS)
     session.write(
@@ -93,15 +96,4 @@ export function writeBranches(
       Float32Array.from(factors, (f) => f.negative * factor),
     );
   });
-}
-
-/** The parts one after another. */
-export function joined(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -3,7 +3,7 @@
 // branch and every update.
 
 import type { OpenClip } from "../../models/clip/open_clip.ts";
-import type { FluxTransformer } from "../../models/flux/transformer.ts";
+import type { VelocityInputs, VelocityNetwork } from "../../models/velocity_network.ts";
 import { backward } from "../../ops/backward.ts";
 import { add, affine, clamp, full, mul, relu, sub } from "../../ops/pointwise.ts";
 import { sumAll } from "../../ops/reduce.ts";
@@ -11,20 +11,15 @@ import type { Constant } from "../../ops/resample.ts";
 import { pictureFeatures, rowDot } from "../../rewards/clip_reward.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 
-/** Conditioning of a batch of prompts; tables are shared by the batch. */
-export interface Conditioning {
-  states: Tensor;
-  pooled: Tensor;
-  cosine: Tensor;
-  sine: Tensor;
-}
+/** Conditioning of a batch of prompts; rotary tables are shared by the batch. */
+type Conditioning = Omit<VelocityInputs, "latents">;
 
-/** z + step · v(z): `time` [B, 256] sinusoids, `guidance` likewise or undefined, `step` [1] = sigma_next - sigma. */
+/** z + step · v(z): `step` [1] = sigma_next - sigma. */
 export function traceEulerStep(
   graph: Graph,
-  model: FluxTransformer,
+  model: VelocityNetwork,
   z: Tensor,
-  inputs: Conditioning & { time: Tensor; guidance?: Tensor; step: Tensor },
+  inputs: Conditioning & { step: Tensor },
 ): Tensor {
   const { output } = model.forward(graph, { latents: z, ...inputs });
   return add(mul(output, inputs.step), z);
@@ -45,8 +40,6 @@ export interface MicroStepInputs extends Conditioning {
   /** Clean rollout (or encoded picture) and the noise it started from, packed [B, L, C]. */
   clean: Tensor;
   noise: Tensor;
-  time: Tensor;
-  guidance?: Tensor;
   /** [B, 1, 1] each: b, 1 - b, e - b, e, 1 / (1 - e). */
   from: Tensor;
   keep: Tensor;
@@ -88,7 +81,7 @@ export interface MicroStepOptions {
 /** Traces forward and backward of one branch; gradients of trained variables accumulate in their buffers. */
 export function traceMicroStep(
   graph: Graph,
-  model: FluxTransformer,
+  model: VelocityNetwork,
   inputs: MicroStepInputs,
   options: MicroStepOptions,
 ): MicroStep & { gradients: (Tensor | null)[] } {

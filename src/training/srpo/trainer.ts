@@ -2,10 +2,11 @@
 // put the noise back and recover the picture, rewards with positive and negative texts, and one AdamW step. Everything
 // random is a function of (seed, update), so an update can be repeated and a run resumed to the bit.
 
+import { joined } from "../../base/arrays.ts";
 import { RandomStream } from "../../base/random.ts";
 import { modelTime, rolloutSigmas } from "../../diffusion/sigmas.ts";
-import { SINUSOID_WIDTH, sinusoids } from "../../models/flux/embeddings.ts";
 import type { Pipeline } from "../../models/pipeline.ts";
+import { ConditioningVariables } from "../../models/velocity_network.ts";
 import { markTraining } from "../../nn/training_mode.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
@@ -17,7 +18,6 @@ import type { Variable } from "../../tensor/variable.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
 import {
   declareTexts,
-  joined,
   type PreparedPrompt,
   type RewardTexts,
   SCALARS,
@@ -64,6 +64,8 @@ export class SrpoTrainer {
   private readonly pipeline: Pipeline;
   private readonly rewards: readonly SrpoReward[];
   private readonly vars: Record<string, Variable> = {};
+  private readonly conditioning: ConditioningVariables;
+  private rolloutConditioning: ConditioningVariables | null = null;
   private texts: readonly RewardTexts[] = [];
 
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
@@ -84,10 +86,7 @@ export class SrpoTrainer {
     const tokens = pipeline.imageTokens;
     this.declare("clean", [batch, tokens, pipeline.channels]);
     this.declare("noise", [batch, tokens, pipeline.channels]);
-    this.declare("states", [samples, pipeline.textLength, pipeline.config.jointWidth]);
-    this.declare("pooled", [samples, pipeline.config.pooledWidth]);
-    this.declare("time", [samples, SINUSOID_WIDTH]);
-    if (pipeline.config.guidance) this.declare("guidance", [samples, SINUSOID_WIDTH]);
+    this.conditioning = new ConditioningVariables(session, "srpo", pipeline.config, samples, pipeline.textLength);
     for (const name of SCALARS) this.declare(name, [samples, 1, 1]);
     this.declare("lossWeight", [1]);
     const slots = this.microSteps;
@@ -130,18 +129,14 @@ export class SrpoTrainer {
 
   private planRollout(): Plan {
     const { batch } = this.settings;
-    this.declare("rollout.time", [batch, SINUSOID_WIDTH]);
+    const { config, textLength } = this.pipeline;
+    const conditioning = new ConditioningVariables(this.session, "srpo.rollout", config, batch, textLength);
+    this.rolloutConditioning = conditioning;
     this.declare("rollout.step", [1]);
-    this.declare("rollout.states", [batch, this.pipeline.textLength, this.pipeline.config.jointWidth]);
-    this.declare("rollout.pooled", [batch, this.pipeline.config.pooledWidth]);
-    if (this.pipeline.config.guidance) this.declare("rollout.guidance", [batch, SINUSOID_WIDTH]);
     return this.session.plan("rollout", (graph) => {
       const read = (name: string) => graph.read(this.variable(name));
       const z = traceEulerStep(graph, this.pipeline.transformer, read("clean"), {
-        states: read("rollout.states"),
-        pooled: read("rollout.pooled"),
-        time: read("rollout.time"),
-        guidance: this.pipeline.config.guidance ? read("rollout.guidance") : undefined,
+        ...conditioning.read(graph),
         step: read("rollout.step"),
         ...this.pipeline.rotary(graph, this.session),
       });
@@ -189,10 +184,7 @@ export class SrpoTrainer {
         {
           clean: repeated("clean"),
           noise: repeated("noise"),
-          states: read("states"),
-          pooled: read("pooled"),
-          time: read("time"),
-          guidance: this.pipeline.config.guidance ? read("guidance") : undefined,
+          ...this.conditioning.read(graph),
           ...this.pipeline.rotary(graph, this.session),
           from: read("from"),
           keep: read("keep"),
@@ -323,23 +315,25 @@ export class SrpoTrainer {
       return;
     }
     session.write(this.variable("clean"), noise);
-    session.write(this.variable("rollout.states"), joined(batch.map((p) => p.states)));
-    session.write(this.variable("rollout.pooled"), joined(batch.map((p) => p.pooled)));
-    if (this.pipeline.config.guidance) {
-      session.write(this.variable("rollout.guidance"), sinusoids(batch.map(() => settings.rolloutGuidance)));
-    }
+    const conditioning = this.rolloutConditioning!;
+    conditioning.writeTexts(session, batch);
+    conditioning.writeGuidance(session, settings.rolloutGuidance);
     const sigmas = rolloutSigmas(settings.rolloutSteps, settings.shift);
     for (let i = 0; i < settings.rolloutSteps; i++) {
-      session.write(this.variable("rollout.time"), sinusoids(batch.map(() => modelTime(sigmas[i]!))));
+      conditioning.writeTimes(
+        session,
+        batch.map(() => modelTime(sigmas[i]!)),
+      );
       session.write(this.variable("rollout.step"), Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
       session.run(this.plans.rollout!);
     }
   }
 
   private writeMicro(batch: readonly PreparedPrompt[], branches: readonly Branch[]): void {
-    const { rewards, texts, settings, pipeline } = this;
-    const guidance = pipeline.config.guidance ? settings.trainGuidance : null;
-    writeBranches(this.session, { variable: (name) => this.variable(name), rewards, texts, guidance }, batch, branches);
+    const { rewards, texts, settings, conditioning } = this;
+    const variable = (name: string) => this.variable(name);
+    const inputs = { variable, conditioning, rewards, texts, guidance: settings.trainGuidance };
+    writeBranches(this.session, inputs, batch, branches);
   }
 }
 
