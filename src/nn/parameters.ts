@@ -225,10 +225,14 @@ export async function loadParameters(
   rename: (name: string) => string = (name) => name,
 ): Promise<void> {
   checkParameters(parameters, source, rename);
-  for (const [name, tensor] of parameters.tensors) {
-    const values = await source.load(rename(name));
-    writeTensor(session, tensor, storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values));
-  }
+  const bytes = Object.values(parameters.bytesByStorage).reduce((sum, n) => sum + n, 0);
+  await session.upload(bytes, async (write) => {
+    for (const [name, tensor] of parameters.tensors) {
+      const values = await source.load(rename(name));
+      const stored = storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values);
+      for (const { variable, data } of placesOf(tensor, stored)) await write(variable, data);
+    }
+  });
 }
 
 /** A tensor as the device keeps it: numbers, f16 patterns of a plain tensor, or codes and their factors. */
@@ -243,11 +247,6 @@ export interface StoredTensor {
  */
 export function storeTensor(where: string, storage: Storage, values: Float32Array): StoredTensor {
   return storage === "f32" ? { codes: values, scales: null } : encodeWeight(where, storage, values);
-}
-
-/** Uploads a stored tensor. */
-export function writeTensor(session: Session, tensor: Declaration, stored: StoredTensor): void {
-  for (const { variable, data } of placesOf(tensor, stored)) session.write(variable, data);
 }
 
 /** The variables of a tensor and what of its stored form each takes. */
