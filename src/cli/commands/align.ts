@@ -14,7 +14,7 @@ import { chooseFromLadder } from "../align/ladder.ts";
 import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
 import { Phases } from "../align/phases.ts";
 import { judgedItems, realPictures } from "../align/protocol.ts";
-import { runAlignment } from "../align/run.ts";
+import { type AlignInputs, runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
 import { buildWorld, openWorld } from "../align/world.ts";
@@ -23,13 +23,14 @@ import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
+import { PROFILE_OPTION, profiled } from "../profile.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
   name: "align",
   summary: "align a model with under-represented items by SRPO",
   usage: "[preset | file.toml] [--section.key=value ...]",
-  options: [],
+  options: [PROFILE_OPTION],
   description:
     "Draws pictures of tail items, scores them with a reward under positive and negative texts, and moves the model along " +
     "the reward's gradient (Direct-Align). A judge that is not optimised measures tail and head before and after.",
@@ -90,7 +91,7 @@ async function alignOn(
     openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)),
   );
   const store = new RunStore(files, run, config, emit, choices);
-  const outcome = await runAlignment({
+  const alignment: AlignInputs = {
     files,
     config,
     world,
@@ -106,7 +107,11 @@ async function alignOn(
       await run.writeConfig(resolved.sourceText, toToml(resolved));
       return choice.steps;
     },
-  });
+  };
+  const { session } = world;
+  const outcome = await profiled({ context, gpu, session, emit, path: run.paths.profile }, () =>
+    runAlignment(alignment),
+  );
   const { softwareDeviceBytes } = await import("../../platform/device_memory.ts");
   outcome.timing.unshift(...phases.times());
   const inputs = {
