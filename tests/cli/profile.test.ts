@@ -89,7 +89,9 @@ describe("a profiled run", () => {
     for (const { kernels } of plans) expect(kernels.reduce((n, k) => n + k.share, 0)).toBeCloseTo(1, 6);
     const slices = trace.traceEvents.filter((e: Slice) => e.ph === "X") as Slice[];
     expect(slices.filter((s) => s.cat === "plan").map((s) => s.name)).toEqual([...Array(4).fill("product"), "shrink"]);
-    expect(new Set(slices.filter((s) => s.cat === "scope").map((s) => s.name))).toEqual(new Set(["first", "second", "assign"]));
+    expect(new Set(slices.filter((s) => s.cat === "scope").map((s) => s.name))).toEqual(
+      new Set(["first", "second", "assign"]),
+    );
     // On one track slices lie inside each other or one behind the other; half a nanosecond is lost in rounding.
     for (const [i, a] of slices.entries()) {
       for (const b of slices.slice(i + 1)) {
