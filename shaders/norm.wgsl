@@ -31,7 +31,8 @@ fn total(lane : u32, value : f32) -> f32 {
 }
 //#endif
 
-fn store(index : u32, normalised : f32) {
+fn store(row : u32, column : u32, normalised : f32) {
+  let index = row * p.width + column;
   var v = normalised;
   {{EPILOGUE}}
   out[index] = {{OUT}}(v);
@@ -54,7 +55,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   var squares = 0.0;
   for (var i = 0u; i < p.width; i++) { let d = f32(x[base + i]) - mean; squares += d * d; }
   let rstd = inverseSqrt(squares * scale + p.eps);
-  for (var i = 0u; i < p.width; i++) { store(base + i, (f32(x[base + i]) - mean) * rstd); }
+  for (var i = 0u; i < p.width; i++) { store(row, i, (f32(x[base + i]) - mean) * rstd); }
   stats[row * 2u] = mean;
   stats[row * 2u + 1u] = rstd;
 //#else
@@ -70,7 +71,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   var squares = 0.0;
   for (var i = lane; i < p.width; i += 64u) { let d = f32(x[base + i]) - mean; squares += d * d; }
   let rstd = inverseSqrt(total(lane, squares) * scale + p.eps);
-  for (var i = lane; i < p.width; i += 64u) { store(base + i, (f32(x[base + i]) - mean) * rstd); }
+  for (var i = lane; i < p.width; i += 64u) { store(row, i, (f32(x[base + i]) - mean) * rstd); }
   if (lane == 0u) {
     stats[row * 2u] = mean;
     stats[row * 2u + 1u] = rstd;

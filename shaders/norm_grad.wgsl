@@ -14,7 +14,8 @@ struct Params { rows : u32, width : u32, fold : u32 }
 var<workgroup> partial : array<vec2<f32>, 64>;
 //#endif
 
-fn store(index : u32, gradient : f32) {
+fn store(row : u32, column : u32, gradient : f32) {
+  let index = row * p.width + column;
   var v = gradient;
   {{EPILOGUE}}
   dx[index] = v;
@@ -58,6 +59,6 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
 //#endif
   for (var i = first; i < p.width; i += hop) {
     let n = (f32(x[base + i]) - mean) * rstd;
-    store(base + i, rstd * (dy[base + i] - sums.x - n * sums.y));
+    store(row, i, rstd * (dy[base + i] - sums.x - n * sums.y));
   }
 }

@@ -2,6 +2,7 @@
 // product of the weights with each picture's [channels, pixels] and runs as one. Bias, activation and residual are
 // pointwise steps that fusion moves into the kernel's store.
 
+import type { EpilogueScope } from "../tensor/epilogue.ts";
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import type { Lowering } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";
@@ -15,7 +16,7 @@ import {
   defaultConvVariant,
   defaultGradWeightVariant,
 } from "./conv_choice.ts";
-import { matmulKey } from "./matmul.ts";
+import { matmulKey, productScope } from "./matmul.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
@@ -97,7 +98,21 @@ function lowerProduct(lowering: Lowering, node: Node, x: Tensor, w: Tensor, s: C
     grid: choice.grid,
     flops: flopsOf(s),
     epilogueOf: node,
+    epilogueScope: productScope(choice.source, shape.M, shape.N),
   });
+}
+
+/** What an epilogue finds in scope in a kernel that finishes its values by picture, channel, row and column. */
+function planeScope(source: string, [, channels, rows, columns]: readonly number[]): EpilogueScope | undefined {
+  if (!source.includes("fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32)")) return undefined;
+  const [C, H] = source.includes("n * p.OC + oc") ? ["p.OC", "p.OH"] : ["p.IC", "p.H"];
+  return {
+    axes: [
+      { size: columns!, place: "ox", before: `((n * ${C} + oc) * ${H} + oy)` },
+      { size: rows!, place: "oy", before: `(n * ${C} + oc)` },
+      { size: channels!, place: "oc", before: "n" },
+    ],
+  };
 }
 
 const convOperation: Operation = {
@@ -128,6 +143,7 @@ const convOperation: Operation = {
     const choice = chooseConv(s, name, target.kernels, { X: x.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
       label: `conv ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}${a.stride > 1 ? ` /${a.stride}` : ""}`,
+      epilogueScope: planeScope(choice.source, y),
       source: choice.source,
       constants: choice.constants,
       inputs: [lowering.slot(x), lowering.slot(w)],
@@ -170,6 +186,7 @@ const gradInputOperation: Operation = {
     const choice = chooseConvGradInput(s, name, target.kernels, { X: dy.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
       label: `conv grad ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.H}x${s.W}${a.stride > 1 ? ` /${a.stride}` : ""}`,
+      epilogueScope: planeScope(choice.source, x),
       source: choice.source,
       constants: choice.constants,
       inputs: [lowering.slot(dy), lowering.slot(w)],

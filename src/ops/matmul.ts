@@ -2,6 +2,7 @@
 // and dB = Aᵀ dC, so NN, NT and TN are all that is ever needed. A weight gradient that nothing else reads is added into
 // its gradient buffer by the kernel itself.
 
+import type { EpilogueScope } from "../tensor/epilogue.ts";
 import type { Node, Operation, Tensor } from "../tensor/graph.ts";
 import { apply1 } from "../tensor/graph.ts";
 import type { Lowering, Slot } from "../tensor/lower.ts";
@@ -104,7 +105,19 @@ export function lowerProduct(
     grid: choice.grid,
     flops: 2 * M * N * K * batch,
     epilogueOf: node,
+    epilogueScope: productScope(choice.source, M, N),
   });
+}
+
+/** What an epilogue finds in scope in a kernel that finishes its values by row and column. */
+export function productScope(source: string, M: number, N: number): EpilogueScope | undefined {
+  if (!source.includes("fn finish(sum : f32, row : u32, col : u32, b : u32)")) return undefined;
+  return {
+    axes: [
+      { size: N, place: "col", before: "(b * p.M + row)" },
+      { size: M, place: "row", before: "b" },
+    ],
+  };
 }
 
 /** Key under which a tuner remembers a shape. */

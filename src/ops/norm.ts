@@ -48,6 +48,7 @@ const normOperation: Operation = {
       grid,
       flops: 6 * x.size,
       epilogueOf: node,
+      epilogueScope: { axes: [{ size: width, place: "column", before: "row" }] },
     });
   },
   gradient(node, [dy]) {
@@ -76,6 +77,7 @@ const normGradOperation: Operation = {
       grid,
       flops: 10 * x.size,
       epilogueOf: node,
+      epilogueScope: { axes: [{ size: width, place: "column", before: "row" }] },
     });
   },
 };

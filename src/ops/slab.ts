@@ -33,7 +33,7 @@ function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, runs: 
   lowering.call({
     label: "slab",
     source: slabSource,
-    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE },
+    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE, ALIGNED: r.run % 64 === 0 },
     inputs: [from],
     outputs: [to],
     params: [r.outer, r.run, r.fromStride, r.fromOffset, r.toStride, r.toOffset, grid[0]],

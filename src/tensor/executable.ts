@@ -107,6 +107,8 @@ export class Executable {
     calls.forEach((call, i) => {
       if (call.params.length > 64)
         throw new Error(`${call.label}: ${call.params.length} parameter words, at most 64 fit`);
+      if (call.epilogue && call.epilogue.length > 64)
+        throw new Error(`${call.label}: its steps need ${call.epilogue.length} words, at most 64 fit`);
       words.set(call.params, at);
       const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniforms, offset: at * 4, size: 256 } }];
       at += 64;
