@@ -1,24 +1,25 @@
 // Input gradient of row normalisation: dx = rstd * (dy - mean(dy) - n * mean(dy * n)), n = (x - mean) * rstd; RMSNorm has no
 // mean(dy) term. Means are over the row. Variants and mapping as in norm.wgsl.
+// WIDE: four values at a time, added in the same order.
 // Bindings: 1 dy [rows, width], 2 x, 3 stats [rows, 2], 4 dx. Folded into y with p.fold workgroups a row.
 
 struct Params { rows : u32, width : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;
-@group(0) @binding(1) var<storage, read_write> dy : array<f32>;
-@group(0) @binding(2) var<storage, read_write> x : array<{{X}}>;
+@group(0) @binding(1) var<storage, read_write> dy : array<{{F32_ITEM}}>;
+@group(0) @binding(2) var<storage, read_write> x : array<{{X_ITEM}}>;
 @group(0) @binding(3) var<storage, read_write> stats : array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx : array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx : array<{{F32_ITEM}}>;
 {{EPILOGUE_BINDINGS}}
 //#if LANE_ROWS
 //#else
 var<workgroup> partial : array<vec2<f32>, 64>;
 //#endif
 
-fn store(row : u32, column : u32, gradient : f32) {
+fn finish(row : u32, column : u32, gradient : f32) -> f32 {
   let index = row * p.width + column;
   var v = gradient;
   {{EPILOGUE}}
-  dx[index] = v;
+  return v;
 }
 
 @compute @workgroup_size({{LANES}})
@@ -39,10 +40,21 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   let mean = stats[row * 2u];
   let rstd = stats[row * 2u + 1u];
   var sums = vec2<f32>(0.0, 0.0);
+//#if WIDE
+  for (var i = 0u; i < p.width / 4u; i++) {
+    let d = dy[base / 4u + i];
+    let n = d * (vec4<f32>(x[base / 4u + i]) - mean) * rstd;
+    sums += vec2<f32>(d.x, n.x);
+    sums += vec2<f32>(d.y, n.y);
+    sums += vec2<f32>(d.z, n.z);
+    sums += vec2<f32>(d.w, n.w);
+  }
+//#else
   for (var i = first; i < p.width; i += hop) {
     let d = dy[base + i];
     sums += vec2<f32>(d, d * (f32(x[base + i]) - mean) * rstd);
   }
+//#endif
 //#if LANE_ROWS
 //#else
   partial[lane] = sums;
@@ -57,8 +69,17 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
 //#if RMS
   sums.x = 0.0;
 //#endif
+//#if WIDE
+  for (var i = 0u; i < p.width; i += 4u) {
+    let n = (vec4<f32>(x[(base + i) / 4u]) - mean) * rstd;
+    let v = rstd * (dy[(base + i) / 4u] - sums.x - n * sums.y);
+    dx[(base + i) / 4u] =
+      vec4<f32>(finish(row, i, v.x), finish(row, i + 1u, v.y), finish(row, i + 2u, v.z), finish(row, i + 3u, v.w));
+  }
+//#else
   for (var i = first; i < p.width; i += hop) {
     let n = (f32(x[base + i]) - mean) * rstd;
-    store(row, i, rstd * (dy[base + i] - sums.x - n * sums.y));
+    dx[base + i] = finish(row, i, rstd * (dy[base + i] - sums.x - n * sums.y));
   }
+//#endif
 }

@@ -15,10 +15,16 @@ interface NormAttributes {
   rms: boolean;
 }
 
-/** On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. */
+/**
+ * On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. Workgroups of one vector
+ * give its cores equal shares of a few rows.
+ */
 function mapping(target: Target): { lanes: number; laneRows: boolean } {
-  return target.software ? { lanes: 32, laneRows: true } : { lanes: 64, laneRows: false };
+  return target.software ? { lanes: 8, laneRows: true } : { lanes: 64, laneRows: false };
 }
+
+/** What a binding holds: single values, or four together. */
+const item = (dtype: string, wide: boolean): string => (wide ? `vec4<${dtype}>` : dtype);
 
 const normOperation: Operation = {
   name: "norm",
@@ -38,10 +44,18 @@ const normOperation: Operation = {
     const rows = x.size / width;
     const { lanes, laneRows } = mapping(lowering.target);
     const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    const wide = laneRows && width % 4 === 0;
     lowering.call({
       label: rms ? "rms norm" : "layer norm",
       source,
-      constants: { X: x.dtype, OUT: node.outputs[0]!.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms },
+      constants: {
+        X_ITEM: item(x.dtype, wide),
+        OUT_ITEM: item(node.outputs[0]!.dtype, wide),
+        LANES: lanes,
+        LANE_ROWS: laneRows,
+        WIDE: wide,
+        RMS: rms,
+      },
       inputs: [lowering.slot(x)],
       outputs: [lowering.slot(node.outputs[0]!), lowering.slot(node.outputs[1]!)],
       params: [rows, width, grid[0], f32Bits(eps)],
@@ -67,10 +81,18 @@ const normGradOperation: Operation = {
     const rows = x.size / width;
     const { lanes, laneRows } = mapping(lowering.target);
     const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    const wide = laneRows && width % 4 === 0;
     lowering.call({
       label: rms ? "rms norm grad" : "layer norm grad",
       source: gradSource,
-      constants: { X: x.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms },
+      constants: {
+        X_ITEM: item(x.dtype, wide),
+        F32_ITEM: item("f32", wide),
+        LANES: lanes,
+        LANE_ROWS: laneRows,
+        WIDE: wide,
+        RMS: rms,
+      },
       inputs: [lowering.slot(dy), lowering.slot(x), lowering.slot(stats)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [rows, width, grid[0]],
