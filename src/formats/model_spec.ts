@@ -11,7 +11,7 @@ export interface LoraFacts {
   /** Name of the output, without an ending. */
   name: string;
   /** What the LoRA was trained on: "flux-1-dev", "flux-1-schnell", or "flux-1" for any other transformer of the kind. */
-  architecture: "flux-1-dev" | "flux-1-schnell" | "flux-1";
+  architecture: "flux-1-dev" | "flux-1-schnell" | "flux-1" | "flux-2";
   /** A title for people; the name by default. */
   title?: string;
   author?: string;

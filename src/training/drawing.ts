@@ -3,13 +3,13 @@
 
 import { joined } from "../base/arrays.ts";
 import { RandomStream } from "../base/random.ts";
-import { shiftConfigOf } from "../diffusion/scheduler_config.ts";
-import { samplerSigmas } from "../diffusion/shifting.ts";
+import { guidedVelocity } from "../diffusion/classifier_free.ts";
+import { pipelineSigmas } from "../diffusion/scheduler_config.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
 import { TiledDecoder } from "../models/vae/tiling.ts";
 import { ConditioningVariables, type TextEmbedding } from "../models/velocity_network.ts";
-import { clamp } from "../ops/pointwise.ts";
+import { add, clamp, mul } from "../ops/pointwise.ts";
 import { pictureFeatures } from "../rewards/clip_reward.ts";
 import type { ClipScorer } from "../rewards/scorer.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
@@ -23,6 +23,8 @@ export interface DrawingOptions {
   /** Static time shift; "auto" takes the schedule of the pipeline's own scheduler, which may depend on the size. */
   shift: number | "auto";
   guidance: number;
+  /** Scale of classifier-free guidance; at 1, the default, the network is asked once a step. */
+  classifierFree?: number;
   /** Size of the pictures; the pipeline's square where it is not given. */
   geometry?: Geometry;
 }
@@ -30,6 +32,8 @@ export interface DrawingOptions {
 export interface DrawRequest extends TextEmbedding {
   /** Initial noise [rows · columns · C]. */
   noise: Float32Array;
+  /** What classifier-free guidance leads away from; read where the scale is not 1. */
+  negative?: TextEmbedding;
 }
 
 export interface Drawn {
@@ -50,6 +54,7 @@ export class Drawing {
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
   private readonly conditioning: ConditioningVariables;
+  private readonly negative: ConditioningVariables | null;
   private readonly features: Variable[];
   /** For pictures whose values exceed a binding. */
   private readonly tiled: TiledDecoder | null = null;
@@ -64,11 +69,7 @@ export class Drawing {
     const { rows, columns } = this.geometry;
     this.sigmas =
       options.shift === "auto"
-        ? samplerSigmas(
-            options.steps,
-            shiftConfigOf(pipeline.layout.scheduler, pipeline.config.guidance),
-            rows * columns,
-          )
+        ? pipelineSigmas({ ...pipeline.layout, guided: pipeline.config.guidance }, options.steps, rows * columns)
         : rolloutSigmas(options.steps, options.shift);
     const title = options.geometry ? `draw ${geometryName(options.geometry)}` : "draw";
     const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
@@ -78,17 +79,26 @@ export class Drawing {
       pictures: data("pictures", [batch, 3, TOKEN_PIXELS * rows, TOKEN_PIXELS * columns]),
     };
     this.conditioning = new ConditioningVariables(session, title, pipeline.config, batch, pipeline.textLength);
+    const scale = options.classifierFree ?? 1;
+    this.negative =
+      scale === 1
+        ? null
+        : new ConditioningVariables(session, `${title}.negative`, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
     const step = session.plan(`${title} step`, (graph) => {
       const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
-      graph.assign(
-        this.vars.z,
-        traceEulerStep(graph, pipeline.transformer, read("z"), {
-          ...this.conditioning.read(graph),
-          step: read("step"),
-          ...pipeline.rotary(graph, session, this.geometry),
-        }),
-      );
+      const rotary = pipeline.rotary(graph, session, this.geometry);
+      const network = pipeline.transformer;
+      if (!this.negative) {
+        const inputs = { ...this.conditioning.read(graph), step: read("step"), ...rotary };
+        graph.assign(this.vars.z, traceEulerStep(graph, network, read("z"), inputs));
+        return;
+      }
+      const z = read("z");
+      const velocity = (told: ConditioningVariables) =>
+        network.forward(graph, { latents: z, ...told.read(graph), ...rotary }).output;
+      const v = guidedVelocity(velocity(this.conditioning), velocity(this.negative), scale);
+      graph.assign(this.vars.z, add(mul(v, read("step")), z));
     });
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
@@ -166,21 +176,21 @@ export class Drawing {
 
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
-    const { session, vars, conditioning, sigmas } = this;
+    const { session, vars, sigmas } = this;
     const { batch, steps, guidance } = this.options;
+    const told = [this.conditioning, ...(this.negative ? [this.negative] : [])];
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
     for (let at = 0; at < requests.length; at += batch) {
       // The last batch is filled up with its first request; the surplus is drawn and dropped.
       const part = ones.map((_, i) => requests[at + i] ?? requests[at]!);
       session.write(vars.z, joined(part.map((r) => r.noise)));
-      conditioning.writeTexts(session, part);
-      conditioning.writeGuidance(session, guidance);
+      this.conditioning.writeTexts(session, part);
+      this.negative?.writeTexts(session, part.map(negativeOf));
+      for (const conditioning of told) conditioning.writeGuidance(session, guidance);
       for (let i = 0; i < steps; i++) {
-        conditioning.writeTimes(
-          session,
-          part.map(() => this.timeAt(sigmas[i]!)),
-        );
+        const times = part.map(() => this.timeAt(sigmas[i]!));
+        for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
         session.run(this.plans.step);
       }
@@ -199,4 +209,9 @@ export class Drawing {
     }
     return out;
   }
+}
+
+function negativeOf({ negative }: DrawRequest): TextEmbedding {
+  if (!negative) throw new Error("classifier-free guidance needs the embedding of a negative prompt");
+  return negative;
 }

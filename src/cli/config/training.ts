@@ -186,6 +186,16 @@ export const sampleSection = section(
       "Time shift of the sampler's schedule; \"auto\" takes the pipeline's own scheduler, whose shift grows with the pictures' size in FLUX.1 dev.",
     ),
     guidance: field(real(0), 3.5, "Guidance given to the network; ignored by a model without a guidance embedding."),
+    cfg: field(
+      z.union([z.literal("auto"), real(0)]),
+      "auto",
+      'Scale of classifier-free guidance, which asks the network twice a step; 1 is none. "auto" takes what the pipeline is meant for: 4 for FLUX.2 klein\'s base models, 1 for all others.',
+    ),
+    negative_prompt: field(
+      text(),
+      "",
+      "What classifier-free guidance leads away from; read where sample.cfg is not 1.",
+    ),
     every: field(
       whole(0),
       0,

@@ -14,8 +14,8 @@ import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline } from "../../models/pipeline.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
-import { fileIdentity } from "../../training/file_identity.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { textIdentity } from "../../training/text_identity.ts";
 import { checkMemoryCap, checkPrecision } from "../align/device.ts";
 import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
@@ -83,16 +83,8 @@ export async function prepare(
 
 async function encodersOf(files: FileStore, config: Config, { form, dtype }: PreprocessOptions) {
   const layout = await layoutOf(files, config);
-  const { tokenizers } = modelFiles(config);
   return {
-    clip: await fileIdentity(files, layout.clip.weights),
-    t5: await fileIdentity(files, layout.t5.weights),
-    clipTokenizer: await fileIdentity(files, `${tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
-    t5Tokenizer: await fileIdentity(files, `${tokenizers}/t5/tokenizer.json`),
-    clipConfig: JSON.stringify(layout.clip.config),
-    t5Config: JSON.stringify(layout.t5.config),
-    clipLength: layout.clipLength,
-    t5Length: layout.t5Length,
+    ...(await textIdentity(files, layout, modelFiles(config).tokenizers)),
     precision: config.device.precision,
     form,
     dtype,
