@@ -130,7 +130,7 @@ describe("lora verify", () => {
     ["fused rows", pair(q, [1, D], [3 * D, 1]), 1, "holds query, key and value fused"],
     ["a block beyond the last", pair("transformer_blocks.77.attn.to_q", [1, D], [D, 1]), 1, "is for block 77"],
     ["a module that is none", pair("transformer_blocks.0.attn.to_qq", [1, D], [D, 1]), 1, `the nearest is ${q}`],
-    ["an unknown key", { [`transformer.${q}.lora_C.weight`]: [1] }, 1, "is no key of a FLUX.1 LoRA; the nearest is"],
+    ["an unknown key", { [`transformer.${q}.lora_C.weight`]: [1] }, 1, "is no key of a FLUX LoRA; the nearest is"],
     ["a text encoder", { "lora_te1_text_model_encoder.lora_down.weight": [1, 1] }, 1, "belongs to a text encoder"],
     ["a number that is none", pair(q, [1, D], [D, 1]), Number.NaN, "values that are not finite"],
     [
