@@ -162,7 +162,8 @@ const FIRST =
 
 /**
  * Which family's layers an adapter file has: by names that one family alone has, else by the shapes of the layers that both
- * call alike. FLUX.2's gated layers make the fused matrices 9 and 4 widths large where FLUX.1's are 7 and 5. Where nothing
+ * call alike. FLUX.2's gated layers make the single blocks' matrices 9 and 4 widths large where FLUX.1's are 7 and 5, and those of
+ * its feed-forward 6 and 3 where they are 4. Where nothing
  * tells, the layers mean the same in both.
  */
 export function adapterFamily(tensors: ReadonlyMap<string, { shape: readonly number[] }>): AdapterFamily {
@@ -173,10 +174,9 @@ export function adapterFamily(tensors: ReadonlyMap<string, { shape: readonly num
     const size = layer && sizeOf(name, tensors);
     if (!size) continue;
     const [rows, columns] = size;
-    if (layer[1] === "linear1") return rows > 8 * columns ? "flux2" : "flux1";
-    if (layer[1] === "linear2") return columns < 4.5 * rows ? "flux2" : "flux1";
-    if (layer[1]!.endsWith("0")) return rows > 5 * columns ? "flux2" : "flux1";
-    return columns < 3.5 * rows ? "flux2" : "flux1";
+    const second = layer[1] === "linear1" ? 9 : layer[1] === "linear2" ? 4 : layer[1]!.endsWith("0") ? 6 : 3;
+    const found = layer[1] === "linear1" || layer[1]!.endsWith("0") ? rows / columns : columns / rows;
+    return Math.abs(found - second) < 0.5 ? "flux2" : "flux1";
   }
   return "flux1";
 }

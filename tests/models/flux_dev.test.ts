@@ -14,32 +14,13 @@ import { geometryOf, Pipeline } from "../../src/models/pipeline.ts";
 import { T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
 import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
-import type { Target } from "../../src/tensor/lower.ts";
 import { Session } from "../../src/tensor/session.ts";
-import { portableTarget } from "../../src/tensor/target.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
+import { desktop, GIB } from "../helpers/desktop.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
 import { HeaderFiles } from "../helpers/header_files.ts";
-
-const GIB = 2 ** 30;
-/** A desktop GPU. */
-const desktop: Target = {
-  ...portableTarget(),
-  kernels: {
-    subgroups: true,
-    subgroupMinSize: 32,
-    subgroupMaxSize: 32,
-    maxComputeInvocationsPerWorkgroup: 1024,
-    maxComputeWorkgroupStorageSize: 49152,
-    maxComputeWorkgroupsPerDimension: 65535,
-  },
-  software: false,
-  f16: true,
-  maxBindingBytes: GIB,
-  maxStorageBuffers: 10,
-};
 
 const FOLDER = "FLUX.1-dev";
 const TRANSFORMER = { _class_name: "FluxTransformer2DModel", guidance_embeds: true };
