@@ -162,9 +162,8 @@ const FIRST =
 
 /**
  * Which family's layers an adapter file has: by names that one family alone has, else by the shapes of the layers that both
- * call alike. FLUX.2's gated layers make the single blocks' matrices 9 and 4 widths large where FLUX.1's are 7 and 5, and those of
- * its feed-forward 6 and 3 where they are 4. Where nothing
- * tells, the layers mean the same in both.
+ * call alike. FLUX.2's gated layers make the single blocks' matrices 9 and 4 widths large where FLUX.1's are 7 and 5, and those
+ * of its feed-forward 6 and 3 where they are 4. Where nothing tells, the layers mean the same in both.
  */
 export function adapterFamily(tensors: ReadonlyMap<string, { shape: readonly number[] }>): AdapterFamily {
   for (const name of tensors.keys()) if (SECOND.test(name)) return "flux2";

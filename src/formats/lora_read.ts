@@ -229,13 +229,13 @@ function refuseUnknown(path: string, unknown: readonly string[], known: number):
   throw new LongtailError("E-FILE-017", {
     what:
       unknown.length > 0
-        ? `${unknown.length} keys belong to no layer of a FLUX.1 transformer's LoRA: ${listed}`
+        ? `${unknown.length} keys belong to no layer of a FLUX transformer's LoRA: ${listed}`
         : "the file has no LoRA layers",
     where: path,
     why:
       "read are files of diffusers (transformer.…lora_A), PEFT (base_model.model.…lora_A), kohya (lora_unet_…lora_down), " +
       "OneTrainer (lora_transformer_…), LyCORIS (lycoris_…lokr_w1), XLabs and ComfyUI (diffusion_model.…)",
-    fix: "use a LoRA of the FLUX.1 transformer alone, without text encoders; longtail lora verify says more",
+    fix: "use a LoRA of the transformer alone, without text encoders; longtail lora verify says more",
   });
 }
 
