@@ -10,7 +10,14 @@ import type { Node, Tensor } from "../tensor/graph.ts";
 import type { Lowering, Target } from "../tensor/lower.ts";
 import type { ConvShape } from "./conv_choice.ts";
 import { matmulKey } from "./matmul.ts";
-import { chooseMatmul, defaultMatmulVariant, foldGrid, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
+import {
+  chooseMatmul,
+  defaultMatmulVariant,
+  foldGrid,
+  hasSubgroupsOf8,
+  type MatmulShape,
+  matmulVariants,
+} from "./matmul_choice.ts";
 
 /** Name of the variant, beside those of conv_choice.ts. */
 export const WINOGRAD = "winograd_4x4";
@@ -30,6 +37,19 @@ const LANES = { software: 8, hardware: 64 };
 
 /** Lanes of a workgroup of winograd_weights.wgsl. */
 const WEIGHT_LANES = 64;
+
+/** Columns that a workgroup of the widest product kernel owns. */
+const PRODUCT_COLUMNS = 64;
+
+/**
+ * The products' kernel without measuring. One pipeline serves all convolutions of a run, so that on a CPU adapter the one
+ * that runs fastest may take long to compile.
+ */
+function defaultProduct(shape: MatmulShape, { kernels, software }: Target): string {
+  const isWide = shape.M >= 32 && shape.N >= PRODUCT_COLUMNS;
+  if (software && isWide && hasSubgroupsOf8(kernels)) return "direct_32x8x8_broadcast";
+  return defaultMatmulVariant(shape, kernels, software);
+}
 
 /** Whether the variant can compute a convolution, or the input gradient of one where `shape` is mirrored. */
 export function winogradFits(s: ConvShape): boolean {
@@ -51,7 +71,8 @@ export function stretchOf(s: ConvShape, target: Pick<Target, "software" | "maxBi
   const bytesOfTile = 4 * POINTS * Math.max(s.IC, s.OC);
   const bytes = Math.min(target.maxBindingBytes, STRETCH_BYTES[target.software ? "software" : "hardware"]);
   const parts = Math.ceil((tiles * bytesOfTile) / bytes);
-  return Math.ceil(tiles / parts);
+  // Whole columns of the product kernel, where that adds little.
+  return parts === 1 ? tiles : Math.ceil(tiles / parts / PRODUCT_COLUMNS) * PRODUCT_COLUMNS;
 }
 
 /**
@@ -105,7 +126,7 @@ export function lowerWinograd(
     const shape: MatmulShape = { M: OC, N: tiles, K: IC, batch: POINTS };
     const chosen =
       target.choose("matmul", matmulKey(shape, "f32", "f32"), matmulVariants(target.kernels)) ??
-      defaultMatmulVariant(shape, target.kernels, target.software);
+      defaultProduct(shape, target);
     const product = chooseMatmul(shape, chosen, target.kernels);
     lowering.call({
       label: `${label} products`,
