@@ -15,7 +15,6 @@ import type { ClipScorer } from "../rewards/scorer.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
-import { traceEulerStep } from "./srpo/steps.ts";
 
 export interface DrawingOptions {
   batch: number;
@@ -48,8 +47,11 @@ export class Drawing {
   readonly geometry: Geometry;
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
-  /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
-  readonly plans: { step: Plan; finish: Plan; score?: Plan };
+  /**
+   * `step` ends a step; with classifier-free guidance `ask` comes before it, which keeps the prompted velocity. `finish` decodes
+   * and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest.
+   */
+  readonly plans: { ask?: Plan; step: Plan; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
@@ -85,21 +87,26 @@ export class Drawing {
         ? null
         : new ConditioningVariables(session, `${title}.negative`, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    const step = session.plan(`${title} step`, (graph) => {
-      const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
-      const rotary = pipeline.rotary(graph, session, this.geometry);
-      const network = pipeline.transformer;
-      if (!this.negative) {
-        const inputs = { ...this.conditioning.read(graph), step: read("step"), ...rotary };
-        graph.assign(this.vars.z, traceEulerStep(graph, network, read("z"), inputs));
-        return;
-      }
-      const z = read("z");
-      const velocity = (told: ConditioningVariables) =>
-        network.forward(graph, { latents: z, ...told.read(graph), ...rotary }).output;
-      const v = guidedVelocity(velocity(this.conditioning), velocity(this.negative), scale);
-      graph.assign(this.vars.z, add(mul(v, read("step")), z));
-    });
+    // Both velocities of a guided step come from plans of their own: side by side their values would be twice as large.
+    const velocityPlan = (name: string, told: ConditioningVariables, use: (graph: Graph, velocity: Tensor) => void) =>
+      session.plan(`${title} ${name}`, (graph) => {
+        const rotary = pipeline.rotary(graph, session, this.geometry);
+        const inputs = { latents: graph.read(this.vars.z), ...told.read(graph), ...rotary };
+        use(graph, pipeline.transformer.forward(graph, inputs).output);
+      });
+    const move = (graph: Graph, velocity: Tensor) => {
+      graph.assign(this.vars.z, add(mul(velocity, graph.read(this.vars.step)), graph.read(this.vars.z)));
+    };
+    const prompted = this.negative ? data("prompted", [...this.vars.z.shape]) : null;
+    const plans =
+      this.negative && prompted
+        ? {
+            ask: velocityPlan("ask", this.conditioning, (graph, v) => graph.assign(prompted, v)),
+            step: velocityPlan("step", this.negative, (graph, v) =>
+              move(graph, guidedVelocity(graph.read(prompted), v, scale)),
+            ),
+          }
+        : { step: velocityPlan("step", this.conditioning, move) };
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
         session.constant(graph, name, values, shape);
@@ -117,7 +124,7 @@ export class Drawing {
         { title: `${title} finish`, geometry: this.geometry, tile, channels: pipeline.channels },
         (graph, packed) => pipeline.decode(graph, packed, tile),
       );
-      this.plans = { step, finish: this.tiled.plan };
+      this.plans = { ...plans, finish: this.tiled.plan };
       if (scorers.length > 0)
         this.plans.score = session.plan(`${title} score`, (graph) => score(graph, graph.read(this.vars.pictures)));
       return;
@@ -127,7 +134,7 @@ export class Drawing {
       graph.assign(this.vars.pictures, pictures);
       score(graph, pictures);
     });
-    this.plans = { step, finish };
+    this.plans = { ...plans, finish };
   }
 
   /**
@@ -192,6 +199,7 @@ export class Drawing {
         const times = part.map(() => this.timeAt(sigmas[i]!));
         for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
+        if (this.plans.ask) session.run(this.plans.ask);
         session.run(this.plans.step);
       }
       const kept = Math.min(batch, requests.length - at);

@@ -51,9 +51,11 @@ export async function planTraining(
     const flops = average((plan) => plan.flops);
     const { steps } = config.train;
     const epochs = (steps * perUpdate) / draws;
+    const { ask, step } = world.drawing.plans;
+    const drawingSteps = ask ? [ask, step] : [step];
     const sampling =
       Math.ceil(pictures / world.drawing.options.batch) *
-      (config.sample.steps * estimateSeconds(world.drawing.plans.step, speed) +
+      (config.sample.steps * drawingSteps.reduce((sum, plan) => sum + estimateSeconds(plan, speed), 0) +
         estimateSeconds(world.drawing.plans.finish, speed));
     const samplings = 2 + (config.sample.every > 0 ? Math.floor((steps - 1) / config.sample.every) : 0);
     const text = [
