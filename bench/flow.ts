@@ -108,7 +108,7 @@ for (let t = 1; t <= WARM + steps; t++) {
   hosts.push(time - waited);
 }
 const plans = [...trainer.plans.values()].flatMap(({ update, begin, micro }) =>
-  update ? [update] : [begin!, ...Array.from({ length: accumulation }, () => micro!)],
+  update ? update.plans : [begin!, ...Array.from({ length: accumulation }, () => micro!.plans).flat()],
 );
 const flops = plans.reduce((sum, plan) => sum + plan.flops, 0);
 const submits = plans.reduce((sum, plan) => sum + plan.executable!.submits, 0);

@@ -4,10 +4,11 @@
 import type { Storage } from "../../src/base/quantize.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { FluxConfig } from "../../src/models/flux/config.ts";
-import { positionIds, ropeTables, sinusoids } from "../../src/models/flux/embeddings.ts";
+import { positionIds, ropeTables } from "../../src/models/flux/embeddings.ts";
 import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
 import { type Slots, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
 import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
+import { ConditioningVariables } from "../../src/models/velocity_network.ts";
 import { Adapter, chooseAdapters } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
 import { backward } from "../../src/ops/backward.ts";
@@ -102,10 +103,18 @@ export async function runFluxJob(gpu: Gpu, task: FluxTask): Promise<FluxJob> {
   );
   const gradients = session.adopt(adapter.pool.twin("gradients", "gradients", ".gradient"));
   adapter.pool.variables.forEach((v, i) => (v.gradient = gradients.variables[i]!));
+  const conditioning = new ConditioningVariables(session, "flux", config, 1, text);
   const pass = model.pass({
     name: "flux",
-    batch: 1,
-    textTokens: text,
+    conditioning,
+    rotary: (graph) => {
+      const { cosine, sine } = ropeTables(positionIds(text, rows, columns), config.ropeAxes, config.ropeTheta);
+      const shape = [text + rows * columns, config.headSize / 2];
+      return {
+        cosine: session.constant(graph, "cosine", cosine, shape),
+        sine: session.constant(graph, "sine", sine, shape),
+      };
+    },
     imageTokens: rows * columns,
     training: true,
     spill,
@@ -158,13 +167,10 @@ export async function runFluxJob(gpu: Gpu, task: FluxTask): Promise<FluxJob> {
     session.write(variable, noise(variable.size, seed, scale));
   random(pass.latents, 1);
   random(start, 2);
-  random(pass.states, 3, 0.3);
-  random(pass.pooled, 4);
-  const { cosine, sine } = ropeTables(positionIds(text, rows, columns), config.ropeAxes, config.ropeTheta);
-  session.write(pass.cosine, cosine);
-  session.write(pass.sine, sine);
-  session.write(pass.time, sinusoids([1]));
-  session.write(pass.guidance!, sinusoids([3.5]));
+  random(conditioning.states, 3, 0.3);
+  random(conditioning.pooled!, 4);
+  conditioning.writeTimes(session, [1]);
+  conditioning.writeGuidance(session, 3.5);
   const branch = branchScalars(FROM, TO);
   for (const [name, value] of Object.entries({ ...branch, step: -0.3 }))
     session.write(scalar(name), Float32Array.of(value));
@@ -193,7 +199,7 @@ export async function runFluxJob(gpu: Gpu, task: FluxTask): Promise<FluxJob> {
     await pass.forward();
     session.run(euler);
   });
-  session.write(pass.time, sinusoids([FROM]));
+  conditioning.writeTimes(session, [FROM]);
   await timed("branch: inject, velocity", forwardFlops, async () => {
     session.run(inject);
     await pass.forward();

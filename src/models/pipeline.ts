@@ -13,11 +13,14 @@ import type { DType } from "../tensor/shape.ts";
 import type { Pool } from "../tensor/variable.ts";
 import { type FluxConfig, fluxConfig } from "./flux/config.ts";
 import { positionIds, ropeTables } from "./flux/embeddings.ts";
+import { CachedBlocks, fileBlocks } from "./flux/streamed/sources.ts";
+import { type Slots, StreamedFlux } from "./flux/streamed/streamed.ts";
 import { FluxTransformer } from "./flux/transformer.ts";
 import { openPart, type PipelineLayout, readLayout } from "./pipeline_layout.ts";
 import { TextEncoders, type TokenInput, type Tokenized } from "./text_encoders.ts";
 import { Autoencoder, LATENT_STRIDE } from "./vae/autoencoder.ts";
 import { tileWithin } from "./vae/tiling.ts";
+import type { VelocityModel } from "./velocity_network.ts";
 import type { WeightsPart } from "./weights_file.ts";
 
 export type { TokenInput, Tokenized } from "./text_encoders.ts";
@@ -52,6 +55,15 @@ export interface PipelineOptions {
   deviceTableBytes?: number;
   /** From how many bytes of f32 on a text encoder's matrices stay the halves of their file. */
   halvesFromBytes?: number;
+  /** Streams the transformer's blocks from host memory; they are frozen then. By default it is on the device as a whole. */
+  stream?: StreamOptions | null;
+}
+
+export interface StreamOptions {
+  /** Blocks on the device at a time. */
+  slots: Slots;
+  /** Host memory for stored words that are read again and again; what does not fit is read from the file each time. */
+  hostCacheBytes: number;
 }
 
 /** Pixels of a packed token's side. */
@@ -97,12 +109,13 @@ export class Pipeline {
   readonly imageSize: number;
   readonly geometry: Geometry;
   private readonly built: {
-    transformer: FluxTransformer | null;
+    transformer: FluxTransformer | StreamedFlux | null;
     transformerPool: Pool;
     text: TextEncoders | null;
     autoencoder: Autoencoder;
   };
   private readonly parts: readonly WeightsPart[];
+  private readonly hostCacheBytes: number;
 
   private constructor(
     layout: PipelineLayout,
@@ -110,6 +123,7 @@ export class Pipeline {
     imageSize: number,
     built: Pipeline["built"],
     parts: readonly WeightsPart[],
+    hostCacheBytes: number,
   ) {
     this.layout = layout;
     this.config = config;
@@ -117,6 +131,7 @@ export class Pipeline {
     this.geometry = geometryOf(imageSize, imageSize, "model.image_size");
     this.built = built;
     this.parts = parts;
+    this.hostCacheBytes = hostCacheBytes;
   }
 
   /** Reads configurations and headers, and declares the weights of the wanted parts in `session`. */
@@ -135,12 +150,14 @@ export class Pipeline {
       parts.push(...added);
     };
     const transformerPool = session.pool("transformer", "weights");
-    let transformer: FluxTransformer | null = null;
+    let transformer: FluxTransformer | StreamedFlux | null = null;
     if (wanted.transformer) {
-      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
-      const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
-      transformer = new FluxTransformer(parameters, config);
-      add({ parameters, source: await openPart(files, "transformer", layout.transformer) });
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded, stream } = options;
+      transformer = stream
+        ? new StreamedFlux(session, config, { pool: transformerPool, dtype, storage, decoded, slots: stream.slots })
+        : new FluxTransformer(new Parameters(transformerPool, { dtype, storage, decoded }), config);
+      const source = await openPart(files, "transformer", layout.transformer);
+      add({ parameters: transformer.parameters, source });
     }
     let text: TextEncoders | null = null;
     if (wanted.text) {
@@ -159,12 +176,19 @@ export class Pipeline {
     checkChannels(layout, config, autoencoder.latentChannels);
     if (wanted.encoder || wanted.decoder)
       add({ parameters: vae, source: await openPart(files, "autoencoder", layout.autoencoder) });
-    return new Pipeline(layout, config, imageSize, { transformer, transformerPool, text, autoencoder }, parts);
+    const built = { transformer, transformerPool, text, autoencoder };
+    return new Pipeline(layout, config, imageSize, built, parts, options.stream?.hostCacheBytes ?? 0);
   }
 
-  get transformer(): FluxTransformer {
+  get transformer(): VelocityModel {
     if (!this.built.transformer) throw new Error("this pipeline was opened without its transformer");
     return this.built.transformer;
+  }
+
+  /** The transformer where its blocks are streamed, else null. */
+  get streamed(): StreamedFlux | null {
+    const { transformer } = this.built;
+    return transformer instanceof StreamedFlux ? transformer : null;
   }
 
   get transformerPool(): Pool {
@@ -199,13 +223,23 @@ export class Pipeline {
     return this.parts.length;
   }
 
-  /** Uploads all weights into the open session and closes the files. */
+  /** Uploads all weights into the open session and closes the files, but for one that blocks are streamed from. */
   async loadWeights(session: Session, onPart?: (done: number, total: number) => void): Promise<void> {
+    const { streamed } = this;
     for (const [i, part] of this.parts.entries()) {
-      await loadParameters(session, part.parameters, part.source, part.rename);
-      await part.source.close();
+      if (part.parameters === streamed?.parameters) {
+        await streamed.load(new CachedBlocks(fileBlocks(part.source, part.rename), this.hostCacheBytes));
+      } else {
+        await loadParameters(session, part.parameters, part.source, part.rename);
+        await part.source.close();
+      }
       onPart?.(i + 1, this.parts.length);
     }
+  }
+
+  /** Closes the file that blocks are streamed from; to be called with the session's own `close`. */
+  async close(): Promise<void> {
+    for (const { parameters, source } of this.parts) if (parameters === this.streamed?.parameters) await source.close();
   }
 
   /** Token rows of prompts. */

@@ -15,7 +15,8 @@ import type { ClipScorer } from "../rewards/scorer.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
-import { traceEulerStep } from "./srpo/steps.ts";
+import { eulerStep } from "./srpo/steps.ts";
+import { type Stage, stageOf } from "./stage.ts";
 
 export interface DrawingOptions {
   batch: number;
@@ -45,7 +46,7 @@ export class Drawing {
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
   /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
-  readonly plans: { step: Plan; finish: Plan; score?: Plan };
+  readonly plans: { step: Stage; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
@@ -79,16 +80,19 @@ export class Drawing {
     };
     this.conditioning = new ConditioningVariables(session, title, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    const step = session.plan(`${title} step`, (graph) => {
-      const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
-      graph.assign(
-        this.vars.z,
-        traceEulerStep(graph, pipeline.transformer, read("z"), {
-          ...this.conditioning.read(graph),
-          step: read("step"),
-          ...pipeline.rotary(graph, session, this.geometry),
-        }),
-      );
+    const { vars, conditioning, geometry } = this;
+    const step = stageOf(session, pipeline.transformer, {
+      name: `${title} step`,
+      conditioning,
+      rotary: (graph) => pipeline.rotary(graph, session, geometry),
+      imageTokens: rows * columns,
+      training: false,
+      inputs: (graph) => graph.read(vars.z),
+      latents: (_, z) => z,
+      judge: (graph, _, z, velocity) => {
+        graph.assign(vars.z, eulerStep(z, velocity, graph.read(vars.step)));
+        return null;
+      },
     });
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
@@ -182,7 +186,7 @@ export class Drawing {
           part.map(() => this.timeAt(sigmas[i]!)),
         );
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
-        session.run(this.plans.step);
+        await this.plans.step.run();
       }
       const kept = Math.min(batch, requests.length - at);
       const pictures = await this.finish(kept);

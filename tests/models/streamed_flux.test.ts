@@ -8,6 +8,7 @@ import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
 import { CachedBlocks, fileBlocks } from "../../src/models/flux/streamed/sources.ts";
 import { chooseSlots, pieceBytes, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { ConditioningVariables } from "../../src/models/velocity_network.ts";
 import { Adapter, type AdapterSettings, chooseAdapters } from "../../src/nn/adapters.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { Session } from "../../src/tensor/session.ts";
@@ -150,7 +151,7 @@ describe("the streamed transformer", () => {
     const task: StreamTask = { ...base, storage: "bf16", magnitude: 1e37 };
     const streamed = await runStreamed(task, generated(SMALL, 40), { double: 2, single: 2 }, { locate: true });
     expect(streamed.velocity.every(Number.isFinite)).toBe(false);
-    expect(streamed.located).toMatch(/ in .*\(pass (embed|transformer_blocks\.\d+)\)$/);
+    expect(streamed.located!.plan).toMatch(/^pass (embed|transformer_blocks\.\d+)$/);
   });
 
   test("refuses a DoRA by name", () => {
@@ -158,7 +159,9 @@ describe("the streamed transformer", () => {
     const model = new StreamedFlux(session, SMALL, { storage: "bf16", slots: { double: 2, single: 2 } });
     const { parameters } = model;
     new Adapter(session, parameters, chooseAdapters(parameters, { ...LORA, kind: "dora" }));
-    const shape = { name: "pass", batch: 1, textTokens: 2, imageTokens: 4, training: true };
+    const conditioning = new ConditioningVariables(session, "pass", SMALL, 1, 2);
+    const rotary = () => expect.fail("nothing is traced");
+    const shape = { name: "pass", conditioning, rotary, imageTokens: 4, training: true };
     expect(() => model.pass(shape)).toThrow(/E-CFG-044.*transformer_blocks\.0\.attn\.to_q/s);
   });
 });

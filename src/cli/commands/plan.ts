@@ -3,6 +3,7 @@
 import { duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { Plan } from "../../tensor/session.ts";
+import { plansOf, type Stage } from "../../training/stage.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
@@ -64,13 +65,15 @@ async function planAlignment(gpu: Gpu, context: CommandContext, config: Config):
   const speed = await measureSpeed(gpu);
   const { plans, settings } = world.trainer!;
   const micro = settings.stacked ? 1 : settings.branches.length;
-  const cleaning: [Plan, number] = plans.rollout ? [plans.rollout, config.align.rollout_steps] : [plans.encode!, 1];
+  const cleaning: [Plan | Stage, number] = plans.rollout
+    ? [plans.rollout, config.align.rollout_steps]
+    : [plans.encode!, 1];
   /** Sum over all replays of one update. */
-  const update = (of: (plan: Plan) => number) =>
+  const update = (of: (work: Plan | Stage) => number) =>
     settings.accumulation * (cleaning[1] * of(cleaning[0]) + micro * of(plans.micro)) + of(plans.optimizer);
-  const estimate = (plan: Plan) => estimateSeconds(plan, speed);
+  const estimate = (work: Plan | Stage) => estimateSeconds(plansOf(work), speed);
   const updateSeconds = update(estimate);
-  const perUpdate = update((p) => p.flops);
+  const perUpdate = update((work) => work.flops);
   const steps =
     config.align.steps === "ladder"
       ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps
@@ -80,7 +83,7 @@ async function planAlignment(gpu: Gpu, context: CommandContext, config: Config):
   const evaluation =
     2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
   const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
-  const dispatches = update((p) => p.lowered.calls.length);
+  const dispatches = update((work) => plansOf(work).reduce((sum, plan) => sum + plan.lowered.calls.length, 0));
 
   const text = [
     `device: ${deviceLine(gpu)}`,
