@@ -100,6 +100,23 @@ function checkChannels({ transformer }: PipelineLayout, { inChannels, outChannel
   });
 }
 
+/** Families whose blocks can be streamed: FLUX.1's. */
+export function streamable({ transformer }: PipelineLayout): boolean {
+  const family = transformer.config["_class_name"];
+  return family === undefined || family === "FluxTransformer2DModel";
+}
+
+/** @throws LongtailError E-CFG-048 where the family cannot be streamed */
+function requireStreamable(layout: PipelineLayout): void {
+  if (streamable(layout)) return;
+  throw new LongtailError("E-CFG-048", {
+    what: `the blocks of a ${layout.transformer.config["_class_name"]} cannot be streamed`,
+    where: "device.offload",
+    why: "only FLUX.1's transformer can run block by block",
+    fix: 'use device.offload = "none", and less memory otherwise: model.storage = "nf4", train.checkpointing = true',
+  });
+}
+
 const fitting = (most: number, bytes: number, room: number) => Math.max(1, Math.min(most, Math.floor(room / bytes)));
 
 export class Pipeline {
@@ -142,6 +159,7 @@ export class Pipeline {
     const imageSize = options.imageSize || layout.imageSize;
     // Before any file is opened.
     geometryOf(imageSize, imageSize, "model.image_size");
+    if (options.stream) requireStreamable(layout);
     const config = fluxConfig(layout.transformer.config, layout.transformer.configPath);
     const parts: WeightsPart[] = [];
     // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
@@ -189,6 +207,11 @@ export class Pipeline {
   get streamed(): StreamedFlux | null {
     const { transformer } = this.built;
     return transformer instanceof StreamedFlux ? transformer : null;
+  }
+
+  /** Whether the transformer's family can be streamed. */
+  get canStream(): boolean {
+    return streamable(this.layout);
   }
 
   get transformerPool(): Pool {

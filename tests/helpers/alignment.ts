@@ -12,9 +12,11 @@ import { RunStore } from "../../src/cli/align/store.ts";
 import { buildWorld, openWorld, type World } from "../../src/cli/align/world.ts";
 import { loadConfig } from "../../src/cli/config/load.ts";
 import type { Config } from "../../src/cli/config/schema.ts";
+import { adapterStreams, chooseOffload } from "../../src/cli/offload.ts";
 import { projectSources } from "../../src/cli/project.ts";
 import { openRunFolder, type RunFolder } from "../../src/cli/run_folder.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
+import type { StreamOptions } from "../../src/models/pipeline.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Pool } from "../../src/tensor/variable.ts";
@@ -73,7 +75,10 @@ export class Bench {
   static async open(changes: Changes = {}, gpu?: Gpu): Promise<Bench> {
     const device = gpu ?? (await testGpu());
     const config = await smallConfig(changes);
-    const world = await buildWorld(new DiskFiles(), config, targetOf(device), { train: true });
+    const build = (stream: StreamOptions | null) =>
+      buildWorld(new DiskFiles(), config, targetOf(device), { train: true, stream });
+    const { stream } = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const world = await build(stream);
     const bench = new Bench(device, world, changes);
     await openWorld(world, device, config, () => {});
     bench.start = await bench.bits();

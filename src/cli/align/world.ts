@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { Pipeline } from "../../models/pipeline.ts";
+import { Pipeline, type StreamOptions } from "../../models/pipeline.ts";
 import { ClipScorer } from "../../rewards/scorer.ts";
 import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
@@ -45,7 +45,7 @@ export async function buildWorld(
   files: FileStore,
   config: Config,
   target: Target,
-  options: { train: boolean },
+  options: { train: boolean; stream?: StreamOptions | null },
 ): Promise<World> {
   checkPrecision(config, target);
   const session = new Session(target);
@@ -59,6 +59,7 @@ export async function buildWorld(
     // Trained weights stay f32: their updates are far below the resolution of f16.
     transformerPrecision: options.train && !adapted ? "f32" : precision,
     ...(adapted && config.model.storage !== "auto" ? { transformerStorage: config.model.storage } : {}),
+    stream: options.stream,
   });
   const tokenizer = await ClipTokenizer.load(files, join(tokenizers, "clip/bpe_simple_vocab_16e6.txt.gz"));
   const rewards: SrpoReward[] = [];

@@ -7,6 +7,9 @@ import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
+import type { Target } from "../../tensor/lower.ts";
+import { targetOf } from "../../tensor/target.ts";
 import { checkAlignment } from "../align/checks.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
@@ -23,6 +26,7 @@ import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
+import { adapterStreams, chooseOffload } from "../offload.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
@@ -77,9 +81,16 @@ async function alignOn(
   const run = await context.openRun(resolved, { command: commandName });
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
-  const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
-    buildTuned(files, config, gpu, (target) => buildWorld(files, config, target, { train: true }), fixed),
-  );
+  const { world, choices, text, offload } = await phases.timed("trace and tune", 1, "session", async () => {
+    const build = (target: Target, stream: StreamOptions | null) =>
+      buildWorld(files, config, target, { train: true, stream });
+    const chosen = await chooseOffload(config, { canStream: adapterStreams(config) }, (stream) =>
+      build(targetOf(gpu), stream),
+    );
+    const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), fixed);
+    return { ...tuned, offload: chosen.text };
+  });
+  if (offload) emit({ kind: "message", text: offload });
   emit({ kind: "message", text });
   await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
   const { total } = world.session.memory();
@@ -130,6 +141,7 @@ async function alignOn(
   await writeReport(files, run, report);
   await run.finish("finished", { step: outcome.done });
   world.session.close();
+  await world.pipeline.close();
   const summary = closing(
     report,
     relative(".", run.paths.report) || run.paths.report,

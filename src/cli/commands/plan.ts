@@ -2,6 +2,7 @@
 
 import { duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { plansOf, type Stage } from "../../training/stage.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
@@ -15,6 +16,7 @@ import { withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
 import { withLocalModels } from "../model_files.ts";
+import { adapterStreams, checkOffload, chooseOffload } from "../offload.ts";
 import { withDataFlag } from "../train/checks.ts";
 import { parseMemory } from "../train/ladder.ts";
 
@@ -50,6 +52,7 @@ export const command: Command = {
     const available = typeof memory === "string" ? parseMemory(memory) : null;
     const config = await withLocalModels(context.files, resolved.config, context.emit);
     return await withRunDevice(config, async (gpu) => {
+      checkOffload(config);
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");
       return await planTraining(gpu, context, config, available);
@@ -60,7 +63,10 @@ export const command: Command = {
 async function planAlignment(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
   const { targetOf } = await import("../../tensor/target.ts");
   const { items } = await loadItems(context.files, config);
-  const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
+  const build = (stream: StreamOptions | null) =>
+    buildWorld(context.files, config, targetOf(gpu), { train: true, stream });
+  const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+  const world = await build(offload.stream);
   const memory = world.session.memory();
   const speed = await measureSpeed(gpu);
   const { plans, settings } = world.trainer!;
@@ -87,6 +93,7 @@ async function planAlignment(gpu: Gpu, context: CommandContext, config: Config):
 
   const text = [
     `device: ${deviceLine(gpu)}`,
+    ...(offload.text ? [offload.text] : []),
     "",
     ...memoryTables(memory, context.columns()),
     `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,

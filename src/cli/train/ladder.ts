@@ -1,11 +1,15 @@
 // Which settings of a training run fit into a given memory: the run is traced again with frozen weights stored in fewer bits,
-// with gradient checkpointing, and with a batch of one, from what costs nothing to what costs most time.
+// with gradient checkpointing, with a batch of one, and with blocks streamed from host memory, from what costs nothing to what
+// costs most time.
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { bytes } from "../../evaluation/format.ts";
+import { streamable } from "../../models/pipeline.ts";
 import type { Target } from "../../tensor/lower.ts";
 import type { Config } from "../config/schema.ts";
+import { layoutOf } from "../model_files.ts";
+import { adapterStreams, LEAST_SLOTS } from "../offload.ts";
 import { renderTable } from "../table.ts";
 import type { TrainingData } from "./data.ts";
 import { buildTrainWorld } from "./world.ts";
@@ -32,7 +36,8 @@ export function parseMemory(text: string): number {
 }
 
 /** Changes in order of their cost; each rung has those of the rungs before it where they help. */
-function changesOf({ adapter, model, train }: Config): string[][] {
+function changesOf(config: Config, canStream: boolean): string[][] {
+  const { adapter, model, train, device } = config;
   const storages = ["bf16", "int8", "nf4"];
   const from = storages.indexOf(model.storage) + 1;
   const stored = adapter.kind === "full" ? [] : storages.slice(from).map((storage) => `--model.storage=${storage}`);
@@ -44,6 +49,12 @@ function changesOf({ adapter, model, train }: Config): string[][] {
     rungs.push([...checkpointing, ...single]);
     if (stored.length > 0) rungs.push([stored.at(-1)!, ...checkpointing, ...single]);
   }
+  if (canStream && adapterStreams(config) && device.offload !== "blocks") {
+    // Streaming saves most and costs most time; blocks are traced again in the backward pass anyway.
+    const streamed = ["--device.offload=blocks"];
+    rungs.push(streamed, ...stored.map((storage) => [storage, ...streamed]));
+    if (single.length > 0) rungs.push([...stored.slice(-1), ...single, ...streamed]);
+  }
   return rungs;
 }
 
@@ -51,7 +62,7 @@ function changed(config: Config, changes: readonly string[]): Config {
   const copy = structuredClone(config);
   for (const change of changes) {
     const [key, value] = change.slice(2).split("=") as [string, string];
-    const [section, name] = key.split(".") as ["model" | "train", string];
+    const [section, name] = key.split(".") as ["model" | "train" | "device", string];
     const table = copy[section] as Record<string, unknown>;
     table[name] = value === "true" ? true : /^\d+$/.test(value) ? Number(value) : value;
   }
@@ -71,9 +82,11 @@ export async function memoryLadder(
   available: number,
 ): Promise<Rung[]> {
   const rungs: Rung[] = [];
-  for (const change of changesOf(config)) {
+  const canStream = streamable(await layoutOf(files, config));
+  for (const change of changesOf(config, canStream)) {
     const own = changed(config, change);
-    const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures);
+    const stream = own.device.offload === "blocks" ? { slots: LEAST_SLOTS, hostCacheBytes: 0 } : null;
+    const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures, stream);
     const need = Math.max(world.session.memory().total, encoders);
     rungs.push({ change, bytes: need, fits: need <= available });
   }

@@ -3,6 +3,7 @@
 
 import { bytes, duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { plansOf, type Stage } from "../../training/stage.ts";
@@ -11,6 +12,7 @@ import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
+import { adapterStreams, chooseOffload } from "../offload.ts";
 import { renderTable } from "../table.ts";
 import { checkTraining } from "./checks.ts";
 import { openTrainingData } from "./data.ts";
@@ -32,7 +34,10 @@ export async function planTraining(
     const encoders = await traceEncoders(context.files, config, targetOf(gpu), true, data.geometries);
     const encoding = encoders.session.memory();
     const captions = data.captionBytes(encoders.pipeline.layout);
-    const world = await buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures);
+    const build = (stream: StreamOptions | null) =>
+      buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures, stream);
+    const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const world = await build(offload.stream);
     const memory = world.session.memory();
     const rungs =
       available === null
@@ -60,6 +65,7 @@ export async function planTraining(
     const text = [
       `device: ${deviceLine(gpu)}`,
       data.summary,
+      ...(offload.text ? [offload.text] : []),
       "",
       renderTable(
         [

@@ -270,6 +270,10 @@ export class StreamedPass implements VelocityPass {
   }
 
   async firstNotFinite(direction: "forward" | "backward"): ReturnType<VelocityPass["firstNotFinite"]> {
+    // What an earlier run left in what a piece writes would be taken for what was there before.
+    const { active, streams, velocity, streamGradient, activeGradient } = this;
+    const written = direction === "forward" ? [active, ...streams, velocity] : [streamGradient, activeGradient];
+    for (const variable of written) if (variable) this.session.write(variable, new Float32Array(variable.size));
     let found: Awaited<ReturnType<VelocityPass["firstNotFinite"]>> = null;
     await this.sweep(direction, async (plan) => {
       if (found) return;

@@ -112,6 +112,11 @@ export class StreamedFlux implements StreamedNetwork {
     return this.transformer.parameters;
   }
 
+  /** Bytes of all weights as they are stored. */
+  get storedBytes(): number {
+    return Object.values(this.parameters.bytesByStorage).reduce((sum, bytes) => sum + bytes, 0);
+  }
+
   /**
    * As many slots as fit where so many bytes more (or less, below zero) are there than this model's slots take; two of each
    * kind at least.
