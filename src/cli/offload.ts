@@ -57,26 +57,29 @@ export async function chooseOffload(
   const cap = memory_cap * 2 ** 20;
   const whole: Offload = { stream: null, text: null };
   if (offload === "none") return whole;
+  let most = Number.POSITIVE_INFINITY;
   let reason = 'as device.offload = "blocks" says';
   if (offload === "auto") {
     if (cap === 0 || !canStream) return whole;
     const { session, pipeline } = await build(null);
-    const { total } = session.memory();
-    if (total <= cap || !pipeline.canStream) return whole;
-    reason = `because the whole of it would make ${bytes(total)}, above device.memory_cap = ${bytes(cap)}`;
+    most = session.memory().total;
+    if (most <= cap || !pipeline.canStream) return whole;
+    reason = `because with the whole of it the run takes ${bytes(most)}, above device.memory_cap = ${bytes(cap)}`;
   }
   const least = await build({ slots: LEAST_SLOTS, hostCacheBytes: 0 });
   const streamed = least.pipeline.streamed!;
   const { total } = least.session.memory();
+  // Of a model of few blocks nothing is left to save.
+  if (total >= most) return whole;
   const slots = cap === 0 ? streamed.slots : streamed.slotsWith(cap * (1 - MARGIN) - total);
   const hostBytes = await hostCacheBytes(config, least.session.target.software);
   const { doubleBlocks, singleBlocks } = streamed.config;
-  const stored = streamed.storedBytes;
+  const words = streamed.turningBytes(slots);
   return {
     stream: { slots, hostCacheBytes: hostBytes },
     text:
       `the transformer's blocks are streamed from host memory, ${reason}: ` +
-      `${slots.double} + ${slots.single} of ${doubleBlocks} + ${singleBlocks} on the device at a time; ` +
-      `${stored <= hostBytes ? `all ${bytes(stored)}` : `${bytes(hostBytes)} of the ${bytes(stored)}`} of its weights are kept in host memory`,
+      `${slots.double} + ${slots.single} of ${doubleBlocks} + ${singleBlocks} on the device at a time; host memory keeps ` +
+      `${words <= hostBytes ? `all ${bytes(words)}` : `${bytes(hostBytes)} of the ${bytes(words)}`} that are brought again and again`,
   };
 }

@@ -251,7 +251,8 @@ export class Pipeline {
     const { streamed } = this;
     for (const [i, part] of this.parts.entries()) {
       if (part.parameters === streamed?.parameters) {
-        await streamed.load(new CachedBlocks(fileBlocks(part.source, part.rename), this.hostCacheBytes));
+        const turns = (name: string) => streamed.takesTurns(name);
+        await streamed.load(new CachedBlocks(fileBlocks(part.source, part.rename), this.hostCacheBytes, turns));
       } else {
         await loadParameters(session, part.parameters, part.source, part.rename);
         await part.source.close();

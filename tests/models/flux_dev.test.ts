@@ -5,12 +5,15 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/cli/config/load.ts";
 import type { Config } from "../../src/cli/config/schema.ts";
+import { chooseOffload } from "../../src/cli/offload.ts";
 import { projectSources } from "../../src/cli/project.ts";
+import type { TrainingData } from "../../src/cli/train/data.ts";
+import { memoryLadder } from "../../src/cli/train/ladder.ts";
 import { buildTrainWorld } from "../../src/cli/train/world.ts";
 import { ClipTextModel } from "../../src/models/clip/text.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
-import { geometryOf, Pipeline } from "../../src/models/pipeline.ts";
+import { geometryOf, Pipeline, type StreamOptions } from "../../src/models/pipeline.ts";
 import { T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
 import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
@@ -134,6 +137,43 @@ describe("FLUX.1 dev in its real size", () => {
       expect(world.session.memory().total / GIB).toBeLessThan(most);
     },
   );
+
+  it.each([
+    [1024, "bf16", 12],
+    [512, "nf4", 6],
+  ] as const)(
+    "streams blocks of %i pixels' training on %s weights where the device may hold %i GiB, and fills them",
+    async (side, storage, cap) => {
+      const device = { ...config.device, memory_cap: 1024 * cap };
+      const wanted = { ...config, device, model: { ...config.model, storage } };
+      const geometry = geometryOf(side, side, "a test");
+      const build = (stream: StreamOptions | null) => buildTrainWorld(files, wanted, desktop, [geometry], 4, stream);
+      const { stream, text } = await chooseOffload(wanted, { canStream: true }, build);
+      expect(text).toMatch(/because with the whole of it the run takes .* GiB, above device\.memory_cap/);
+      const { total } = (await build(stream)).session.memory();
+      expect(total / GIB).toBeLessThan(cap);
+      expect(total / GIB).toBeGreaterThan(0.93 * cap);
+    },
+  );
+
+  it("keeps the whole transformer on the device where the run fits, and where streaming is not wanted", async () => {
+    const build = () => Promise.reject(new Error("nothing has to be traced"));
+    expect(await chooseOffload(config, { canStream: true }, build)).toEqual({ stream: null, text: null });
+    const capped = (offload: "auto" | "none") => ({ ...config, device: { ...config.device, memory_cap: 9, offload } });
+    expect((await chooseOffload(capped("none"), { canStream: true }, build)).stream).toBe(null);
+    expect((await chooseOffload(capped("auto"), { canStream: false }, build)).stream).toBe(null);
+  });
+
+  it("names streaming among the settings that fit a small memory", async () => {
+    const geometries = [geometryOf(512, 512, "a test")];
+    const data = { geometries, samplePictures: 1 } as unknown as TrainingData;
+    const single = { ...config, model: { ...config.model, storage: "nf4" as const } };
+    const rungs = await memoryLadder(files, single, desktop, data, 0, 6 * GIB);
+    expect(rungs.map(({ change, fits }) => [change.join(" "), fits])).toEqual([
+      ["", false],
+      ["--device.offload=blocks", true],
+    ]);
+  });
 
   const MIB = 2 ** 20;
   const draw = async (side: number, maxBindingBytes: number) => {

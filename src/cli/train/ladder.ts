@@ -88,6 +88,8 @@ export async function memoryLadder(
     const stream = own.device.offload === "blocks" ? { slots: LEAST_SLOTS, hostCacheBytes: 0 } : null;
     const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures, stream);
     const need = Math.max(world.session.memory().total, encoders);
+    // Of a model of few blocks streaming saves nothing.
+    if (stream && config.device.offload !== "blocks" && need >= rungs[0]!.bytes) continue;
     rungs.push({ change, bytes: need, fits: need <= available });
   }
   return rungs;

@@ -2,11 +2,11 @@
 // of the blocks take turns in a ring of slots. It is the same model object as elsewhere, only that the tensors of blocks
 // i, i + n, i + 2n ... name the same memory; it is run piece by piece (pass.ts) instead of as one plan.
 
-import type { Storage } from "../../../base/quantize.ts";
-import { type Declaration, Parameters, type SharedPlaces } from "../../../nn/parameters.ts";
+import { type Storage, storedBytes } from "../../../base/quantize.ts";
+import { type Declaration, Parameters, type SharedPlaces, storageOf } from "../../../nn/parameters.ts";
 import type { Decoded } from "../../../ops/quantized.ts";
 import type { Session } from "../../../tensor/session.ts";
-import type { DType } from "../../../tensor/shape.ts";
+import { type DType, elements } from "../../../tensor/shape.ts";
 import { Pool } from "../../../tensor/variable.ts";
 import type { PassShape, StreamedNetwork } from "../../velocity_network.ts";
 import type { FluxConfig } from "../config.ts";
@@ -112,9 +112,18 @@ export class StreamedFlux implements StreamedNetwork {
     return this.transformer.parameters;
   }
 
-  /** Bytes of all weights as they are stored. */
-  get storedBytes(): number {
-    return Object.values(this.parameters.bytesByStorage).reduce((sum, bytes) => sum + bytes, 0);
+  /** Whether a tensor is uploaded again and again: it is part of a block that shares its slot. */
+  takesTurns(name: string, slots = this.slots): boolean {
+    const block = blockOf(name);
+    if (!block) return false;
+    const { config } = this;
+    return slots[block.kind] < (block.kind === "double" ? config.doubleBlocks : config.singleBlocks);
+  }
+
+  /** Bytes of all that takes turns, as it is stored. */
+  turningBytes(slots = this.slots): number {
+    const turning = [...this.parameters.tensors].filter(([name]) => this.takesTurns(name, slots));
+    return turning.reduce((sum, [, tensor]) => sum + storedBytes(storageOf(tensor), elements(tensor.shape)), 0);
   }
 
   /**
