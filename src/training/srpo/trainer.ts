@@ -57,12 +57,18 @@ export interface SrpoSettings {
   beforeReplay?: (replay: number) => void;
 }
 
+/** What training needs of a pipeline. */
+export type SrpoModel = Pick<
+  Pipeline,
+  "transformer" | "config" | "channels" | "textLength" | "imageTokens" | "imageSize" | "rotary" | "encode" | "decode"
+>;
+
 export class SrpoTrainer {
   readonly settings: SrpoSettings;
   readonly plans: { rollout: Stage | null; encode: Plan | null; micro: Stage; optimizer: Plan };
   readonly optimizer: Optimizer;
   private readonly session: Session;
-  private readonly pipeline: Pipeline;
+  private readonly pipeline: SrpoModel;
   private readonly rewards: readonly SrpoReward[];
   private readonly vars: Record<string, Variable> = {};
   private readonly conditioning: ConditioningVariables;
@@ -72,7 +78,7 @@ export class SrpoTrainer {
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
   constructor(
     session: Session,
-    pipeline: Pipeline,
+    pipeline: SrpoModel,
     trained: readonly ParameterGroup[],
     rewards: readonly SrpoReward[],
     settings: SrpoSettings,
