@@ -196,9 +196,29 @@ test("a file's bytes are taken as they are where they have the storage, and enco
   expect((await source.read("w", "f32")).codes).toEqual(values);
   expect(loads).toBe(2);
   expect(source.bytes).toBe(8 + 8 + 16);
+  const picky = new CachedBlocks(
+    fileBlocks(file, (name) => `there.${name}`),
+    100,
+    (name) => name !== "w",
+  );
+  await picky.read("w", "f32");
+  expect(picky.bytes).toBe(0);
 });
 
 describe("slots", () => {
+  test("say which tensors take turns in them", () => {
+    const session = new Session(portableTarget());
+    const slots = { double: 2, single: SMALL.singleBlocks };
+    const model = new StreamedFlux(session, SMALL, { storage: "bf16", slots });
+    const turning = [...model.parameters.tensors.keys()].filter((name) => model.takesTurns(name));
+    expect(new Set(turning.map((name) => name.split(".")[0]))).toEqual(new Set(["transformer_blocks"]));
+    const piece = pieceBytes(SMALL, "bf16", portableTarget().maxBindingBytes);
+    expect(model.turningBytes() / (SMALL.doubleBlocks * piece.double)).toBeCloseTo(1, 1);
+    // Room for a single block more than there are goes to the doubles, and no room takes it back.
+    expect(model.slotsWith(piece.double)).toEqual({ double: 3, single: SMALL.singleBlocks });
+    expect(model.slotsWith(-piece.single)).toEqual({ double: 2, single: SMALL.singleBlocks - 1 });
+  });
+
   test("fill the memory that is given, two of each kind at least, and never exceed the blocks", () => {
     const dev: FluxConfig = { ...SMALL, doubleBlocks: 19, singleBlocks: 38, headSize: 128, heads: 24, width: 3072 };
     const config = { ...dev, inChannels: 64, outChannels: 64, jointWidth: 4096, pooledWidth: 768 };
