@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { LongtailError } from "../base/errors.ts";
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
+import { fluxConfig } from "../models/flux/config.ts";
 import type { PipelineLayout } from "../models/pipeline_layout.ts";
 import type { EncodingCache, EntryArrays } from "../training/encoding_cache.ts";
 import type { Config } from "./config/schema.ts";
@@ -17,11 +18,20 @@ export function cacheFolder({ data, run }: Config): string | null {
   return data.cache === "none" ? null : data.cache === "auto" ? join(run.folder, "cache") : data.cache;
 }
 
+/** What the transformer reads of a prompt: tokens, numbers of each, numbers of the pooled vector (0: it reads none). */
+export function textShape({ transformer, t5Length }: PipelineLayout): {
+  length: number;
+  width: number;
+  pooled: number;
+} {
+  const { jointWidth, pooledWidth } = fluxConfig(transformer.config, transformer.configPath);
+  return { length: t5Length, width: jointWidth, pooled: pooledWidth };
+}
+
 /** Bytes that so many encoded captions take on disk or, without a cache folder, in memory. */
 export function captionBytes(layout: PipelineLayout, captions: number): number {
-  const { joint_attention_dim: joint = 4096, pooled_projection_dim: pooled = 768 } = layout.transformer
-    .config as Record<string, number>;
-  return 4 * captions * (layout.t5Length * joint + pooled);
+  const { length, width, pooled } = textShape(layout);
+  return 4 * captions * (length * width + pooled);
 }
 
 /**

@@ -5,8 +5,8 @@ import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { PromptEmbeddings } from "../../data/prompt_embeddings.ts";
 import { fillTemplate } from "../../data/prompts.ts";
-import { fluxConfig } from "../../models/flux/config.ts";
 import type { TextEmbedding } from "../../models/velocity_network.ts";
+import { textShape } from "../caption_store.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
 import type { Phases } from "./phases.ts";
@@ -51,8 +51,8 @@ export async function storedPrompts(
   prompts: ReadonlySet<string>,
 ): Promise<(prompt: string) => Promise<TextEmbedding>> {
   const { stored, phases, signal } = inputs;
-  const { transformer, t5Length } = await layoutOf(inputs.files, inputs.config);
-  const { jointWidth, pooledWidth } = fluxConfig(transformer.config, transformer.configPath);
+  const layout = await layoutOf(inputs.files, inputs.config);
+  const taken = textShape(layout);
   const places = new Map<string, number>();
   for (const [i, item] of stored.items.entries()) {
     const prompt = fillTemplate(TEMPLATE, item);
@@ -61,12 +61,12 @@ export async function storedPrompts(
   const load = async (prompt: string): Promise<TextEmbedding> => {
     const at = places.get(prompt)!;
     const { states, pooled, length, width } = await stored.load(at);
-    const fits = length === t5Length && width === jointWidth && pooled.length === pooledWidth;
+    const fits = length === taken.length && width === taken.width && pooled.length === taken.pooled;
     if (fits) return { states, pooled };
     throw new LongtailError("E-DATA-076", {
       what: `the embedding has ${length} tokens of ${width} numbers and a pooled vector of ${pooled.length}`,
       where: stored.items[at]!.where,
-      why: `the transformer takes ${t5Length} tokens of ${jointWidth} and a pooled vector of ${pooledWidth} (${transformer.configPath})`,
+      why: `the transformer takes ${taken.length} tokens of ${taken.width} and a pooled vector of ${taken.pooled} (${layout.transformer.configPath})`,
       fix: "encode the prompts with the text encoders that belong to the transformer: longtail preprocess",
     });
   };
