@@ -36,7 +36,7 @@ export function captionBytes(layout: PipelineLayout, captions: number): number {
 
 /**
  * Tells how much room encoded captions take where it is worth telling.
- * @param why explains their number, @param fix says what makes it smaller, where there is no room
+ * @param shuffled every draw has a caption of its own
  * @throws LongtailError E-ENV-021 where the folder has no room for them
  */
 export async function checkCaptionRoom(
@@ -44,7 +44,7 @@ export async function checkCaptionRoom(
   folder: string | null,
   { captions, bytes }: { captions: number; bytes: number },
   emit: EventSink,
-  { why, fix }: { why: string; fix: string },
+  shuffled = false,
 ): Promise<void> {
   if (bytes < TOLD_BYTES) return;
   const size = `${(bytes / 1e9).toFixed(1)} GB`;
@@ -53,8 +53,10 @@ export async function checkCaptionRoom(
     throw new LongtailError("E-ENV-021", {
       what: `${captions} captions take ${size} when they are encoded, and ${(free / 1e9).toFixed(1)} GB are free`,
       where: folder!,
-      why,
-      fix,
+      why: shuffled
+        ? "data.shuffle_tags makes every draw a caption of its own"
+        : "each caption has as many vectors as the text encoder has tokens",
+      fix: shuffled ? "set data.shuffle_tags = false" : "choose a folder with room: data.cache",
     });
   }
   emit({ kind: "message", text: `${captions} captions take up to ${size} ${folder ? "on disk" : "of memory"}` });

@@ -170,7 +170,7 @@ export class PromptEmbeddings {
       const at = values.findIndex((value) => !Number.isFinite(value));
       if (at >= 0)
         throw new LongtailError("E-DATA-075", {
-          what: `value ${at} of ${values.length} is ${values[at]}`,
+          what: `the embedding is not finite: value ${at} of ${values.length} is ${values[at]}`,
           where: source.name,
           why: "a NaN or an infinity in one prompt makes every weight NaN in one update",
           fix: "encode this prompt again: take the file away and run longtail preprocess",

@@ -2,16 +2,7 @@
 // layouts and tiny sizes: a FLUX folder, HPS as a .pt alone, PickScore as a CLIPModel folder. Prompts come from a list, and from
 // folders of embeddings in both forms, with which no text encoder is opened.
 
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";

@@ -58,6 +58,47 @@ describe("a scorer of weights alone", () => {
   });
 });
 
+describe("a tower alone", () => {
+  it("gives the bits that it gives beside the other, and declares none of the other's weights", async () => {
+    const files = new MemoryFiles({ "HPS.pt": hpsFile() });
+    const path = join(MODELS, "tokenizers/clip/bpe_simple_vocab_16e6.txt.gz");
+    const tokenizer = await ClipTokenizer.load(new NodeFiles(), path);
+    const gpu = await testGpu();
+    const session = new Session(targetOf(gpu));
+    try {
+      const open = (name: string, options: object) =>
+        ClipScorer.open(files, session, { name, folder: "HPS.pt", ...options });
+      const both = await open("both", { tokenizer });
+      const text = await open("text", { tokenizer, towers: "text" });
+      const picture = await open("picture", { towers: "picture" });
+      const pixels = session.data("pixels", [1, 3, 16, 16]);
+      const features = [both, picture].map((scorer) => session.data(`features.${scorer.name}`, [1, scorer.width]));
+      const plan = session.plan("pictures", (graph) => {
+        for (const [i, { model }] of [both, picture].entries())
+          graph.assign(features[i]!, model.imageFeatures(graph, graph.read(pixels)));
+      });
+      for (const scorer of [both, text]) scorer.planText(session, 2);
+      expect(() => picture.model.text).toThrow(/without its text tower/);
+      expect(() => text.model.vision).toThrow(/without its picture tower/);
+      const counts = [both, text, picture].map(({ model }) => model.parameters.count);
+      expect(counts[1]! + counts[2]!).toBe(counts[0]);
+      await session.open(gpu);
+      for (const scorer of [both, text, picture]) await scorer.loadWeights(session);
+      session.write(pixels, Float32Array.from(noise(3 * 16 * 16, 5)));
+      session.run(plan);
+      expect(await session.read(features[1]!)).toEqual(await session.read(features[0]!));
+      const texts = ["! a", "a ! ( !", "("];
+      const heard: number[] = [];
+      const alone = await text.textFeatures(session, texts, (done) => heard.push(done));
+      expect(alone).toEqual(await both.textFeatures(session, texts));
+      expect(heard).toEqual([2, 3]);
+      expect(files.openHandles).toBe(0);
+    } finally {
+      session.close();
+    }
+  });
+});
+
 describe("pictures that are no squares", () => {
   const side = 28;
   const none = { vision: { imageSize: side }, mean: [0, 0, 0], std: [1, 1, 1] };

@@ -16,7 +16,7 @@ import { layoutOf } from "../model_files.ts";
 import { encodeAll } from "../train/encode.ts";
 import { checkMemoryCap, checkPrecision } from "./device.ts";
 import type { Phases } from "./phases.ts";
-import { mostUpdates, type RunTextWants, textsOfRun } from "./prompts.ts";
+import { type RunTextWants, textsOfRun } from "./prompts.ts";
 import type { Judged } from "./protocol.ts";
 import { JUDGE, rewardName, type TextFeatures, textFeatures, traceTextTowers } from "./scorers.ts";
 import { storedPrompts } from "./stored_prompts.ts";
@@ -84,10 +84,7 @@ async function encodePrompts(
   const folder = cacheFolder(config);
   const cache = given ?? new EncodingCache(files, folder);
   const room = { captions: prompts.size, bytes: captionBytes(await layoutOf(files, config), prompts.size) };
-  await checkCaptionRoom(files, folder, room, emit, {
-    why: `they are what ${mostUpdates(config)} updates draw and what is judged`,
-    fix: "choose a folder with room: data.cache",
-  });
+  await checkCaptionRoom(files, folder, room, emit);
   const { texts } = await encodeAll({ files, config, gpu, cache, emit, phases, signal }, [], [...prompts]);
   return async (prompt) => {
     const { states, pooled } = await encodedEntry(cache, folder, texts.get(prompt)!);

@@ -74,6 +74,11 @@ async function alignOn(
 
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
   const { items, data } = await loadItems(files, config, stored);
+  if (stored)
+    emit({
+      kind: "message",
+      text: `prompts: ${items.length} captions of ${stored.folder}, encoded already; data.prompt and the styles are not read`,
+    });
   const judged = judgedItems(config, items);
   // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
   for (const one of judged) await realPictures(data, one);

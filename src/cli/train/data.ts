@@ -275,13 +275,7 @@ export class TrainingData {
   /** @throws LongtailError E-ENV-021 where the encoded captions have no room */
   private async checkRoom(folder: string | null, emit: EventSink): Promise<void> {
     const room = this.captionBytes(await layoutOf(this.files, this.config));
-    const shuffled = this.config.data.shuffle_tags;
-    await checkCaptionRoom(this.files, folder, room, emit, {
-      why: shuffled
-        ? "data.shuffle_tags makes every draw a caption of its own"
-        : "each caption has as many vectors as the text encoder has tokens",
-      fix: shuffled ? "set data.shuffle_tags = false" : "choose a folder with room: data.cache",
-    });
+    await checkCaptionRoom(this.files, folder, room, emit, this.config.data.shuffle_tags);
   }
 
   /** Encodes what the cache does not have. */
