@@ -36,14 +36,23 @@ export interface EncodeTextInputs {
   cache?: EncodingCache;
 }
 
+interface EncodedPrompts {
+  embed: (prompt: string) => Promise<TextEmbedding>;
+  /** Device memory that the text encoders' session planned; 0 where nothing had to be encoded. */
+  plannedBytes: number;
+}
+
 /** What a run knows of its texts. */
 export class RunTexts {
-  private readonly embed: (prompt: string) => Promise<TextEmbedding>;
+  /** Device memory that the larger of the sessions planned which encoded them; it is free again. */
+  readonly plannedBytes: number;
+  private readonly embed: EncodedPrompts["embed"];
   private readonly byScorer: TextFeatures;
 
-  constructor(embed: (prompt: string) => Promise<TextEmbedding>, byScorer: TextFeatures) {
+  constructor({ embed, plannedBytes }: EncodedPrompts, features: { byScorer: TextFeatures; plannedBytes: number }) {
     this.embed = embed;
-    this.byScorer = byScorer;
+    this.byScorer = features.byScorer;
+    this.plannedBytes = Math.max(plannedBytes, features.plannedBytes);
   }
 
   /** Embeddings of generation prompts, in order. */
@@ -73,38 +82,46 @@ export async function encodeTexts(inputs: EncodeTextInputs): Promise<RunTexts> {
   const { config, items, judged, stored } = inputs;
   checkPrecision(config, targetOf(inputs.gpu));
   const wants = textsOfRun(config, items, judged);
-  const embed = stored ? await storedPrompts({ ...inputs, stored }, wants.prompts) : await encodePrompts(inputs, wants);
-  return new RunTexts(embed, await encodeFeatures(inputs, wants));
+  const encoded = stored
+    ? { embed: await storedPrompts({ ...inputs, stored }, wants.prompts), plannedBytes: 0 }
+    : await encodePrompts(inputs, wants);
+  return new RunTexts(encoded, await encodeFeatures(inputs, wants));
 }
 
 async function encodePrompts(
   { files, config, gpu, emit, phases, signal, cache: given }: EncodeTextInputs,
   { prompts }: RunTextWants,
-): Promise<(prompt: string) => Promise<TextEmbedding>> {
+): Promise<EncodedPrompts> {
   const folder = cacheFolder(config);
   const cache = given ?? new EncodingCache(files, folder);
   const room = { captions: prompts.size, bytes: captionBytes(await layoutOf(files, config), prompts.size) };
   await checkCaptionRoom(files, folder, room, emit);
-  const { texts } = await encodeAll({ files, config, gpu, cache, emit, phases, signal }, [], [...prompts]);
-  return async (prompt) => {
+  const inputs = { files, config, gpu, cache, emit, phases, signal };
+  const { texts, plannedBytes } = await encodeAll(inputs, [], [...prompts]);
+  const embed = async (prompt: string) => {
     const { states, pooled } = await encodedEntry(cache, folder, texts.get(prompt)!);
     return { states: states!, pooled: pooled! };
   };
+  return { embed, plannedBytes };
 }
 
 async function encodeFeatures(
   { files, config, gpu, phases }: EncodeTextInputs,
   { judge, rewards }: RunTextWants,
-): Promise<TextFeatures> {
+): Promise<{ byScorer: TextFeatures; plannedBytes: number }> {
   const towers = await traceTextTowers(files, config, targetOf(gpu));
   const wants = new Map([
     [JUDGE, judge],
     ...rewards.map((texts, i) => [rewardName(i, rewards.length), texts] as const),
   ]);
   try {
-    checkMemoryCap(config, towers.session.memory().total);
+    const plannedBytes = towers.session.memory().total;
+    checkMemoryCap(config, plannedBytes);
     const total = [...wants.values()].reduce((n, texts) => n + texts.size, 0);
-    return await phases.timed("encode texts", total, "texts", (tick) => textFeatures(towers, gpu, wants, tick));
+    const byScorer = await phases.timed("encode texts", total, "texts", (tick) =>
+      textFeatures(towers, gpu, wants, tick),
+    );
+    return { byScorer, plannedBytes };
   } finally {
     towers.session.close();
   }

@@ -132,6 +132,7 @@ async function alignOn(
     command:
       `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
     allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
+    encoderBytes: texts.plannedBytes,
     events,
   };
   const last = new Phases(emit);
