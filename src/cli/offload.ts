@@ -2,15 +2,17 @@
 // chosen by tracing the run both ways and comparing with the memory that it may plan for.
 
 import { LongtailError } from "../base/errors.ts";
+import type { FileStore } from "../base/files.ts";
 import { bytes } from "../evaluation/format.ts";
 import type { Slots } from "../models/flux/streamed/streamed.ts";
-import type { Pipeline, StreamOptions } from "../models/pipeline.ts";
+import { type Pipeline, type StreamOptions, streamable } from "../models/pipeline.ts";
 import { memoryFacts } from "../platform/environment.ts";
 import type { Session } from "../tensor/session.ts";
 import type { Config } from "./config/schema.ts";
+import { layoutOf } from "./model_files.ts";
 
 /** A block that computes and one that is on its way. */
-export const LEAST_SLOTS: Slots = { double: 2, single: 2 };
+const LEAST_SLOTS: Slots = { double: 2, single: 2 };
 /** Tuned kernels may want more workspace than the plain ones that slots are chosen with. */
 const MARGIN = 0.02;
 /** Share of the free host memory; a CPU adapter's own memory is part of that. */
@@ -32,6 +34,20 @@ export function checkOffload({ adapter, device }: Config): void {
     why: "their weights, gradients and moments change in every update; only frozen weights are brought from host memory",
     fix: 'train an adapter (adapter.kind = "lora" or "lokr"), or use device.offload = "none"',
   });
+}
+
+/** What a ladder of settings is told of streaming, as a word of a command line. */
+export const STREAMING = "--device.offload=blocks";
+
+/** `STREAMING` in a list where it can be added to a configuration. */
+export async function streamingChange(files: FileStore, config: Config): Promise<string[]> {
+  if (config.device.offload === "blocks" || !adapterStreams(config)) return [];
+  return streamable(await layoutOf(files, config)) ? [STREAMING] : [];
+}
+
+/** The least that a configuration with `STREAMING` keeps on the device; null for any other. */
+export function leastStream({ device }: Config): StreamOptions | null {
+  return device.offload === "blocks" ? { slots: LEAST_SLOTS, hostCacheBytes: 0 } : null;
 }
 
 async function hostCacheBytes({ device }: Config, software: boolean): Promise<number> {

@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { loadItems } from "../../src/cli/align/items.ts";
-import { preparePrompts, promptOrder } from "../../src/cli/align/run.ts";
+import { promptOrder } from "../../src/cli/align/prompts.ts";
+import { preparePrompts } from "../../src/cli/align/run.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { Bench, type Changes, smallConfig } from "../helpers/alignment.ts";
 import { distance, type FlowRunOptions, GRID, snapshotBits, withRun } from "../helpers/flow.ts";
@@ -76,17 +77,17 @@ describe("an alignment on streamed blocks", () => {
       const { items, data } = await loadItems(new DiskFiles(), config);
       const { world } = bench;
       const order = promptOrder(config, items);
+      const texts = await bench.texts(config);
       const reports = [];
       for (let step = 1; step <= 2; step++) {
-        const prompts = await preparePrompts({ config, world, data }, order, step);
+        const prompts = await preparePrompts({ config, world, texts, data }, order, step);
         reports.push(await world.trainer!.update(step, prompts));
       }
       const numbers = reports.flatMap((r) => [r.loss, r.gradientNorm, r.positive, r.negative, r.updateRatio]);
       const state: Float32Array[] = [];
       for (const v of bench.pools.flatMap((pool) => pool.variables)) state.push(await world.session.read(v));
-      const noise = world.drawing.noise(1, 1);
-      const [text] = await world.prompts.encode(["icon of taco"]);
-      const [drawn] = await world.drawing.draw([{ ...text!, noise }]);
+      const [text] = await preparePrompts({ config, world, texts, data }, order, 1);
+      const [drawn] = await world.drawing.draw([{ ...text!, noise: world.drawing.noise(1, 1) }]);
       return { numbers, state, drawn: drawn!, streamed: world.pipeline.streamed };
     } finally {
       bench.close();
