@@ -41,13 +41,14 @@ const ALL_PARTS: readonly Part[] = ["states", "pooled", "ids"];
 export const partsOf = (pooled: boolean): readonly Part[] => (pooled ? ALL_PARTS : ["states"]);
 
 /** The files of prompt `stem`; all three by default. */
-export function embeddingPaths(
+export function embeddingPaths<P extends Part = Part>(
   folder: string,
   stem: string,
   form: EmbeddingForm,
-  parts: readonly Part[] = ALL_PARTS,
-): Partial<Record<Part, string>> {
-  return Object.fromEntries(parts.map((part) => [part, `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`]));
+  parts = ALL_PARTS as readonly P[],
+): Record<P, string> {
+  const paths = parts.map((part) => [part, `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`]);
+  return Object.fromEntries(paths) as Record<P, string>;
 }
 
 /** Writes the files of one prompt; an empty pooled vector has none. @param width of a state */
@@ -69,7 +70,7 @@ export async function writeEmbedding(
   };
   for (const part of parts) {
     const [data, shape] = tensors[part];
-    const path = paths[part]!;
+    const path = paths[part];
     if (form === "torch") await files.writeAtomic(path, torchTensorFile(data, shape, dtype));
     else
       await writeSafetensors(files, path, [{ name: "tensor", dtype, shape, data }], {
@@ -146,7 +147,7 @@ export class PromptEmbeddings {
   /**
    * The embeddings of item `index`.
    * @throws LongtailError E-DATA-070 a file name that leads elsewhere, E-FILE-001 a file is missing, E-DATA-071 a tensor of
-   * another shape
+   * another shape, E-DATA-075 a value that is not finite, and what a torn file says
    */
   async load(index: number): Promise<TextEmbedding & { length: number; width: number }> {
     const item = this.items[index]!;
@@ -179,7 +180,16 @@ export class PromptEmbeddings {
           why: `one ${part === "states" ? "matrix of states [tokens, width]" : "pooled vector [width]"} is expected`,
           fix: "make the folder anew with longtail preprocess",
         });
-      return { values: await source.load(names[0]!), shape };
+      const values = await source.load(names[0]!);
+      const at = values.findIndex((value) => !Number.isFinite(value));
+      if (at >= 0)
+        throw new LongtailError("E-DATA-075", {
+          what: `the embedding is not finite: value ${at} of ${values.length} is ${values[at]}`,
+          where: source.name,
+          why: "a NaN or an infinity in one prompt makes every weight NaN in one update",
+          fix: "encode this prompt again: take the file away and run longtail preprocess",
+        });
+      return { values, shape };
     } finally {
       await source.close();
     }

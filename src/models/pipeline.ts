@@ -12,12 +12,15 @@ import type { Session } from "../tensor/session.ts";
 import type { DType } from "../tensor/shape.ts";
 import type { Pool } from "../tensor/variable.ts";
 import { type FamilyConfig, type FamilyModel, familyModel, openAutoencoder, openTextEncoding } from "./family.ts";
+import type { FluxConfig } from "./flux/config.ts";
 import { ropeTables } from "./flux/embeddings.ts";
+import { CachedBlocks, fileBlocks } from "./flux/streamed/sources.ts";
+import { type Slots, StreamedFlux } from "./flux/streamed/streamed.ts";
 import { openPart, type PipelineLayout, readLayout } from "./pipeline_layout.ts";
 import type { TextEncoding, TokenInput, Tokenized, TokenValues } from "./text_encoding.ts";
 import { LATENT_STRIDE, type PictureCoder } from "./vae/autoencoder.ts";
 import { tileWithin } from "./vae/tiling.ts";
-import type { VelocityNetwork } from "./velocity_network.ts";
+import type { VelocityModel, VelocityNetwork } from "./velocity_network.ts";
 import type { WeightsPart } from "./weights_file.ts";
 
 export type { TokenInput, Tokenized } from "./text_encoding.ts";
@@ -52,6 +55,15 @@ export interface PipelineOptions {
   deviceTableBytes?: number;
   /** From how many bytes of f32 on a text encoder's matrices stay the halves of their file. */
   halvesFromBytes?: number;
+  /** Streams the transformer's blocks from host memory; they are frozen then. By default it is on the device as a whole. */
+  stream?: StreamOptions | null;
+}
+
+export interface StreamOptions {
+  /** Blocks on the device at a time. */
+  slots: Slots;
+  /** Host memory for stored words that are read again and again; what does not fit is read from the file each time. */
+  hostCacheBytes: number;
 }
 
 /** Pixels of a packed token's side. */
@@ -92,6 +104,22 @@ function checkChannels(
   });
 }
 
+/** Families whose blocks can be streamed: FLUX.1's. */
+export function streamable({ family }: PipelineLayout): boolean {
+  return family === "flux1";
+}
+
+/** @throws LongtailError E-CFG-048 where the family cannot be streamed */
+function requireStreamable(layout: PipelineLayout): void {
+  if (streamable(layout)) return;
+  throw new LongtailError("E-CFG-048", {
+    what: `the blocks of a ${layout.transformer.config["_class_name"]} cannot be streamed`,
+    where: "device.offload",
+    why: "only FLUX.1's transformer can run block by block",
+    fix: 'use device.offload = "none", and less memory otherwise: model.storage = "nf4", train.checkpointing = true',
+  });
+}
+
 const fitting = (most: number, bytes: number, room: number) => Math.max(1, Math.min(most, Math.floor(room / bytes)));
 
 export class Pipeline {
@@ -102,12 +130,13 @@ export class Pipeline {
   readonly geometry: Geometry;
   private readonly model: FamilyModel;
   private readonly built: {
-    transformer: VelocityNetwork | null;
+    transformer: VelocityNetwork | StreamedFlux | null;
     transformerPool: Pool;
     text: TextEncoding | null;
     autoencoder: PictureCoder;
   };
   private readonly parts: readonly WeightsPart[];
+  private readonly hostCacheBytes: number;
 
   private constructor(
     layout: PipelineLayout,
@@ -115,6 +144,7 @@ export class Pipeline {
     imageSize: number,
     built: Pipeline["built"],
     parts: readonly WeightsPart[],
+    hostCacheBytes: number,
   ) {
     this.layout = layout;
     this.config = model.config;
@@ -123,6 +153,7 @@ export class Pipeline {
     this.geometry = geometryOf(imageSize, imageSize, "model.image_size");
     this.built = built;
     this.parts = parts;
+    this.hostCacheBytes = hostCacheBytes;
   }
 
   /** Reads configurations and headers, and declares the weights of the wanted parts in `session`. */
@@ -133,6 +164,7 @@ export class Pipeline {
     const imageSize = options.imageSize || layout.imageSize;
     // Before any file is opened.
     geometryOf(imageSize, imageSize, "model.image_size");
+    if (options.stream) requireStreamable(layout);
     const model = familyModel(layout);
     const parts: WeightsPart[] = [];
     // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
@@ -141,12 +173,16 @@ export class Pipeline {
       parts.push(...added);
     };
     const transformerPool = session.pool("transformer", "weights");
-    let transformer: VelocityNetwork | null = null;
+    let transformer: VelocityNetwork | StreamedFlux | null = null;
     if (wanted.transformer) {
-      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
-      const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
-      transformer = model.build(parameters);
-      add({ parameters, source: await openPart(files, "transformer", layout.transformer) });
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded, stream } = options;
+      const how = { dtype, storage, decoded };
+      // Only FLUX.1 is streamable.
+      transformer = stream
+        ? new StreamedFlux(session, model.config as FluxConfig, { pool: transformerPool, ...how, slots: stream.slots })
+        : model.build(new Parameters(transformerPool, how));
+      const source = await openPart(files, "transformer", layout.transformer);
+      add({ parameters: transformer.parameters, source });
     }
     let text: TextEncoding | null = null;
     if (wanted.text) {
@@ -165,12 +201,24 @@ export class Pipeline {
     checkChannels(layout, model.config, autoencoder.latentChannels);
     if (wanted.encoder || wanted.decoder)
       add({ parameters: vae, source: await openPart(files, "autoencoder", layout.autoencoder) });
-    return new Pipeline(layout, model, imageSize, { transformer, transformerPool, text, autoencoder }, parts);
+    const built = { transformer, transformerPool, text, autoencoder };
+    return new Pipeline(layout, model, imageSize, built, parts, options.stream?.hostCacheBytes ?? 0);
   }
 
-  get transformer(): VelocityNetwork {
+  get transformer(): VelocityModel {
     if (!this.built.transformer) throw new Error("this pipeline was opened without its transformer");
     return this.built.transformer;
+  }
+
+  /** The transformer where its blocks are streamed, else null. */
+  get streamed(): StreamedFlux | null {
+    const { transformer } = this.built;
+    return transformer instanceof StreamedFlux ? transformer : null;
+  }
+
+  /** Whether the transformer's family can be streamed. */
+  get canStream(): boolean {
+    return streamable(this.layout);
   }
 
   get transformerPool(): Pool {
@@ -201,13 +249,24 @@ export class Pipeline {
     return this.parts.length;
   }
 
-  /** Uploads all weights into the open session and closes the files. */
+  /** Uploads all weights into the open session and closes the files, but for one that blocks are streamed from. */
   async loadWeights(session: Session, onPart?: (done: number, total: number) => void): Promise<void> {
+    const { streamed } = this;
     for (const [i, part] of this.parts.entries()) {
-      await loadParameters(session, part.parameters, part.source, part.rename);
-      await part.source.close();
+      if (part.parameters === streamed?.parameters) {
+        const turns = (name: string) => streamed.takesTurns(name);
+        await streamed.load(new CachedBlocks(fileBlocks(part.source, part.rename), this.hostCacheBytes, turns));
+      } else {
+        await loadParameters(session, part.parameters, part.source, part.rename);
+        await part.source.close();
+      }
       onPart?.(i + 1, this.parts.length);
     }
+  }
+
+  /** Closes the file that blocks are streamed from; to be called with the session's own `close`. */
+  async close(): Promise<void> {
+    for (const { parameters, source } of this.parts) if (parameters === this.streamed?.parameters) await source.close();
   }
 
   /** Token rows of prompts. */

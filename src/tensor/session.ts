@@ -150,7 +150,7 @@ export class Session {
       throw new LongtailError("E-MEM-001", {
         what: `the GPU could not give ${this.memory().total} bytes`,
         why: failure.message,
-        fix: "lower align.batch or eval.batch, or close other programs that use the GPU",
+        fix: 'lower align.batch or eval.batch, stream a LoRA\'s base with device.offload = "blocks", or close other programs that use the GPU',
       });
     }
     if (this.stagingBytes > 0) this.staging = new Staging(gpu, this.stagingBytes);

@@ -9,12 +9,14 @@ import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
 import { TiledDecoder } from "../models/vae/tiling.ts";
 import { ConditioningVariables, type TextEmbedding } from "../models/velocity_network.ts";
-import { add, clamp, mul } from "../ops/pointwise.ts";
+import { clamp } from "../ops/pointwise.ts";
 import { pictureFeatures } from "../rewards/clip_reward.ts";
 import type { ClipScorer } from "../rewards/scorer.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
+import { eulerStep } from "./srpo/steps.ts";
+import { type Stage, stageOf } from "./stage.ts";
 
 export interface DrawingOptions {
   batch: number;
@@ -47,11 +49,8 @@ export class Drawing {
   readonly geometry: Geometry;
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
-  /**
-   * `step` ends a step; with classifier-free guidance `ask` comes before it, which keeps the prompted velocity. `finish` decodes
-   * and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest.
-   */
-  readonly plans: { ask?: Plan; step: Plan; finish: Plan; score?: Plan };
+  /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
+  readonly plans: { step: Stage; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
@@ -87,26 +86,22 @@ export class Drawing {
         ? null
         : new ConditioningVariables(session, `${title}.negative`, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    // Both velocities of a guided step come from plans of their own: side by side their values would be twice as large.
-    const velocityPlan = (name: string, told: ConditioningVariables, use: (graph: Graph, velocity: Tensor) => void) =>
-      session.plan(`${title} ${name}`, (graph) => {
-        const rotary = pipeline.rotary(graph, session, this.geometry);
-        const inputs = { latents: graph.read(this.vars.z), ...told.read(graph), ...rotary };
-        use(graph, pipeline.transformer.forward(graph, inputs).output);
-      });
-    const move = (graph: Graph, velocity: Tensor) => {
-      graph.assign(this.vars.z, add(mul(velocity, graph.read(this.vars.step)), graph.read(this.vars.z)));
-    };
-    const prompted = this.negative ? data("prompted", [...this.vars.z.shape]) : null;
-    const plans =
-      this.negative && prompted
-        ? {
-            ask: velocityPlan("ask", this.conditioning, (graph, v) => graph.assign(prompted, v)),
-            step: velocityPlan("step", this.negative, (graph, v) =>
-              move(graph, guidedVelocity(graph.read(prompted), v, scale)),
-            ),
-          }
-        : { step: velocityPlan("step", this.conditioning, move) };
+    const { vars, conditioning, geometry } = this;
+    const step = stageOf(session, pipeline.transformer, {
+      name: `${title} step`,
+      conditioning,
+      second: this.negative,
+      rotary: (graph) => pipeline.rotary(graph, session, geometry),
+      imageTokens: rows * columns,
+      training: false,
+      inputs: (graph) => graph.read(vars.z),
+      latents: (_, z) => z,
+      judge: (graph, _, z, velocity, unwanted) => {
+        const v = unwanted ? guidedVelocity(velocity, unwanted, scale) : velocity;
+        graph.assign(vars.z, eulerStep(z, v, graph.read(vars.step)));
+        return null;
+      },
+    });
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
         session.constant(graph, name, values, shape);
@@ -124,7 +119,7 @@ export class Drawing {
         { title: `${title} finish`, geometry: this.geometry, tile, channels: pipeline.channels },
         (graph, packed) => pipeline.decode(graph, packed, tile),
       );
-      this.plans = { ...plans, finish: this.tiled.plan };
+      this.plans = { step, finish: this.tiled.plan };
       if (scorers.length > 0)
         this.plans.score = session.plan(`${title} score`, (graph) => score(graph, graph.read(this.vars.pictures)));
       return;
@@ -134,7 +129,7 @@ export class Drawing {
       graph.assign(this.vars.pictures, pictures);
       score(graph, pictures);
     });
-    this.plans = { ...plans, finish };
+    this.plans = { step, finish };
   }
 
   /**
@@ -199,8 +194,7 @@ export class Drawing {
         const times = part.map(() => this.timeAt(sigmas[i]!));
         for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
-        if (this.plans.ask) session.run(this.plans.ask);
-        session.run(this.plans.step);
+        await this.plans.step.run();
       }
       const kept = Math.min(batch, requests.length - at);
       const pictures = await this.finish(kept);

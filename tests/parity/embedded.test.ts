@@ -19,6 +19,7 @@ import {
   embeddedFixture as fixture,
   openPipeline,
   openScorer,
+  wholeTransformer,
 } from "../helpers/embedded.ts";
 import { testGpu } from "../helpers/gpu.ts";
 
@@ -66,13 +67,13 @@ describe("parity with the embedded fixture", () => {
       const velocity = session.plan("velocity", (graph) => {
         graph.assign(
           vars.velocity,
-          pipeline.transformer.forward(graph, { latents: graph.read(vars.z), ...inputs(graph) }).output,
+          wholeTransformer(pipeline).forward(graph, { latents: graph.read(vars.z), ...inputs(graph) }).output,
         );
       });
       const euler = session.plan("euler step", (graph) => {
         graph.assign(
           vars.z,
-          traceEulerStep(graph, pipeline.transformer, graph.read(vars.z), {
+          traceEulerStep(graph, wholeTransformer(pipeline), graph.read(vars.z), {
             ...inputs(graph),
             step: graph.read(vars.step),
           }),

@@ -97,6 +97,7 @@ async function sample(context: CommandContext): Promise<number> {
         cells.set(picture, image);
       });
       sampler.session.close();
+      await sampler.pipeline.close();
     });
     const all = pictures.map((p) => toPlanes(cells.get(p)!));
     await files.writeAtomic(

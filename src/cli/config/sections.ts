@@ -114,6 +114,17 @@ export const deviceSection = section(
       "Storage of frozen weights and of matrix inputs; sums are always f32, and f16 needs the adapter's shader-f16.",
     ),
     memory_cap: field(whole(0), 0, "Largest device memory that a run may plan for; 0 sets no limit of its own.", "MiB"),
+    offload: field(
+      z.enum(["auto", "none", "blocks"]),
+      "auto",
+      'Where the transformer\'s frozen weights lie: "blocks" keeps them in host memory and streams block after block through a few places on the device (block swapping, group offloading), "none" keeps all on the device, "auto" streams where the run would exceed device.memory_cap. With a LoRA or LoKr, and in sampling.',
+    ),
+    host_cache: field(
+      z.union([z.literal("auto"), real(0)]),
+      "auto",
+      'Host memory for streamed weights in the form in which the device takes them; what does not fit is read from the file in every pass. "auto" is half of what is free.',
+      "GiB",
+    ),
     tuner: field(
       z.enum(["on", "off", "fixed"]),
       "on",

@@ -3,7 +3,7 @@
 
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { type Geometry, Pipeline } from "../../models/pipeline.ts";
+import { type Geometry, Pipeline, type StreamOptions } from "../../models/pipeline.ts";
 import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import { Adapter, adaptersOf } from "../../nn/adapters.ts";
@@ -17,6 +17,7 @@ import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { classifierFreeScale, layoutOf, modelFiles } from "../model_files.ts";
+import { chooseOffload } from "../offload.ts";
 import { encodeAll } from "../train/encode.ts";
 import type { Weights } from "./weights.ts";
 
@@ -33,6 +34,7 @@ export interface Picture {
 
 export interface Sampler {
   session: Session;
+  pipeline: Pipeline;
   drawing: Drawing;
   /** Embeddings of the prompts, in the order of the pictures. */
   texts: TextEmbedding[];
@@ -64,25 +66,29 @@ export async function openSampler(
   for (const { prompt } of pictures) texts.push(await embedding(prompt));
   const negative = classifierFree === 1 ? null : { negative: await embedding(unwanted) };
   const target = targetOf(gpu);
-  const session = new Session(target);
-  const pipeline = await Pipeline.open(files, session, {
-    ...modelFiles(config),
-    parts: { text: false },
-    precision: config.device.precision,
-    transformerPrecision: config.device.precision,
-    ...(config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
-  });
-  const { parameters } = pipeline.transformer;
-  const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
-  const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
-  const drawing = new Drawing(session, pipeline, [], {
-    batch,
-    steps,
-    shift,
-    guidance,
-    classifierFree,
-    geometry,
-  });
+  const build = async (stream: StreamOptions | null) => {
+    const session = new Session(target);
+    // A streamed transformer has one place where it comes from.
+    const swapped = stream && weights.path && !weights.layers ? { transformer: weights.path } : {};
+    const pipeline = await Pipeline.open(files, session, {
+      ...modelFiles(config),
+      ...swapped,
+      parts: { text: false },
+      precision: config.device.precision,
+      transformerPrecision: config.device.precision,
+      ...(config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
+      stream,
+    });
+    const { parameters } = pipeline.transformer;
+    const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
+    const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
+    const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, classifierFree, geometry });
+    return { session, pipeline, adapter, drawing };
+  };
+  const dora = [...adaptersOf(weights.layers ?? new Map())].some(([, shape]) => shape.kind === "dora");
+  const offload = await chooseOffload(config, { canStream: !dora }, build);
+  if (offload.text) emit({ kind: "message", text: offload.text });
+  const { session, pipeline, adapter, drawing } = await build(offload.stream);
   checkMemoryCap(config, session.memory().total);
   await new Phases(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
     await session.open(gpu, tick);
@@ -91,15 +97,15 @@ export async function openSampler(
   if (adapter) {
     adapter.load(session, weights.layers!, weights.path!);
     adapter.setStrength(session, weights.strength);
-  } else if (weights.path) {
+  } else if (weights.path && !pipeline.streamed) {
     const file = await Safetensors.open(files, weights.path);
     try {
-      await loadParameters(session, parameters, tensorSource(file));
+      await loadParameters(session, pipeline.transformer.parameters, tensorSource(file));
     } finally {
       await file.close();
     }
   }
-  return { session, drawing, texts, negative };
+  return { session, pipeline, drawing, texts, negative };
 }
 
 /** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
