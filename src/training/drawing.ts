@@ -25,10 +25,12 @@ export interface DrawingOptions {
   guidance: number;
   /** Size of the pictures; the pipeline's square where it is not given. */
   geometry?: Geometry;
+  /** The first step that is taken, of `steps`; requests bring latents with the noise of its sigma then. 0 by default. */
+  first?: number;
 }
 
 export interface DrawRequest extends TextEmbedding {
-  /** Initial noise [rows · columns · C]. */
+  /** Initial noise [rows · columns · C], or what drawing starts from at a later step. */
   noise: Float32Array;
 }
 
@@ -167,7 +169,7 @@ export class Drawing {
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
     const { session, vars, conditioning, sigmas } = this;
-    const { batch, steps, guidance } = this.options;
+    const { batch, steps, guidance, first = 0 } = this.options;
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
     for (let at = 0; at < requests.length; at += batch) {
@@ -176,7 +178,7 @@ export class Drawing {
       session.write(vars.z, joined(part.map((r) => r.noise)));
       conditioning.writeTexts(session, part);
       conditioning.writeGuidance(session, guidance);
-      for (let i = 0; i < steps; i++) {
+      for (let i = first; i < steps; i++) {
         conditioning.writeTimes(
           session,
           part.map(() => this.timeAt(sigmas[i]!)),

@@ -1,6 +1,8 @@
 // Drawing apart from training: prompts are encoded first and the encoders freed, then transformer and decoder draw batch by
 // batch, with the base weights, another transformer, or an adapter at any strength.
 
+import { LongtailError } from "../../base/errors.ts";
+import { noisedLatents } from "../../diffusion/image_start.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type Geometry, Pipeline } from "../../models/pipeline.ts";
@@ -17,6 +19,7 @@ import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { modelFiles } from "../model_files.ts";
 import { encodeAll } from "../train/encode.ts";
+import type { StartPicture } from "./start_picture.ts";
 import type { Weights } from "./weights.ts";
 
 /** One picture to be drawn. */
@@ -35,6 +38,8 @@ export interface Sampler {
   drawing: Drawing;
   /** Embeddings of the prompts, in the order of the pictures. */
   texts: { states: Float32Array; pooled: Float32Array }[];
+  /** Latents of the picture that drawing starts from. */
+  latents: Float32Array | null;
 }
 
 /** Encodes the prompts, frees the encoders, and opens the transformer with the weights that were asked for. */
@@ -45,14 +50,18 @@ export async function openSampler(
   geometry: Geometry,
   pictures: readonly Picture[],
   weights: Weights,
+  start: StartPicture | null = null,
 ): Promise<Sampler> {
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
   const encoded = await encodeAll(
     { files, config, gpu, cache, emit, phases: new Phases(emit), signal },
-    [],
+    start ? [start.want] : [],
     pictures.map((p) => p.prompt),
   );
+  const failed = encoded.failed.get(0);
+  if (failed) throw failed;
+  const latents = start ? (await cache.get(encoded.pictures[0]!)).found!["latents"]! : null;
   const texts = [];
   for (const { prompt } of pictures) {
     const { found } = await cache.get(encoded.texts.get(prompt)!);
@@ -71,7 +80,14 @@ export async function openSampler(
   const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
   const { steps, shift, guidance } = config.sample;
   const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
-  const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, geometry });
+  const drawing = new Drawing(session, pipeline, [], {
+    batch,
+    steps,
+    shift,
+    guidance,
+    geometry,
+    first: start?.first ?? 0,
+  });
   checkMemoryCap(config, session.memory().total);
   await new Phases(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
     await session.open(gpu, tick);
@@ -88,14 +104,17 @@ export async function openSampler(
       await file.close();
     }
   }
-  return { session, drawing, texts };
+  return { session, drawing, texts, latents };
 }
 
-/** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
+/**
+ * Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most.
+ * @throws LongtailError E-NUM-012 where the transformer's numbers are not finite: no black picture is written
+ */
 export async function drawMissing(
   context: CommandContext,
   config: Config,
-  { drawing, texts }: Sampler,
+  { session, drawing, texts, latents }: Sampler,
   missing: readonly Picture[],
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
@@ -103,10 +122,25 @@ export async function drawMissing(
     for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + drawing.options.batch);
-      const requests = part.map((p, i) => ({ ...texts[at + i]!, noise: drawing.noise(config.sample.seed, p.index) }));
+      const requests = part.map((p, i) => {
+        const noise = drawing.noise(config.sample.seed, p.index);
+        const sigma = drawing.sigmas[drawing.options.first ?? 0]!;
+        return { ...texts[at + i]!, noise: latents ? noisedLatents(latents, noise, sigma) : noise };
+      });
       const drawn = await drawing.draw(requests);
+      checkFinite(await session.read(drawing.latents), part[0]!.prompt);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
       tick(at + part.length);
     }
+  });
+}
+
+function checkFinite(latents: Float32Array, prompt: string): void {
+  if (latents.every(Number.isFinite)) return;
+  throw new LongtailError("E-NUM-012", {
+    what: "the drawn latents are not finite",
+    where: prompt,
+    why: "the weights are damaged, an adapter's strength is too large, or a number exceeds the range of f32",
+    fix: "check the adapter with longtail lora verify, lower --strength, or take other weights",
   });
 }
