@@ -8,12 +8,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { command } from "../../src/cli/commands/eval.ts";
 import { type Config, configSchema } from "../../src/cli/config/schema.ts";
 import { runCommandLine } from "../../src/cli/main.ts";
-import { withLocalModels } from "../../src/cli/model_files.ts";
+import { layoutOf, withLocalModels } from "../../src/cli/model_files.ts";
 import { EmbeddedData } from "../../src/data/embedded.ts";
 import { encodePng, fromPlanes } from "../../src/formats/png.ts";
+import { writeSafetensors } from "../../src/formats/safetensors_write.ts";
+import { tensorsToWrite } from "../../src/models/mapped_source.ts";
+import { openPart, readLayout } from "../../src/models/pipeline_layout.ts";
 import { EMBEDDED } from "../helpers/embedded.ts";
 import { COMMIT, FakeHub } from "../helpers/fake_hub.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
+import { writePipelineFolder } from "../helpers/pipeline_folder.ts";
 import { RecordingTerminal } from "./recorder.ts";
 
 const JUDGE = join(MODELS, "embedded/judge");
@@ -41,6 +45,48 @@ afterAll(async () => {
 });
 
 const snapshot = () => join(folder, "home/hub/models--owner--model/snapshots", COMMIT);
+
+describe("a transformer of the hub", () => {
+  it("takes the place of the pipeline's own, as SRPO's does: one file in diffusers' layout without a configuration", async () => {
+    const pipeline = join(folder, "pipeline");
+    await writePipelineFolder(pipeline, "dev");
+    const own = await readLayout(files, pipeline, "auto");
+    const single = join(folder, "srpo.safetensors");
+    await writeSafetensors(files, single, tensorsToWrite(await openPart(files, "transformer", own.transformer)));
+    const srpo = await FakeHub.start(
+      {
+        "README.md": "for people",
+        "diffusion_pytorch_model.safetensors": new Uint8Array(readFileSync(single)),
+        "comfy/workflow.json": "{}",
+      },
+      "tencent/SRPO",
+    );
+    const endpoint = process.env["HF_ENDPOINT"];
+    process.env["HF_ENDPOINT"] = srpo.endpoint;
+    try {
+      for (const transformer of ["tencent/SRPO", "tencent/SRPO:diffusion_pytorch_model.safetensors"]) {
+        const config = configSchema.parse({ model: { pipeline, transformer } }) as Config;
+        const local = await withLocalModels(files, config, () => {});
+        const layout = await layoutOf(files, local);
+        expect(layout.transformer.weights).toContain("models--tencent--SRPO");
+        expect(layout.transformer.config).toEqual(own.transformer.config);
+        const [source, expected] = [
+          await openPart(files, "transformer", layout.transformer),
+          await openPart(files, "transformer", own.transformer),
+        ];
+        expect([...source.names()].sort()).toEqual([...expected.names()].sort());
+        const name = "transformer_blocks.0.attn.to_q.weight";
+        expect(await source.load(name)).toEqual(await expected.load(name));
+        for (const opened of [source, expected]) await opened.close();
+      }
+      expect(srpo.downloads("diffusion_pytorch_model.safetensors")).toHaveLength(1);
+      expect(srpo.downloads("comfy/workflow.json")).toEqual([]);
+    } finally {
+      process.env["HF_ENDPOINT"] = endpoint;
+      await srpo.stop();
+    }
+  });
+});
 
 describe("a model of the hub", () => {
   it("scores as the same files in a folder do, under its own name, and is fetched once", async () => {
