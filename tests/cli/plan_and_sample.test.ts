@@ -1,11 +1,14 @@
 // `longtail plan` and `longtail sample` on the embedded model: what they print for machines, and the pictures they leave.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCommandLine } from "../../src/cli/main.ts";
+import { writeLora } from "../../src/formats/lora.ts";
 import { decodePng } from "../../src/formats/png.ts";
+import { EMBEDDED } from "../helpers/embedded.ts";
+import { NodeFiles } from "../helpers/files.ts";
 import { SMALL_RUN } from "../helpers/processes.ts";
 import { RecordingTerminal } from "./recorder.ts";
 
@@ -181,6 +184,20 @@ describe("sample", () => {
     expect((await start(image, "--strength=0")).errors).toMatch(/^E-ARG-053 .*leaves no step/);
     expect((await start("--image-strength=0.5")).errors).toMatch(/^E-ARG-054 .*Fix: /);
     expect((await start(image, "--size=100x64")).errors).toMatch(/^E-CFG-041 /);
+  });
+
+  it("writes no black picture where the numbers leave the range of f32", async () => {
+    const path = join(folder, "wild.safetensors");
+    const config = JSON.parse(readFileSync(join(EMBEDDED, "transformer/config.json"), "utf8"));
+    const width = config.num_attention_heads * config.attention_head_dim;
+    const layer = { rank: 1, inputs: width, outputs: width, scale: 1 };
+    const factors = { down: new Float32Array(width).fill(1e30), up: new Float32Array(width).fill(1e30) };
+    const layers = new Map([["single_transformer_blocks.0.attn.to_v", { ...layer, ...factors }]]);
+    await writeLora(new NodeFiles(), path, layers, { fields: "portable" });
+    const output = join(folder, "wild");
+    const result = await longtail("sample", "noto icon of taco", `--weights=${path}`, `--output=${output}`, ...words);
+    expect(result).toMatchObject({ code: 5, errors: expect.stringMatching(/^E-NUM-012 noto icon of taco.*Fix: /) });
+    expect(existsSync(output)).toBe(false);
   });
 
   it("refuses what cannot be drawn", async () => {
