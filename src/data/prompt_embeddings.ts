@@ -133,7 +133,7 @@ export class PromptEmbeddings {
   /**
    * The embeddings of item `index`.
    * @throws LongtailError E-DATA-070 a file name that leads elsewhere, E-FILE-001 a file is missing, E-DATA-071 a tensor of
-   * another shape
+   * another shape, E-DATA-075 a value that is not finite, and what a torn file says
    */
   async load(index: number): Promise<TextEmbedding & { length: number; width: number }> {
     const item = this.items[index]!;
@@ -166,7 +166,16 @@ export class PromptEmbeddings {
           why: `one ${part === "states" ? "matrix of T5 states [tokens, width]" : "pooled vector [width]"} is expected`,
           fix: "make the folder anew with longtail preprocess",
         });
-      return { values: await source.load(names[0]!), shape };
+      const values = await source.load(names[0]!);
+      const at = values.findIndex((value) => !Number.isFinite(value));
+      if (at >= 0)
+        throw new LongtailError("E-DATA-075", {
+          what: `the embedding is not finite: value ${at} of ${values.length} is ${values[at]}`,
+          where: source.name,
+          why: "a NaN or an infinity in one prompt makes every weight NaN in one update",
+          fix: "encode this prompt again: take the file away and run longtail preprocess",
+        });
+      return { values, shape };
     } finally {
       await source.close();
     }

@@ -38,6 +38,7 @@ describe("plan", () => {
       "seconds",
       "speed",
       "steps",
+      "texts",
     ]);
     expect(plan).toMatchObject({ dispatchesPerUpdate: expect.any(Number), flopsPerUpdate: expect.any(Number) });
     expect([40, 80, 160]).toContain(plan.steps);
@@ -52,8 +53,11 @@ describe("plan", () => {
     );
     expect(memory.arena).toBe(Math.max(...memory.plans.map((p: { arena: number }) => p.arena)));
     expect(memory.plans.map((p: { name: string }) => p.name)).toEqual(
-      expect.arrayContaining(["prompt encoders", "rollout", "micro-step", "optimizer", "draw step", "draw finish"]),
+      expect.arrayContaining(["rollout", "micro-step", "optimizer", "draw step", "draw finish"]),
     );
+    // Texts are encoded before and their encoders given back: none of them is in the plan of the training.
+    expect(memory.plans.every(({ name }: { name: string }) => !/text|prompt/.test(name))).toBe(true);
+    for (const key of ["encoders", "towers", "prompts", "cached", "texts"]) expect(plan.texts[key]).toBeGreaterThan(0);
     for (const key of ["update", "training", "evaluation"]) expect(plan.seconds[key]).toBeGreaterThan(0);
     expect(readdirSync(folder)).not.toContain("runs");
   });
@@ -71,8 +75,25 @@ describe("plan", () => {
       "dispatches",
       "GFLOP",
       "7 updates: about",
+      "first the text encoders: ",
+      "then the text towers of rewards and judge: ",
     ])
       expect(output).toContain(word);
+  });
+});
+
+describe("plan --memory", () => {
+  it("shows what makes an alignment smaller", async () => {
+    const asked = ["plan", "--align.batch=2", ...SMALL_RUN.filter((word) => !word.startsWith("--align.batch"))];
+    const { output, errors } = await longtail(...asked, "--memory=1MiB", "--json");
+    expect(errors).toBe("");
+    const { ladder, texts, memory } = JSON.parse(output);
+    expect(ladder[0]).toEqual({ change: [], bytes: memory.total, fits: false });
+    expect(ladder.at(-1).change).toContain("--align.batch=1");
+    expect(ladder.at(-1).bytes).toBeLessThan(memory.total);
+    expect(ladder.at(-1).bytes).toBeGreaterThan(Math.max(texts.encoders, texts.towers));
+    const words = await longtail(...asked, "--memory=1MiB");
+    expect(words.output).toContain("none of these fits; lower model.image_size");
   });
 });
 

@@ -44,6 +44,8 @@ export interface OutputInputs {
   environment: EnvironmentFacts;
   command: string;
   allocatedBytes: number | null;
+  /** Device memory that the encoders of the texts had before training. */
+  encoderBytes: number;
   events: { step?: number; code: string; text: string }[];
 }
 
@@ -190,7 +192,7 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
     config: toToml(resolved),
     device: deviceInfo(gpu, environment, outcome.flopsPerSecond, config.device.backend),
     timing: outcome.timing,
-    memory: memoryCategories(world.session, inputs.allocatedBytes),
+    memory: memoryCategories(world.session, inputs.allocatedBytes, inputs.encoderBytes, inputs.gpu.facts.software),
     versions: versions(environment),
     attributions: attributions(inputs.data, embedded),
     files: runFiles(inputs, lora),
@@ -245,8 +247,17 @@ export function deviceInfo(
   };
 }
 
-/** What a session planned, and in the last row what was measured. */
-export function memoryCategories(session: Session, allocated: number | null): MemoryCategory[] {
+/**
+ * What a training session planned, and in the last row what was measured. A GPU takes memory that was given back at once; a
+ * CPU adapter's file of pages keeps it, so that there the encoders of before count too.
+ * @param encoders bytes of the session that encoded before and was closed; 0 where there was none
+ */
+export function memoryCategories(
+  session: Session,
+  allocated: number | null,
+  encoders: number,
+  software: boolean,
+): MemoryCategory[] {
   const { variables, arena, uniforms, bindings, staging, total } = session.memory();
   const rows: MemoryCategory[] = Object.entries(variables)
     .filter(([, bytes]) => bytes > 0)
@@ -255,8 +266,9 @@ export function memoryCategories(session: Session, allocated: number | null): Me
   rows.push({ category: "uniforms", plannedBytes: uniforms });
   rows.push({ category: "tables of bindings", plannedBytes: bindings });
   rows.push({ category: "staging", plannedBytes: staging });
-  rows.push({ category: "total", plannedBytes: total, ...(allocated ? { allocatedBytes: allocated } : {}) });
-  return rows;
+  if (encoders > 0) rows.push({ category: "encoders, before training and freed", plannedBytes: encoders });
+  const plannedBytes = software ? total + encoders : Math.max(total, encoders);
+  return [...rows, { category: "total", plannedBytes, ...(allocated ? { allocatedBytes: allocated } : {}) }];
 }
 
 export function versions(environment: EnvironmentFacts): Record<string, string> {

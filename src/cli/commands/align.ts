@@ -16,6 +16,8 @@ import { Phases } from "../align/phases.ts";
 import { judgedItems, realPictures } from "../align/protocol.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
+import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
+import { encodeTexts } from "../align/texts.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
 import { buildWorld, openWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
@@ -60,7 +62,8 @@ async function alignOn(
   commandName: string,
 ): Promise<number> {
   const { files, signal } = context;
-  let resolved = loaded;
+  const stored = await openStoredPrompts(files, loaded.config);
+  let resolved = { ...loaded, config: withStoredPrompts(loaded.config, stored) };
   const { config } = resolved;
   const started = performance.now();
   const events: { step?: number; code: string; text: string }[] = [];
@@ -70,11 +73,18 @@ async function alignOn(
   const phases = new Phases(emit);
 
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-  const { items, data } = await loadItems(files, config);
+  const { items, data } = await loadItems(files, config, stored);
+  if (stored)
+    emit({
+      kind: "message",
+      text: `prompts: ${items.length} captions of ${stored.folder}, encoded already; data.prompt and the styles are not read`,
+    });
+  const judged = judgedItems(config, items);
   // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
-  for (const judged of judgedItems(config, items)) await realPictures(data, judged);
+  for (const one of judged) await realPictures(data, one);
   const { environmentFacts } = await import("../../platform/environment.ts");
   const run = await context.openRun(resolved, { command: commandName });
+  const texts = await encodeTexts({ files, config, gpu, items, judged, stored, emit, phases, signal });
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
   const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
@@ -95,6 +105,7 @@ async function alignOn(
     config,
     world,
     items,
+    texts,
     data,
     emit,
     signal,
@@ -121,6 +132,7 @@ async function alignOn(
     command:
       `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
     allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
+    encoderBytes: texts.plannedBytes,
     events,
   };
   const last = new Phases(emit);

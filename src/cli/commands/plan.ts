@@ -6,8 +6,10 @@ import type { Plan } from "../../tensor/session.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
+import { ALIGN_ADVICE, alignLadder, planTexts, textPhaseLines } from "../align/plan_phases.ts";
 import { judgedItems } from "../align/protocol.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
+import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
 import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { withValue } from "../config/load.ts";
@@ -15,7 +17,7 @@ import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
 import { withLocalModels } from "../model_files.ts";
 import { withDataFlag } from "../train/checks.ts";
-import { parseMemory } from "../train/ladder.ts";
+import { ladderText, parseMemory } from "../train/ladder.ts";
 
 export const command: Command = {
   name: "plan",
@@ -23,7 +25,7 @@ export const command: Command = {
   usage: "[preset | file.toml] [--data=PATH] [--section.key=value ...]",
   options: [
     { name: "data", value: "PATH", summary: "pictures of a training run in place of data.sets" },
-    { name: "memory", value: "SIZE", summary: "which settings of a training run fit, --memory=24GiB" },
+    { name: "memory", value: "SIZE", summary: "which settings of the run fit, --memory=24GiB" },
   ],
   description:
     "All plans of the run are traced and placed on the host, so the memory is exact. Times come from a benchmark of this " +
@@ -54,18 +56,29 @@ export const command: Command = {
       resolved.config.data.sets.length === 0,
     );
     return await withRunDevice(config, async (gpu) => {
-      if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
+      if (config.data.sets.length === 0) return await planAlignment(gpu, context, config, available);
       const { planTraining } = await import("../train/plan.ts");
       return await planTraining(gpu, context, config, available);
     });
   },
 };
 
-async function planAlignment(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+async function planAlignment(
+  gpu: Gpu,
+  context: CommandContext,
+  loaded: Config,
+  available: number | null,
+): Promise<number> {
   const { targetOf } = await import("../../tensor/target.ts");
-  const { items } = await loadItems(context.files, config);
-  const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
+  const { files } = context;
+  const target = targetOf(gpu);
+  const stored = await openStoredPrompts(files, loaded);
+  const config = withStoredPrompts(loaded, stored);
+  const { items } = await loadItems(files, config, stored);
+  const texts = await planTexts(files, config, target, items, stored);
+  const world = await buildWorld(files, config, target, { train: true });
   const memory = world.session.memory();
+  const rungs = available === null ? null : await alignLadder(files, config, target, texts, available);
   const speed = await measureSpeed(gpu);
   const { plans, settings } = world.trainer!;
   const micro = settings.stacked ? 1 : settings.branches.length;
@@ -91,9 +104,23 @@ async function planAlignment(gpu: Gpu, context: CommandContext, config: Config):
     `device: ${deviceLine(gpu)}`,
     "",
     ...memoryTables(memory, context.columns()),
+    ...textPhaseLines(texts),
     `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
     `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
+    ...(rungs ? ["", ladderText(rungs, available!, context.columns(), ALIGN_ADVICE)] : []),
   ].join("\n");
-  context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, speed, steps, seconds }, text);
+  context.result(
+    {
+      memory,
+      texts,
+      ...(rungs ? { ladder: rungs } : {}),
+      dispatchesPerUpdate: dispatches,
+      flopsPerUpdate: perUpdate,
+      speed,
+      steps,
+      seconds,
+    },
+    text,
+  );
   return 0;
 }

@@ -1,13 +1,13 @@
 // Encoded pictures and captions of a run, and the batches that are made of them: which latents and texts a draw means, put
 // together a few batches ahead of the device.
 
-import { LongtailError } from "../../base/errors.ts";
 import { Prefetcher } from "../../data/pictures/prefetch.ts";
 import { fitPicture } from "../../data/pictures/prepare.ts";
 import type { PictureRecord } from "../../data/pictures/sets.ts";
 import type { Geometry } from "../../models/pipeline.ts";
 import type { EncodingCache, EntryArrays } from "../../training/encoding_cache.ts";
 import type { FlowSample } from "../../training/flow/trainer.ts";
+import { encodedEntry } from "../caption_store.ts";
 import type { TrainingData } from "./data.ts";
 import type { EncodeInputs, Encodings, PictureWant } from "./encode.ts";
 import type { BatchSource, TrainBatch } from "./run.ts";
@@ -127,16 +127,8 @@ export class EncodedData {
     return Math.max(1, this.samplePrompts.length * this.data.config.sample.pictures);
   }
 
-  private async entry(key: string): Promise<EntryArrays> {
-    const { found } = await this.cache.get(key);
-    if (found) return found;
-    // The encoding phase has verified it: somebody changed the cache since.
-    throw new LongtailError("E-FILE-092", {
-      what: "an entry of the cache was removed or changed while the run was going on",
-      where: this.folder ? `${this.folder}, ${key}` : key,
-      why: "it was whole when the run began",
-      fix: "start the run again under its name: it goes on from its newest checkpoint and encodes what is missing",
-    });
+  private entry(key: string): Promise<EntryArrays> {
+    return encodedEntry(this.cache, this.folder, key);
   }
 
   private async sample(record: PictureRecord, flip: boolean, caption: string): Promise<FlowSample> {

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
 import { renderLoraCard } from "../../evaluation/lora_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
-import type { MemoryCategory, PhaseTime } from "../../evaluation/report_data.ts";
+import type { PhaseTime } from "../../evaluation/report_data.ts";
 import { median, quantile } from "../../evaluation/statistics.ts";
 import { renderTrainReport } from "../../evaluation/train_report.ts";
 import type { TrainFile, TrainReportData, TrainSpeed } from "../../evaluation/train_report_data.ts";
@@ -198,7 +198,12 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     ],
     ...speedOf(inputs),
     timing: ownTimes(inputs),
-    memory: memoryRows(inputs),
+    memory: memoryCategories(
+      world.session,
+      inputs.allocatedBytes,
+      inputs.encoded.plannedBytes,
+      inputs.gpu.facts.software,
+    ),
     device: deviceInfo(gpu, environment, flopsPerSecond(inputs), config.device.backend),
     versions: versions(environment),
     attributions: [...(data.usesEmbedded ? PICTURE_CREDITS : []), ...(embedded ? EMBEDDED_CREDITS : [])],
@@ -213,19 +218,6 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
         : [],
     events: inputs.warnings,
   };
-}
-
-/**
- * The training session, and the encoders' that was closed before it: a GPU takes memory that was given back at once, a CPU
- * adapter's file of pages keeps it.
- */
-function memoryRows({ world, encoded, allocatedBytes, gpu }: TrainOutputInputs): MemoryCategory[] {
-  const rows = memoryCategories(world.session, allocatedBytes);
-  const total = rows.pop()!;
-  const encoders = encoded.plannedBytes;
-  if (encoders > 0) rows.push({ category: "encoders, before training and freed", plannedBytes: encoders });
-  const both = gpu.facts.software ? total.plannedBytes + encoders : Math.max(total.plannedBytes, encoders);
-  return [...rows, { ...total, plannedBytes: both }];
 }
 
 /** The samples that were drawn, as data URIs, with the training picture beside prompts that are a picture's caption. */
