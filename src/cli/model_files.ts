@@ -28,6 +28,11 @@ export async function layoutOf(files: FileStore, config: Config): Promise<Pipeli
   return await readLayout(files, folder, vae, transformer);
 }
 
+/** The scale of classifier-free guidance that samples are drawn with; 1 is none. */
+export function classifierFreeScale({ sample }: Config, { classifierFree }: PipelineLayout): number {
+  return sample.cfg === "auto" ? classifierFree : sample.cfg;
+}
+
 /**
  * The configuration with hub ids replaced by the folders that they were fetched into; without ids it is returned as it is,
  * and nothing that could send a request is loaded.

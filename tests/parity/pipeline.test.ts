@@ -84,7 +84,7 @@ async function runPipeline(
     session.run(decode);
     const picture = Float32Array.from(hashed("picture", 3 * height * width), (u) => (u + 1) / 2);
     return {
-      tokens: pipeline.tokenize(prompts),
+      tokens: pipeline.tokenize(prompts).tokens as Result["tokens"],
       embeddings,
       sigmas: drawing.sigmas,
       latents: await session.read(drawing.latents),

@@ -21,6 +21,7 @@ import { dataUri, encodePng, fromPlanes } from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
@@ -166,10 +167,10 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
     },
     model: {
       label: embedded ? "embedded micro-FLUX" : basename(config.model.pipeline),
-      architecture: "FluxTransformer2DModel",
+      architecture: FAMILY_CLASSES[world.pipeline.layout.family].transformer,
       parameters: world.parameters,
       trainedParameters: world.trained.reduce((n, pool) => pool.variables.reduce((m, v) => m + v.size, n), 0),
-      autoencoder: "TAEF2",
+      autoencoder: AUTOENCODER_NAMES[world.pipeline.layout.autoencoder.settings.kind],
       reward: world.rewards.map((r) => `${r.scorer.name} (${r.kind}, open_clip)`).join(", "),
       ...(world.judge ? { judge: "open_clip, held out" } : {}),
       base: embedded ? "models/embedded" : config.model.pipeline,

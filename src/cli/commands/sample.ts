@@ -19,7 +19,7 @@ import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { withLocalModels } from "../model_files.ts";
+import { classifierFreeScale, layoutOf, withLocalModels } from "../model_files.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
 import { numberFlag, sizeOf, weightsOf } from "../sample/weights.ts";
 
@@ -64,11 +64,13 @@ async function sample(context: CommandContext): Promise<number> {
   const geometry = await sizeOf(context, config);
   const width = geometry.columns * TOKEN_PIXELS;
   const height = geometry.rows * TOKEN_PIXELS;
+  const classifierFree = classifierFreeScale(config, await layoutOf(files, config));
   const pictures = await wanted(context, config, {
     seed: String(config.sample.seed),
     steps: String(config.sample.steps),
     shift: String(config.sample.shift),
     guidance: String(config.sample.guidance),
+    ...(classifierFree === 1 ? {} : { cfg: String(classifierFree), negative_prompt: config.sample.negative_prompt }),
     size: `${width}x${height}`,
     model: basename(config.model.pipeline),
     weights: weights.path ? basename(weights.path) : "base",

@@ -9,7 +9,7 @@ export const modelSection = section(
     pipeline: field(
       text().min(1),
       "embedded",
-      'Folder or hub id (owner/name[@revision]) of a FLUX.1 pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text_encoder, text_encoder_2, vae); "embedded" is the small FLUX.1 model that comes along.',
+      'Folder or hub id (owner/name[@revision]) of a FLUX.1 or FLUX.2 klein pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text encoders, vae); "embedded" is the small FLUX.1 model that comes along.',
     ),
     transformer: field(
       text().min(1),
@@ -24,7 +24,7 @@ export const modelSection = section(
     tokenizers: field(
       text().min(1),
       "embedded",
-      'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along.',
+      'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along. FLUX.2 reads the one in its own folder.',
     ),
     image_size: field(whole(0), 0, "Side of the square pictures; 0 takes the pipeline's own size.", "pixels"),
     offline: field(

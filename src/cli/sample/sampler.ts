@@ -4,18 +4,19 @@
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type Geometry, Pipeline, type StreamOptions } from "../../models/pipeline.ts";
+import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import { Adapter, adaptersOf } from "../../nn/adapters.ts";
 import { loadParameters } from "../../nn/parameters.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { Drawing } from "../../training/drawing.ts";
-import { EncodingCache } from "../../training/encoding_cache.ts";
+import { EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import { checkMemoryCap } from "../align/device.ts";
 import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { modelFiles } from "../model_files.ts";
+import { classifierFreeScale, layoutOf, modelFiles } from "../model_files.ts";
 import { chooseOffload } from "../offload.ts";
 import { encodeAll } from "../train/encode.ts";
 import type { Weights } from "./weights.ts";
@@ -36,7 +37,9 @@ export interface Sampler {
   pipeline: Pipeline;
   drawing: Drawing;
   /** Embeddings of the prompts, in the order of the pictures. */
-  texts: { states: Float32Array; pooled: Float32Array }[];
+  texts: TextEmbedding[];
+  /** That of the negative prompt, where there is classifier-free guidance. */
+  negative: { negative: TextEmbedding } | null;
 }
 
 /** Encodes the prompts, frees the encoders, and opens the transformer with the weights that were asked for. */
@@ -50,16 +53,18 @@ export async function openSampler(
 ): Promise<Sampler> {
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
+  const { steps, shift, guidance, negative_prompt: unwanted } = config.sample;
+  const classifierFree = classifierFreeScale(config, await layoutOf(files, config));
   const encoded = await encodeAll(
     { files, config, gpu, cache, emit, phases: new Phases(emit), signal },
     [],
-    pictures.map((p) => p.prompt),
+    [...pictures.map((p) => p.prompt), ...(classifierFree === 1 ? [] : [unwanted])],
   );
-  const texts = [];
-  for (const { prompt } of pictures) {
-    const { found } = await cache.get(encoded.texts.get(prompt)!);
-    texts.push({ states: found!["states"]!, pooled: found!["pooled"]! });
-  }
+  const embedding = async (prompt: string): Promise<TextEmbedding> =>
+    textOfEntry((await cache.get(encoded.texts.get(prompt)!)).found!);
+  const texts: TextEmbedding[] = [];
+  for (const { prompt } of pictures) texts.push(await embedding(prompt));
+  const negative = classifierFree === 1 ? null : { negative: await embedding(unwanted) };
   const target = targetOf(gpu);
   const build = async (stream: StreamOptions | null) => {
     const session = new Session(target);
@@ -76,9 +81,8 @@ export async function openSampler(
     });
     const { parameters } = pipeline.transformer;
     const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
-    const { steps, shift, guidance } = config.sample;
     const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
-    const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, geometry });
+    const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, classifierFree, geometry });
     return { session, pipeline, adapter, drawing };
   };
   const dora = [...adaptersOf(weights.layers ?? new Map())].some(([, shape]) => shape.kind === "dora");
@@ -101,14 +105,14 @@ export async function openSampler(
       await file.close();
     }
   }
-  return { session, pipeline, drawing, texts };
+  return { session, pipeline, drawing, texts, negative };
 }
 
 /** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
 export async function drawMissing(
   context: CommandContext,
   config: Config,
-  { drawing, texts }: Sampler,
+  { drawing, texts, negative }: Sampler,
   missing: readonly Picture[],
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
@@ -116,7 +120,11 @@ export async function drawMissing(
     for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + drawing.options.batch);
-      const requests = part.map((p, i) => ({ ...texts[at + i]!, noise: drawing.noise(config.sample.seed, p.index) }));
+      const requests = part.map((p, i) => ({
+        ...texts[at + i]!,
+        ...negative,
+        noise: drawing.noise(config.sample.seed, p.index),
+      }));
       const drawn = await drawing.draw(requests);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
       tick(at + part.length);

@@ -15,12 +15,13 @@ import {
   type PictureCollection,
   type PictureRecord,
 } from "../../data/pictures/sets.ts";
+import { familyModel } from "../../models/family.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
 import type { PipelineLayout } from "../../models/pipeline_layout.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
 import { cacheFolder, captionBytes, checkCaptionRoom } from "../caption_store.ts";
 import type { Config, PictureSetConfig } from "../config/schema.ts";
-import { layoutOf } from "../model_files.ts";
+import { classifierFreeScale, layoutOf } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 import { encodeAll } from "./encode.ts";
 import {
@@ -290,11 +291,14 @@ export class TrainingData {
       ...validation.map((record) => ({ record, flip: false })),
     ];
     const samples = this.samplePrompts;
+    const guided = classifierFreeScale(config, await layoutOf(this.files, config)) !== 1;
+    const negative = guided ? config.sample.negative_prompt : null;
     await this.checkRoom(folder, request.emit);
     const captions = [
       ...captionsOfRun(this),
       ...validation.map((r) => this.plainCaption(r)),
       ...samples.map((s) => s.prompt),
+      ...(negative === null ? [] : [negative]),
     ];
     const encodings = await encodeAll(
       { ...request, files: this.files, config, cache },
@@ -306,7 +310,7 @@ export class TrainingData {
       request.emit,
     );
     const usable = validation.filter((record) => this.train.includes(record) || this.validation.includes(record));
-    return new EncodedData(this, cache, folder, encodings, wanted, usable, samples);
+    return new EncodedData(this, cache, folder, encodings, wanted, usable, samples, negative);
   }
 
   /** Takes out pictures that turned out not to decode. @throws LongtailError E-DATA-042 where none is left */

@@ -14,6 +14,7 @@ import { dataUri, decodePng, encodePng, fromPlanes } from "../../formats/png.ts"
 import { Safetensors } from "../../formats/safetensors.ts";
 import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { differenceLora } from "../../models/flux/difference.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
@@ -130,6 +131,7 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
   const { adapter, optim, schedule, train, flow } = config;
   const embedded = config.model.pipeline === "embedded";
   const lowRank = adapter.kind !== "full";
+  const { layout } = world.pipeline;
   return {
     kind: "train",
     name: run.name,
@@ -158,13 +160,11 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     },
     model: {
       label: embedded ? "embedded micro-FLUX" : basename(config.model.pipeline),
-      architecture: "FluxTransformer2DModel",
-      ...(embedded ? {} : { pipelineClass: "FluxPipeline" }),
+      architecture: FAMILY_CLASSES[layout.family].transformer,
+      ...(embedded ? {} : { pipelineClass: FAMILY_CLASSES[layout.family].pipeline }),
       parameters: world.parameters,
       trainedParameters: world.trainedParameters,
-      autoencoder: { kl: "AutoencoderKL", tiny: "AutoencoderTiny", taef2: "TAEF2" }[
-        world.pipeline.layout.autoencoder.settings.kind
-      ],
+      autoencoder: AUTOENCODER_NAMES[layout.autoencoder.settings.kind],
       base: embedded ? "models/embedded" : config.model.pipeline,
       ...(embedded ? { usageNote: EMBEDDED_USAGE } : {}),
       // What weights that were trained on a user's pictures may be used for is for the user to say.

@@ -14,7 +14,7 @@ import { FlowTrainer } from "../../training/flow/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import { checkPrecision } from "../align/device.ts";
 import type { Config } from "../config/schema.ts";
-import { modelFiles } from "../model_files.ts";
+import { classifierFreeScale, modelFiles } from "../model_files.ts";
 import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
 
 /** Most pictures that samples are drawn of at once. */
@@ -91,6 +91,7 @@ export async function buildTrainWorld(
     steps: config.sample.steps,
     shift: config.sample.shift,
     guidance: config.sample.guidance,
+    classifierFree: classifierFreeScale(config, pipeline.layout),
   });
   const count = (pools: readonly Pool[]) =>
     pools.reduce((n, pool) => pool.variables.reduce((m, v) => m + v.size, n), 0);
