@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { LongtailError } from "../base/errors.ts";
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
-import { fluxConfig } from "../models/flux/config.ts";
+import { familyModel } from "../models/family.ts";
 import type { PipelineLayout } from "../models/pipeline_layout.ts";
 import type { EncodingCache, EntryArrays } from "../training/encoding_cache.ts";
 import type { Config } from "./config/schema.ts";
@@ -19,13 +19,13 @@ export function cacheFolder({ data, run }: Config): string | null {
 }
 
 /** What the transformer reads of a prompt: tokens, numbers of each, numbers of the pooled vector (0: it reads none). */
-export function textShape({ transformer, t5Length }: PipelineLayout): {
+export function textShape(layout: PipelineLayout): {
   length: number;
   width: number;
   pooled: number;
 } {
-  const { jointWidth, pooledWidth } = fluxConfig(transformer.config, transformer.configPath);
-  return { length: t5Length, width: jointWidth, pooled: pooledWidth };
+  const { jointWidth, pooledWidth } = familyModel(layout).config;
+  return { length: layout.textLength, width: jointWidth, pooled: pooledWidth };
 }
 
 /** Bytes that so many encoded captions take on disk or, without a cache folder, in memory. */

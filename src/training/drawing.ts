@@ -91,7 +91,11 @@ export class Drawing {
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
     // Both velocities of a guided step come from plans of their own: side by side their values would be twice as large.
     const { vars, geometry } = this;
-    const stage = (name: string, conditioning: ConditioningVariables, use: (graph: Graph, v: Tensor, z: Tensor) => void) =>
+    const stage = (
+      name: string,
+      conditioning: ConditioningVariables,
+      use: (graph: Graph, v: Tensor, z: Tensor) => void,
+    ) =>
       stageOf(session, pipeline.transformer, {
         name: `${title} ${name}`,
         conditioning,

@@ -17,7 +17,7 @@ import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { desktop, GIB } from "../helpers/desktop.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
-import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
+import { FOLDER, fluxDev } from "../helpers/flux_dev.ts";
 import type { HeaderFiles } from "../helpers/header_files.ts";
 
 describe("FLUX.1 dev in its real size", () => {

@@ -9,7 +9,7 @@ import type { PromptItem } from "../../data/prompts.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { targetOf } from "../../tensor/target.ts";
-import { EncodingCache } from "../../training/encoding_cache.ts";
+import { EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import { cacheFolder, captionBytes, checkCaptionRoom, encodedEntry } from "../caption_store.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
@@ -99,8 +99,7 @@ async function encodePrompts(
   const inputs = { files, config, gpu, cache, emit, phases, signal };
   const { texts, plannedBytes } = await encodeAll(inputs, [], [...prompts]);
   const embed = async (prompt: string) => {
-    const { states, pooled } = await encodedEntry(cache, folder, texts.get(prompt)!);
-    return { states: states!, pooled: pooled! };
+    return textOfEntry(await encodedEntry(cache, folder, texts.get(prompt)!));
   };
   return { embed, plannedBytes };
 }

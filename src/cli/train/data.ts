@@ -15,7 +15,6 @@ import {
   type PictureCollection,
   type PictureRecord,
 } from "../../data/pictures/sets.ts";
-import { familyModel } from "../../models/family.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
 import type { PipelineLayout } from "../../models/pipeline_layout.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
