@@ -70,7 +70,7 @@ async function preprocess(output: string, ...words: string[]) {
   expect([made.errors, made.code]).toEqual(["", 0]);
 }
 
-const MINUTES = 120_000;
+const MINUTES = 300_000;
 
 describe("the presets of the reference scripts", () => {
   it(
