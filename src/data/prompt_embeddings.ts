@@ -41,13 +41,14 @@ const ALL_PARTS: readonly Part[] = ["states", "pooled", "ids"];
 export const partsOf = (pooled: boolean): readonly Part[] => (pooled ? ALL_PARTS : ["states"]);
 
 /** The files of prompt `stem`; all three by default. */
-export function embeddingPaths(
+export function embeddingPaths<P extends Part = Part>(
   folder: string,
   stem: string,
   form: EmbeddingForm,
-  parts: readonly Part[] = ALL_PARTS,
-): Partial<Record<Part, string>> {
-  return Object.fromEntries(parts.map((part) => [part, `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`]));
+  parts = ALL_PARTS as readonly P[],
+): Record<P, string> {
+  const paths = parts.map((part) => [part, `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`]);
+  return Object.fromEntries(paths) as Record<P, string>;
 }
 
 /** Writes the files of one prompt; an empty pooled vector has none. @param width of a state */
@@ -69,7 +70,7 @@ export async function writeEmbedding(
   };
   for (const part of parts) {
     const [data, shape] = tensors[part];
-    const path = paths[part]!;
+    const path = paths[part];
     if (form === "torch") await files.writeAtomic(path, torchTensorFile(data, shape, dtype));
     else
       await writeSafetensors(files, path, [{ name: "tensor", dtype, shape, data }], {

@@ -97,6 +97,6 @@ export async function openTextEncoding(
     what: `the text encoder is ${JSON.stringify(text.model)}, which is not computed here`,
     where: text.configPath,
     why: "FLUX.2 dev reads a Mistral language model of 24 billion parameters; prompts are encoded with CLIP and T5, or Qwen3",
-    fix: "use FLUX.2 klein, whose encoder is Qwen3",
+    fix: "use FLUX.2 klein, whose encoder is Qwen3; longtail align also takes prompts that were embedded elsewhere (data.items)",
   });
 }

@@ -28,10 +28,12 @@ export interface DrawingOptions {
   classifierFree?: number;
   /** Size of the pictures; the pipeline's square where it is not given. */
   geometry?: Geometry;
+  /** The first step that is taken, of `steps`; requests bring latents with the noise of its sigma then. 0 by default. */
+  first?: number;
 }
 
 export interface DrawRequest extends TextEmbedding {
-  /** Initial noise [rows · columns · C]. */
+  /** Initial noise [rows · columns · C], or what drawing starts from at a later step. */
   noise: Float32Array;
   /** What classifier-free guidance leads away from; read where the scale is not 1. */
   negative?: TextEmbedding;
@@ -198,7 +200,7 @@ export class Drawing {
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
     const { session, vars, sigmas } = this;
-    const { batch, steps, guidance } = this.options;
+    const { batch, steps, guidance, first = 0 } = this.options;
     const told = [this.conditioning, ...(this.negative ? [this.negative] : [])];
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
@@ -209,7 +211,7 @@ export class Drawing {
       this.conditioning.writeTexts(session, part);
       this.negative?.writeTexts(session, part.map(negativeOf));
       for (const conditioning of told) conditioning.writeGuidance(session, guidance);
-      for (let i = 0; i < steps; i++) {
+      for (let i = first; i < steps; i++) {
         const times = part.map(() => this.timeAt(sigmas[i]!));
         for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));

@@ -1,11 +1,14 @@
 // `longtail plan` and `longtail sample` on the embedded model: what they print for machines, and the pictures they leave.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCommandLine } from "../../src/cli/main.ts";
+import { writeLora } from "../../src/formats/lora.ts";
 import { decodePng } from "../../src/formats/png.ts";
+import { EMBEDDED } from "../helpers/embedded.ts";
+import { NodeFiles } from "../helpers/files.ts";
 import { SMALL_RUN } from "../helpers/processes.ts";
 import { RecordingTerminal } from "./recorder.ts";
 
@@ -139,6 +142,83 @@ describe("sample", () => {
     expect(other.code).toBe(2);
     expect(other.errors).toMatch(/^E-ARG-052 .*its seed is "5" and not "6".*Fix: /);
     expect(readFileSync(path).equals(before.bytes)).toBe(true);
+  });
+
+  it("starts from a picture: all of it drawn anew is the picture without it, and a little of it is nearly itself", async () => {
+    const pixels = (name: string) => {
+      const path = join(folder, name, "noto_icon_of_taco_0.png");
+      return decodePng(readFileSync(path), path);
+    };
+    const draw = async (name: string, ...more: string[]) => {
+      const all = [
+        "noto icon of taco",
+        `--output=${join(folder, name)}`,
+        "--count=1",
+        ...words,
+        "--sample.steps=8",
+        ...more,
+      ];
+      const result = await longtail("sample", ...all);
+      expect([result.errors, result.code]).toEqual(["", 0]);
+      return pixels(name);
+    };
+    const difference = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+      Array.from(a, (v, i) => Math.abs(v - b[i]!)).reduce((x, y) => x + y) / a.length;
+    const source = await draw("source");
+    const image = `--image=${join(folder, "source", "noto_icon_of_taco_0.png")}`;
+    const whole = await draw("whole", image, "--strength=1", "--sample.seed=6");
+    const plain = await draw("plain", "--sample.seed=6");
+    expect(whole.data).toEqual(plain.data);
+    expect(whole.text).toMatchObject({ image_strength: "1", image_id: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect(plain.text).not.toHaveProperty("image_id");
+    const little = await draw("little", image, "--strength=0.125", "--sample.seed=6", "--sample.shift=1");
+    expect(difference(little.data, source.data)).toBeLessThan(difference(plain.data, source.data) / 2);
+    // A picture of another strength is another one.
+    const other = await longtail(
+      "sample",
+      "noto icon of taco",
+      `--output=${join(folder, "little")}`,
+      "--count=1",
+      ...words,
+      "--sample.steps=8",
+      "--sample.seed=6",
+      "--sample.shift=1",
+      image,
+      "--image-strength=0.5",
+    );
+    expect(other.errors).toMatch(/^E-ARG-052 .*its image_strength is "0.125" and not "0.5"/);
+  });
+
+  it("refuses a picture to start from that is none, and strengths that leave nothing to do", async () => {
+    const start = (...more: string[]) => longtail("sample", "icon of taco", ...words, "--sample.steps=4", ...more);
+    writeFileSync(join(folder, "noise.png"), "this is no picture");
+    const image = `--image=${join(folder, "noise.png")}`;
+    expect(await start(image)).toMatchObject({ code: 4, errors: expect.stringMatching(/^E-DATA-021 .*noise\.png/) });
+    expect(await start(`--image=${join(folder, "nowhere.png")}`)).toMatchObject({
+      code: 4,
+      errors: expect.stringMatching(/^E-FILE-001 .*nowhere\.png/),
+    });
+    for (const strength of ["1.5", "-0.1", "much"]) {
+      const errors = expect.stringMatching(/^E-ARG-051 .*between 0 and 1/);
+      expect(await start(image, `--strength=${strength}`)).toMatchObject({ code: 2, errors });
+    }
+    expect((await start(image, "--strength=0")).errors).toMatch(/^E-ARG-053 .*leaves no step/);
+    expect((await start("--image-strength=0.5")).errors).toMatch(/^E-ARG-054 .*Fix: /);
+    expect((await start(image, "--size=100x64")).errors).toMatch(/^E-CFG-041 /);
+  });
+
+  it("writes no black picture where the numbers leave the range of f32", async () => {
+    const path = join(folder, "wild.safetensors");
+    const config = JSON.parse(readFileSync(join(EMBEDDED, "transformer/config.json"), "utf8"));
+    const width = config.num_attention_heads * config.attention_head_dim;
+    const layer = { rank: 1, inputs: width, outputs: width, scale: 1 };
+    const factors = { down: new Float32Array(width).fill(1e30), up: new Float32Array(width).fill(1e30) };
+    const layers = new Map([["single_transformer_blocks.0.attn.to_v", { ...layer, ...factors }]]);
+    await writeLora(new NodeFiles(), path, layers, { fields: "portable" });
+    const output = join(folder, "wild");
+    const result = await longtail("sample", "noto icon of taco", `--weights=${path}`, `--output=${output}`, ...words);
+    expect(result).toMatchObject({ code: 5, errors: expect.stringMatching(/^E-NUM-012 noto icon of taco.*Fix: /) });
+    expect(existsSync(output)).toBe(false);
   });
 
   it("refuses what cannot be drawn", async () => {

@@ -110,12 +110,22 @@ suite("flux2_pipeline", (dump) => {
     expect([length, width, pooled.length]).toEqual([48, 96, 0]);
   }, 120_000);
 
+  const aligning = (name: string, variant: string) => [
+    ...["align", "embedded-quick", ...common(variant), "--adapter.kind=lora", "--adapter.rank=2", "--align.steps=1"],
+    ...[`--name=${name}`, `--run.folder=${at("runs")}`, "--align.batch=1", "--eval.items=1", "--eval.head_items=1"],
+  ];
+
   it("aligns a LoRA on it", async () => {
-    await done([
-      ...["align", "embedded-quick", ...common("klein"), "--adapter.kind=lora", "--adapter.rank=2", "--align.steps=1"],
-      ...["--name=aligned", `--run.folder=${at("runs")}`, "--align.batch=1", "--eval.items=1", "--eval.head_items=1"],
-    ]);
+    await done(aligning("aligned", "klein"));
     const name = readdirSync(at("runs/aligned")).find((file) => file.endsWith(".lora.safetensors"))!;
     await verified(at("runs/aligned", name), "klein");
+  }, 120_000);
+
+  it("aligns a model of another language model from prompts that are embedded already", async () => {
+    await writeFlux2Folder(at("other"), dump, { configs: { text_encoder: { model_type: "mistral3" } } });
+    const refused = await longtail(aligning("refused", "other"));
+    expect(refused.code).toBe(4);
+    expect(refused.errors + JSON.stringify(refused.events)).toContain("E-FILE-043");
+    await done([...aligning("stored", "other"), `--data.items=${at("embeddings")}`, "--align.pair=control-words"]);
   }, 120_000);
 });

@@ -1,4 +1,4 @@
-// FLUX.1 dev's folder in its real size as configurations and headers.
+// FLUX.1 dev's folder in its real size as configurations and headers, and a desktop GPU to plan for.
 
 import { ClipTextModel } from "../../src/models/clip/text.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
@@ -6,9 +6,28 @@ import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
 import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
+import type { Target } from "../../src/tensor/lower.ts";
 import { Session } from "../../src/tensor/session.ts";
-import { desktop } from "./desktop.ts";
+import { portableTarget } from "../../src/tensor/target.ts";
 import { HeaderFiles } from "./header_files.ts";
+
+export const GIB = 2 ** 30;
+/** A desktop GPU. */
+export const desktop: Target = {
+  ...portableTarget(),
+  kernels: {
+    subgroups: true,
+    subgroupMinSize: 32,
+    subgroupMaxSize: 32,
+    maxComputeInvocationsPerWorkgroup: 1024,
+    maxComputeWorkgroupStorageSize: 49152,
+    maxComputeWorkgroupsPerDimension: 65535,
+  },
+  software: false,
+  f16: true,
+  maxBindingBytes: GIB,
+  maxStorageBuffers: 10,
+};
 
 export const FOLDER = "FLUX.1-dev";
 const TRANSFORMER = { _class_name: "FluxTransformer2DModel", guidance_embeds: true };

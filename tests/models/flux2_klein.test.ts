@@ -19,8 +19,8 @@ import { Session } from "../../src/tensor/session.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
-import { desktop, GIB } from "../helpers/desktop.ts";
 import { NodeFiles, OWN_FIXTURES } from "../helpers/files.ts";
+import { desktop, GIB } from "../helpers/flux_dev.ts";
 import { HeaderFiles } from "../helpers/header_files.ts";
 
 const FOLDER = "FLUX.2-klein-base-4B";

@@ -15,9 +15,8 @@ import { Session } from "../../src/tensor/session.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
-import { desktop, GIB } from "../helpers/desktop.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
-import { FOLDER, fluxDev } from "../helpers/flux_dev.ts";
+import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
 import type { HeaderFiles } from "../helpers/header_files.ts";
 
 describe("FLUX.1 dev in its real size", () => {

@@ -86,6 +86,21 @@ describe("the files of a model", () => {
     expect(chooseModelFiles(null, ["transformer"])(paths, id)).toEqual([paths[0], paths[1], paths[3]]);
   });
 
+  it("come with what describes them: open_clip's configuration and a CLIP's statistics beside a single file", () => {
+    const paths = ["HPS_v2.1.pt", "other.pt", "open_clip_config.json", "preprocessor_config.json", "vocab.json"];
+    const single = chooseModelFiles()(paths, { ...id, path: "HPS_v2.1.pt" });
+    expect(single).toEqual(["HPS_v2.1.pt", "open_clip_config.json", "preprocessor_config.json"]);
+    // open_clip's and transformers' weights of one model: those of transformers, with both configurations.
+    const both = [
+      "config.json",
+      "model.safetensors",
+      "open_clip_config.json",
+      "open_clip_model.safetensors",
+      "pytorch_model.bin",
+    ];
+    expect(chooseModelFiles()(both, id)).toEqual(both.slice(0, 3));
+  });
+
   it("must be clear and there", () => {
     const choose = chooseModelFiles();
     expect(() => choose(["a.safetensors", "b.safetensors"], id)).toThrow(/E-FILE-123.*a\/b:a\.safetensors/);

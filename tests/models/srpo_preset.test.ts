@@ -10,9 +10,8 @@ import { promptItem } from "../../src/data/prompts.ts";
 import { OpenClip, openClipConfig } from "../../src/models/clip/open_clip.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { Session } from "../../src/tensor/session.ts";
-import { desktop, GIB } from "../helpers/desktop.ts";
 import { NodeFiles } from "../helpers/files.ts";
-import { FOLDER, fluxDev } from "../helpers/flux_dev.ts";
+import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
 import type { HeaderFiles } from "../helpers/header_files.ts";
 
 /** ViT-H/14, which HPS v2.1 and PickScore are made of. */

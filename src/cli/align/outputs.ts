@@ -23,12 +23,12 @@ import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
+import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
 import type { Session } from "../../tensor/session.ts";
 import { type TomlSource, toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
-import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { realPictures } from "./protocol.ts";
 import type { AlignOutcome } from "./run.ts";
@@ -70,11 +70,11 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
   );
   const rank = config.adapter.difference_rank;
   if (rank === 0) return null;
-  const base = `${embeddedPath(config.model.pipeline, "embedded")}/transformer/diffusion_pytorch_model.safetensors`;
-  const original = await Safetensors.open(files, base);
+  // The transformer that training began with, which need not be the pipeline's own.
+  const original = await openPart(files, "transformer", world.pipeline.layout.transformer);
   const tuned = await Safetensors.open(files, run.paths.transformer);
   try {
-    const difference = await differenceLora(tensorSource(original), tensorSource(tuned), { rank });
+    const difference = await differenceLora(original, tensorSource(tuned), { rank });
     await writeLora(files, run.paths.lora, difference.layers, {
       fields: "portable",
       metadata: { software: "longtail", energy_kept: difference.energy.kept.toFixed(4) },

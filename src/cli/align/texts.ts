@@ -98,9 +98,7 @@ async function encodePrompts(
   await checkCaptionRoom(files, folder, room, emit);
   const inputs = { files, config, gpu, cache, emit, phases, signal };
   const { texts, plannedBytes } = await encodeAll(inputs, [], [...prompts]);
-  const embed = async (prompt: string) => {
-    return textOfEntry(await encodedEntry(cache, folder, texts.get(prompt)!));
-  };
+  const embed = async (prompt: string) => textOfEntry(await encodedEntry(cache, folder, texts.get(prompt)!));
   return { embed, plannedBytes };
 }
 

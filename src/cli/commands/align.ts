@@ -54,7 +54,7 @@ export async function align(context: CommandContext, source: string, commandName
   let resolved = await context.loadConfig({ source });
   checkAlignment(resolved.config);
   for (const { code, text } of unreadKeys(resolved, "align")) context.emit({ kind: "warning", code, text });
-  resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit) };
+  resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit, true) };
   return await withRunDevice(resolved.config, (gpu) => alignOn(gpu, context, resolved, source, commandName));
 }
 

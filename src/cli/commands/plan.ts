@@ -52,7 +52,12 @@ export const command: Command = {
       resolved = withValue(resolved, "train.steps", Number(steps.value), "command line");
     const { memory } = context.arguments.flags;
     const available = typeof memory === "string" ? parseMemory(memory) : null;
-    const config = await withLocalModels(context.files, resolved.config, context.emit);
+    const config = await withLocalModels(
+      context.files,
+      resolved.config,
+      context.emit,
+      resolved.config.data.sets.length === 0,
+    );
     return await withRunDevice(config, async (gpu) => {
       checkOffload(config);
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config, available);

@@ -46,7 +46,7 @@ export const evalSection = section(
     judge: field(
       text().min(1),
       "embedded",
-      'Folder of the held-out judge (open_clip layout); "embedded" comes along, "none" evaluates nothing.',
+      'Folder, file or hub id of the held-out judge, a CLIP model; "embedded" comes along, "none" evaluates nothing.',
     ),
     items: field(whole(0), 0, "Most items judged in each group; 0 judges all of the protocol.", "items"),
     head_items: field(whole(0), 24, "Head items of the protocol, spread evenly over the list.", "items"),

@@ -1,6 +1,8 @@
 // Drawing apart from training: prompts are encoded first and the encoders freed, then transformer and decoder draw batch by
 // batch, with the base weights, another transformer, or an adapter at any strength.
 
+import { LongtailError } from "../../base/errors.ts";
+import { noisedLatents } from "../../diffusion/image_start.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { type Geometry, Pipeline, type StreamOptions } from "../../models/pipeline.ts";
@@ -19,6 +21,7 @@ import type { Config } from "../config/schema.ts";
 import { classifierFreeScale, layoutOf, modelFiles } from "../model_files.ts";
 import { chooseOffload } from "../offload.ts";
 import { encodeAll } from "../train/encode.ts";
+import type { StartPicture } from "./start_picture.ts";
 import type { Weights } from "./weights.ts";
 
 /** One picture to be drawn. */
@@ -40,6 +43,8 @@ export interface Sampler {
   texts: TextEmbedding[];
   /** That of the negative prompt, where there is classifier-free guidance. */
   negative: { negative: TextEmbedding } | null;
+  /** Latents of the picture that drawing starts from. */
+  latents: Float32Array | null;
 }
 
 /** Encodes the prompts, frees the encoders, and opens the transformer with the weights that were asked for. */
@@ -50,6 +55,7 @@ export async function openSampler(
   geometry: Geometry,
   pictures: readonly Picture[],
   weights: Weights,
+  start: StartPicture | null = null,
 ): Promise<Sampler> {
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
@@ -57,9 +63,12 @@ export async function openSampler(
   const classifierFree = classifierFreeScale(config, await layoutOf(files, config));
   const encoded = await encodeAll(
     { files, config, gpu, cache, emit, phases: new Phases(emit), signal },
-    [],
+    start ? [start.want] : [],
     [...pictures.map((p) => p.prompt), ...(classifierFree === 1 ? [] : [unwanted])],
   );
+  const failed = encoded.failed.get(0);
+  if (failed) throw failed;
+  const latents = start ? (await cache.get(encoded.pictures[0]!)).found!["latents"]! : null;
   const embedding = async (prompt: string): Promise<TextEmbedding> =>
     textOfEntry((await cache.get(encoded.texts.get(prompt)!)).found!);
   const texts: TextEmbedding[] = [];
@@ -82,7 +91,15 @@ export async function openSampler(
     const { parameters } = pipeline.transformer;
     const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
     const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
-    const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, classifierFree, geometry });
+    const drawing = new Drawing(session, pipeline, [], {
+      batch,
+      steps,
+      shift,
+      guidance,
+      classifierFree,
+      geometry,
+      first: start?.first ?? 0,
+    });
     return { session, pipeline, adapter, drawing };
   };
   const dora = [...adaptersOf(weights.layers ?? new Map())].some(([, shape]) => shape.kind === "dora");
@@ -105,14 +122,17 @@ export async function openSampler(
       await file.close();
     }
   }
-  return { session, pipeline, drawing, texts, negative };
+  return { session, pipeline, drawing, texts, negative, latents };
 }
 
-/** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
+/**
+ * Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most.
+ * @throws LongtailError E-NUM-012 where the transformer's numbers are not finite: no black picture is written
+ */
 export async function drawMissing(
   context: CommandContext,
   config: Config,
-  { drawing, texts, negative }: Sampler,
+  { session, drawing, texts, negative, latents }: Sampler,
   missing: readonly Picture[],
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
@@ -120,14 +140,26 @@ export async function drawMissing(
     for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + drawing.options.batch);
-      const requests = part.map((p, i) => ({
-        ...texts[at + i]!,
-        ...negative,
-        noise: drawing.noise(config.sample.seed, p.index),
-      }));
+      const requests = part.map((p, i) => {
+        const noise = drawing.noise(config.sample.seed, p.index);
+        const sigma = drawing.sigmas[drawing.options.first ?? 0]!;
+        const from = latents ? noisedLatents(latents, noise, sigma) : noise;
+        return { ...texts[at + i]!, ...negative, noise: from };
+      });
       const drawn = await drawing.draw(requests);
+      checkFinite(await session.read(drawing.latents), part[0]!.prompt);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
       tick(at + part.length);
     }
+  });
+}
+
+function checkFinite(latents: Float32Array, prompt: string): void {
+  if (latents.every(Number.isFinite)) return;
+  throw new LongtailError("E-NUM-012", {
+    what: "the drawn latents are not finite",
+    where: prompt,
+    why: "the weights are damaged, an adapter's strength is too large, or a number exceeds the range of f32",
+    fix: "check the adapter with longtail lora verify, lower --strength, or take other weights",
   });
 }

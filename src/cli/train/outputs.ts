@@ -16,6 +16,7 @@ import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { differenceLora } from "../../models/flux/difference.ts";
+import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
 import { deviceInfo, memoryCategories, versions } from "../align/outputs.ts";
@@ -23,7 +24,6 @@ import type { Phases } from "../align/phases.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
-import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
 import type { TrainingData } from "./data.ts";
@@ -92,11 +92,11 @@ async function saveTransformer(inputs: TrainOutputInputs): Promise<SavedWeights>
   };
   const rank = config.adapter.difference_rank;
   if (rank === 0) return saved;
-  const base = `${embeddedPath(config.model.pipeline, "embedded")}/transformer/diffusion_pytorch_model.safetensors`;
-  const original = await Safetensors.open(files, base);
+  // The transformer that training began with, which need not be the pipeline's own.
+  const original = await openPart(files, "transformer", world.pipeline.layout.transformer);
   const tuned = await Safetensors.open(files, target);
   try {
-    const { layers, energy } = await differenceLora(tensorSource(original), tensorSource(tuned), { rank });
+    const { layers, energy } = await differenceLora(original, tensorSource(tuned), { rank });
     await writeLora(files, run.paths.lora, layers, {
       fields: "portable",
       metadata: { software: "longtail", energy_kept: energy.kept.toFixed(4) },
