@@ -4,8 +4,9 @@
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import { bytes } from "../evaluation/format.ts";
+import { familyModel } from "../models/family.ts";
 import type { Slots } from "../models/flux/streamed/streamed.ts";
-import { type Pipeline, type StreamOptions, streamable } from "../models/pipeline.ts";
+import type { Pipeline, StreamOptions } from "../models/pipeline.ts";
 import { memoryFacts } from "../platform/environment.ts";
 import type { Session } from "../tensor/session.ts";
 import type { Config } from "./config/schema.ts";
@@ -42,7 +43,7 @@ export const STREAMING = "--device.offload=blocks";
 /** `STREAMING` in a list where it can be added to a configuration. */
 export async function streamingChange(files: FileStore, config: Config): Promise<string[]> {
   if (config.device.offload === "blocks" || !adapterStreams(config)) return [];
-  return streamable(await layoutOf(files, config)) ? [STREAMING] : [];
+  return familyModel(await layoutOf(files, config)).stream ? [STREAMING] : [];
 }
 
 /** The least that a configuration with `STREAMING` keeps on the device; null for any other. */

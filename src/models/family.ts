@@ -7,6 +7,7 @@ import type { Parameters } from "../nn/parameters.ts";
 import type { Session } from "../tensor/session.ts";
 import { type FluxConfig, fluxConfig } from "./flux/config.ts";
 import { positionIds } from "./flux/embeddings.ts";
+import { StreamedFlux, type StreamedOptions } from "./flux/streamed/streamed.ts";
 import { FluxTransformer } from "./flux/transformer.ts";
 import { Flux2Autoencoder, flux2AutoencoderConfig } from "./flux2/autoencoder.ts";
 import { type Flux2Config, flux2Config } from "./flux2/config.ts";
@@ -42,6 +43,8 @@ export interface FamilyModel {
   widest: number;
   /** Declares the weights. */
   build(parameters: Parameters): VelocityNetwork;
+  /** The same with blocks that are streamed, in families that can be. */
+  stream: ((session: Session, options: StreamedOptions) => StreamedFlux) | null;
   /** Coordinates of text tokens and, after them, of a picture's, row by row. */
   positionIds(textTokens: number, rows: number, columns: number): number[][];
 }
@@ -55,6 +58,7 @@ export function familyModel({ family, transformer }: Pick<PipelineLayout, "famil
       // A single block puts attention and MLP side by side.
       widest: config.width * (1 + config.mlpRatio),
       build: (parameters) => new FluxTransformer(parameters, config),
+      stream: (session, options) => new StreamedFlux(session, config, options),
       positionIds,
     };
   }
@@ -64,6 +68,7 @@ export function familyModel({ family, transformer }: Pick<PipelineLayout, "famil
     // A single block's first matrix makes query, key, value and both halves of the gated layer.
     widest: 3 * config.width + 2 * config.inner,
     build: (parameters) => new Flux2Transformer(parameters, config),
+    stream: null,
     positionIds: positionIds2,
   };
 }

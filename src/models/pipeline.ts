@@ -12,7 +12,6 @@ import type { Session } from "../tensor/session.ts";
 import type { DType } from "../tensor/shape.ts";
 import type { Pool } from "../tensor/variable.ts";
 import { type FamilyConfig, type FamilyModel, familyModel, openAutoencoder, openTextEncoding } from "./family.ts";
-import type { FluxConfig } from "./flux/config.ts";
 import { ropeTables } from "./flux/embeddings.ts";
 import { CachedBlocks, fileBlocks } from "./flux/streamed/sources.ts";
 import { type Slots, StreamedFlux } from "./flux/streamed/streamed.ts";
@@ -104,16 +103,9 @@ function checkChannels(
   });
 }
 
-/** Families whose blocks can be streamed: FLUX.1's. */
-export function streamable({ family }: PipelineLayout): boolean {
-  return family === "flux1";
-}
-
-/** @throws LongtailError E-CFG-048 where the family cannot be streamed */
-function requireStreamable(layout: PipelineLayout): void {
-  if (streamable(layout)) return;
-  throw new LongtailError("E-CFG-048", {
-    what: `the blocks of a ${layout.transformer.config["_class_name"]} cannot be streamed`,
+function notStreamed({ transformer }: PipelineLayout): LongtailError {
+  return new LongtailError("E-CFG-048", {
+    what: `the blocks of a ${transformer.config["_class_name"]} cannot be streamed`,
     where: "device.offload",
     why: "only FLUX.1's transformer can run block by block",
     fix: 'use device.offload = "none", and less memory otherwise: model.storage = "nf4", train.checkpointing = true',
@@ -164,8 +156,8 @@ export class Pipeline {
     const imageSize = options.imageSize || layout.imageSize;
     // Before any file is opened.
     geometryOf(imageSize, imageSize, "model.image_size");
-    if (options.stream) requireStreamable(layout);
     const model = familyModel(layout);
+    if (options.stream && !model.stream) throw notStreamed(layout);
     const parts: WeightsPart[] = [];
     // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
     const add = (...added: readonly WeightsPart[]) => {
@@ -176,11 +168,11 @@ export class Pipeline {
     let transformer: VelocityNetwork | StreamedFlux | null = null;
     if (wanted.transformer) {
       const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded, stream } = options;
-      const how = { dtype, storage, decoded };
-      // Only FLUX.1 is streamable.
-      transformer = stream
-        ? new StreamedFlux(session, model.config as FluxConfig, { pool: transformerPool, ...how, slots: stream.slots })
-        : model.build(new Parameters(transformerPool, how));
+      const kept = { dtype, storage, decoded };
+      transformer =
+        stream && model.stream
+          ? model.stream(session, { ...kept, pool: transformerPool, slots: stream.slots })
+          : model.build(new Parameters(transformerPool, kept));
       const source = await openPart(files, "transformer", layout.transformer);
       add({ parameters: transformer.parameters, source });
     }
@@ -218,7 +210,7 @@ export class Pipeline {
 
   /** Whether the transformer's family can be streamed. */
   get canStream(): boolean {
-    return streamable(this.layout);
+    return this.model.stream !== null;
   }
 
   get transformerPool(): Pool {

@@ -51,8 +51,11 @@ export class Drawing {
   readonly geometry: Geometry;
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
-  /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
-  readonly plans: { step: Stage; finish: Plan; score?: Plan };
+  /**
+   * `step` ends a step; with classifier-free guidance `ask` comes before it, which keeps the prompted velocity. `finish` decodes
+   * and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest.
+   */
+  readonly plans: { ask?: Stage; step: Stage; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
@@ -88,22 +91,38 @@ export class Drawing {
         ? null
         : new ConditioningVariables(session, `${title}.negative`, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    const { vars, conditioning, geometry } = this;
-    const step = stageOf(session, pipeline.transformer, {
-      name: `${title} step`,
-      conditioning,
-      second: this.negative,
-      rotary: (graph) => pipeline.rotary(graph, session, geometry),
-      imageTokens: rows * columns,
-      training: false,
-      inputs: (graph) => graph.read(vars.z),
-      latents: (_, z) => z,
-      judge: (graph, _, z, velocity, unwanted) => {
-        const v = unwanted ? guidedVelocity(velocity, unwanted, scale) : velocity;
-        graph.assign(vars.z, eulerStep(z, v, graph.read(vars.step)));
-        return null;
-      },
-    });
+    // Both velocities of a guided step come from plans of their own: side by side their values would be twice as large.
+    const { vars, geometry } = this;
+    const stage = (
+      name: string,
+      conditioning: ConditioningVariables,
+      use: (graph: Graph, v: Tensor, z: Tensor) => void,
+    ) =>
+      stageOf(session, pipeline.transformer, {
+        name: `${title} ${name}`,
+        conditioning,
+        rotary: (graph) => pipeline.rotary(graph, session, geometry),
+        imageTokens: rows * columns,
+        training: false,
+        inputs: (graph) => graph.read(vars.z),
+        latents: (_, z) => z,
+        judge: (graph, _, z, velocity) => {
+          use(graph, velocity, z);
+          return null;
+        },
+      });
+    const move = (graph: Graph, velocity: Tensor, z: Tensor) =>
+      graph.assign(vars.z, eulerStep(z, velocity, graph.read(vars.step)));
+    const prompted = this.negative ? data("prompted", [...this.vars.z.shape]) : null;
+    const plans =
+      this.negative && prompted
+        ? {
+            ask: stage("ask", this.conditioning, (graph, v) => graph.assign(prompted, v)),
+            step: stage("step", this.negative, (graph, v, z) =>
+              move(graph, guidedVelocity(graph.read(prompted), v, scale), z),
+            ),
+          }
+        : { step: stage("step", this.conditioning, move) };
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
         session.constant(graph, name, values, shape);
@@ -121,7 +140,7 @@ export class Drawing {
         { title: `${title} finish`, geometry: this.geometry, tile, channels: pipeline.channels },
         (graph, packed) => pipeline.decode(graph, packed, tile),
       );
-      this.plans = { step, finish: this.tiled.plan };
+      this.plans = { ...plans, finish: this.tiled.plan };
       if (scorers.length > 0)
         this.plans.score = session.plan(`${title} score`, (graph) => score(graph, graph.read(this.vars.pictures)));
       return;
@@ -131,7 +150,7 @@ export class Drawing {
       graph.assign(this.vars.pictures, pictures);
       score(graph, pictures);
     });
-    this.plans = { step, finish };
+    this.plans = { ...plans, finish };
   }
 
   /**
@@ -196,6 +215,7 @@ export class Drawing {
         const times = part.map(() => this.timeAt(sigmas[i]!));
         for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
+        await this.plans.ask?.run();
         await this.plans.step.run();
       }
       const kept = Math.min(batch, requests.length - at);

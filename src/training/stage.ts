@@ -27,8 +27,6 @@ export interface StageParts<V> {
   /** Name of the plan, and beginning of the names of several. */
   name: string;
   conditioning: ConditioningVariables;
-  /** What the network is told when it is asked a second time about the same latents, in a stage that does not train. */
-  second?: ConditioningVariables | null;
   /** Rotary tables as leaves of a graph. */
   rotary(graph: Graph): { cosine: Tensor; sine: Tensor };
   imageTokens: number;
@@ -40,7 +38,7 @@ export interface StageParts<V> {
   /** Packed latents [B, Li, C] that the model is given. */
   latents(graph: Graph, inputs: V): Tensor;
   /** Assigns what is wanted of the velocity; what it returns is differentiated where the stage trains. */
-  judge(graph: Graph, inputs: V, latents: Tensor, velocity: Tensor, second: Tensor | null): Judged | null;
+  judge(graph: Graph, inputs: V, latents: Tensor, velocity: Tensor): Judged | null;
 }
 
 /** Where a value first was not finite. */
@@ -73,12 +71,9 @@ export function traceStage<V>(graph: Graph, model: VelocityNetwork, parts: Stage
   if (parts.training) markTraining(graph);
   const inputs = parts.inputs(graph);
   const latents = parts.latents(graph, inputs);
-  const velocity = (told: ConditioningVariables) => {
-    const all = { latents, ...told.read(graph), ...parts.rotary(graph) };
-    return model.forward(graph, all, { checkpoint: parts.checkpoint }).output;
-  };
-  const first = velocity(parts.conditioning);
-  const judged = parts.judge(graph, inputs, latents, first, parts.second ? velocity(parts.second) : null);
+  const told = { latents, ...parts.conditioning.read(graph), ...parts.rotary(graph) };
+  const { output } = model.forward(graph, told, { checkpoint: parts.checkpoint });
+  const judged = parts.judge(graph, inputs, latents, output);
   if (parts.training && judged) backward(graph, [[judged.loss, judged.seed]]);
   return judged;
 }
@@ -140,47 +135,35 @@ class StreamedStage<V> implements Stage {
   readonly flops: number;
   private readonly session: Session;
   private readonly pass: VelocityPass;
-  private readonly second: VelocityPass | null;
   private readonly before: Plan;
   private readonly behind: Plan;
   private readonly training: boolean;
 
   constructor(session: Session, model: StreamedNetwork, parts: StageParts<V>) {
-    const { name, training, imageTokens, conditioning, second: other } = parts;
-    if (training && other) throw new Error(`${name}: a stage that trains asks the network once`);
+    const { name, training, imageTokens, conditioning } = parts;
     this.name = name;
     this.session = session;
     this.training = training;
     const rotary = (graph: Graph) => parts.rotary(graph);
     const pass = model.pass({ name, imageTokens, conditioning, rotary, training });
-    const second = other
-      ? model.pass({ name: `${name} again`, imageTokens, conditioning: other, rotary, training })
-      : null;
     this.pass = pass;
-    this.second = second;
     this.before = session.plan(`${name}, before the model`, (graph) => {
-      const latents = parts.latents(graph, parts.inputs(graph));
-      graph.assign(pass.latents, latents);
-      if (second) graph.assign(second.latents, latents);
+      graph.assign(pass.latents, parts.latents(graph, parts.inputs(graph)));
     });
     this.behind = session.plan(`${name}, behind the model`, (graph) => {
       const velocity = graph.read(pass.velocity, training);
-      const again = second && graph.read(second.velocity);
-      const judged = parts.judge(graph, parts.inputs(graph), graph.read(pass.latents), velocity, again);
+      const judged = parts.judge(graph, parts.inputs(graph), graph.read(pass.latents), velocity);
       if (!training || !judged) return;
       const [gradient] = backward(graph, [[judged.loss, judged.seed]], [velocity]);
       graph.assign(pass.velocityGradient!, gradient!);
     });
-    const asked = second?.forwardPlans.values() ?? [];
-    const back = pass.backwardPlans.values();
-    this.plans = [this.before, ...pass.forwardPlans.values(), ...asked, this.behind, ...back];
+    this.plans = [this.before, ...pass.forwardPlans.values(), this.behind, ...pass.backwardPlans.values()];
     this.flops = this.plans.reduce((sum, plan) => sum + plan.flops, 0);
   }
 
   async run(): Promise<void> {
     this.session.run(this.before);
     await this.pass.forward();
-    await this.second?.forward();
     this.session.run(this.behind);
     if (this.training) await this.pass.backward();
   }
@@ -196,7 +179,6 @@ class StreamedStage<V> implements Stage {
     return (
       (await own(this.before, pass.latents)) ??
       (await pass.firstNotFinite("forward")) ??
-      (await this.second?.firstNotFinite("forward")) ??
       (await own(this.behind, pass.velocityGradient)) ??
       (this.training ? await pass.firstNotFinite("backward") : null)
     );

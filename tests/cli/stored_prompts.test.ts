@@ -79,11 +79,11 @@ describe("a folder of encoded prompts", () => {
 
   it.each(["safetensors", "torch"] as const)("is refused where a file is missing or torn, as %s", async (form) => {
     const missing = await stored({ form });
-    await missing.files.remove(missing.paths.pooled);
+    await missing.files.remove(missing.paths.pooled!);
     await expect(check(missing)).rejects.toThrow(/E-FILE-001 embeddings\/pooled_prompt_embeds\/1\./);
     const torn = await stored({ form });
-    const bytes = await torn.files.readBytes(torn.paths.states);
-    await torn.files.writeAtomic(torn.paths.states, bytes.slice(0, bytes.length / 2));
+    const bytes = await torn.files.readBytes(torn.paths.states!);
+    await torn.files.writeAtomic(torn.paths.states!, bytes.slice(0, bytes.length / 2));
     await expect(check(torn)).rejects.toThrow(/E-FILE-\d+ embeddings\/prompt_embed\/1\.\w+.*Fix: /);
   });
 

@@ -51,7 +51,14 @@ describe("a training run on streamed blocks", () => {
     const drawn = [];
     for (const offload of ["none", "blocks"]) {
       const output = join(folder, `drawn-${offload}`);
-      const words = [`--output=${output}`, "--count=1", "--sample.steps=1", `--weights=${adapter}`, ...SMALL_RUN];
+      const words = [
+        `--output=${output}`,
+        "--count=1",
+        "--sample.steps=1",
+        "--sample.cfg=2",
+        `--weights=${adapter}`,
+        ...SMALL_RUN,
+      ];
       const sample = await here("sample", "wide stripes", ...words, `--device.offload=${offload}`);
       expect([sample.errors, sample.code]).toEqual(["", 0]);
       expect(streaming(sample)).toHaveLength(offload === "blocks" ? 1 : 0);

@@ -6,12 +6,13 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/cli/config/load.ts";
 import type { Config } from "../../src/cli/config/schema.ts";
+import { chooseOffload, streamingChange } from "../../src/cli/offload.ts";
 import { projectSources } from "../../src/cli/project.ts";
 import { buildTrainWorld } from "../../src/cli/train/world.ts";
 import { Flux2Autoencoder, flux2AutoencoderConfig } from "../../src/models/flux2/autoencoder.ts";
 import { flux2Config } from "../../src/models/flux2/config.ts";
 import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
-import { geometryOf, Pipeline } from "../../src/models/pipeline.ts";
+import { geometryOf, Pipeline, type StreamOptions } from "../../src/models/pipeline.ts";
 import { qwen3Config } from "../../src/models/qwen3/config.ts";
 import { Qwen3Encoder } from "../../src/models/qwen3/encoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
@@ -127,5 +128,18 @@ describe("FLUX.2 klein 4B in its real size", () => {
     };
     await draw(side);
     await expect(draw(side + 16)).rejects.toMatchObject({ code: "E-MEM-003" });
+  });
+
+  it("does not stream its blocks, and says so", async () => {
+    const geometries = [geometryOf(512, 512, "a test")];
+    const stream = { slots: { double: 2, single: 2 }, hostCacheBytes: 0 };
+    await expect(buildTrainWorld(files, config, desktop, geometries, 1, stream)).rejects.toMatchObject({
+      code: "E-CFG-048",
+    });
+    expect(await streamingChange(files, config)).toEqual([]);
+    // Above a cap it stays whole, and the cap is what the run is refused by.
+    const capped = { ...config, device: { ...config.device, memory_cap: 100 } };
+    const build = (wanted: StreamOptions | null) => buildTrainWorld(files, config, desktop, geometries, 1, wanted);
+    expect(await chooseOffload(capped, { canStream: true }, build)).toEqual({ stream: null, text: null });
   });
 });

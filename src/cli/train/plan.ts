@@ -57,9 +57,11 @@ export async function planTraining(
     const flops = average((work) => work.flops);
     const { steps } = config.train;
     const epochs = (steps * perUpdate) / draws;
+    const { ask, step } = world.drawing.plans;
+    const drawingSteps = [...(ask?.plans ?? []), ...step.plans];
     const sampling =
       Math.ceil(pictures / world.drawing.options.batch) *
-      (config.sample.steps * estimateSeconds(world.drawing.plans.step.plans, speed) +
+      (config.sample.steps * estimateSeconds(drawingSteps, speed) +
         estimateSeconds([world.drawing.plans.finish], speed));
     const samplings = 2 + (config.sample.every > 0 ? Math.floor((steps - 1) / config.sample.every) : 0);
     const text = [
