@@ -8,6 +8,7 @@ import {
   encodeWeight,
   hasScales,
   QUANTIZATION_BLOCK,
+  refuseBeyondHalves,
   type Storage,
   scaleCount,
   storedBytes,
@@ -229,10 +230,17 @@ export async function loadParameters(
   await session.upload(bytes, async (write) => {
     for (const [name, tensor] of parameters.tensors) {
       const values = await source.load(rename(name));
+      checkDecoded(`${source.name}, ${rename(name)}`, tensor, values);
       const stored = storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values);
       for (const { variable, data } of placesOf(tensor, stored)) await write(variable, data);
     }
   });
+}
+
+/** Codes that products decode to f16 hold its range alone, whatever their storage: what is beyond would be infinite. */
+function checkDecoded(where: string, tensor: Declaration, values: Float32Array): void {
+  const part = tensor instanceof SplitMatrix ? tensor.parts[0]! : tensor;
+  if (!isPlain(part) && part.decoded === "f16") refuseBeyondHalves(where, values);
 }
 
 /** A tensor as the device keeps it: numbers, f16 patterns of a plain tensor, or codes and their factors. */

@@ -9,6 +9,7 @@ import { mean } from "../../evaluation/statistics.ts";
 import type { Group, ItemScores } from "../../evaluation/summary.ts";
 import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
+import type { RunTexts } from "./texts.ts";
 import type { World } from "./world.ts";
 
 /** One judged item and its pictures' prompts. */
@@ -61,22 +62,21 @@ export interface TextBank {
   reward: Map<string, Float32Array>;
 }
 
-export async function textBank(
+export function textBank(
   config: Config,
-  world: World,
+  { rewards, judge: judging }: World,
+  texts: RunTexts,
   items: readonly PromptItem[],
   judged: readonly Judged[],
-): Promise<TextBank> {
+): TextBank {
   let judge: TextBank["judge"] = null;
-  if (world.judge) {
-    const features = await world.judge.textFeatures(
-      world.session,
-      items.map((item) => fillTemplate(config.eval.caption, item)),
-    );
+  if (judging) {
+    const captions = items.map((item) => fillTemplate(config.eval.caption, item));
+    const features = texts.features(judging.name, captions);
     judge = new Map(items.map((item, i) => [item, features[i]!]));
   }
   const prompts = judged.flatMap((j) => j.pictures.map((p) => p.prompt));
-  const features = await world.rewards[0]!.scorer.textFeatures(world.session, prompts);
+  const features = texts.features(rewards[0]!.scorer.name, prompts);
   return { judge, reward: new Map(prompts.map((prompt, i) => [prompt, features[i]!])) };
 }
 
@@ -84,11 +84,12 @@ export async function textBank(
 export async function drawJudged(
   config: Config,
   world: World,
+  texts: RunTexts,
   judged: readonly Judged[],
   onDrawn: (done: number) => void | Promise<void>,
 ): Promise<Drawn[][]> {
   const all = judged.flatMap((j) => j.pictures);
-  const embeddings = await world.prompts.encode(all.map((p) => p.prompt));
+  const embeddings = await texts.embeddings(all.map((p) => p.prompt));
   const requests = all.map((p, i) => ({ ...embeddings[i]!, noise: world.drawing.noise(config.eval.seed, p.index) }));
   const drawn = await world.drawing.draw(requests, onDrawn);
   let at = 0;

@@ -9,6 +9,7 @@ import type { CommandContext } from "../command.ts";
 import { findRun } from "../commands/report.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
+import { adapterStrengthFlag } from "./start_picture.ts";
 
 export interface Weights {
   /** A transformer or an adapter file; null for the base model. */
@@ -20,7 +21,7 @@ export interface Weights {
 
 export async function weightsOf(context: CommandContext): Promise<Weights> {
   const { flags } = context.arguments;
-  const strength = numberFlag(flags["strength"], "strength", 1, -100, 100);
+  const strength = numberFlag(adapterStrengthFlag(flags), "strength", 1, -100, 100);
   if (typeof flags["weights"] !== "string") return { path: null, layers: null, strength };
   const path = await weightsFile(context, flags["weights"]);
   const layers = (await isAdapter(context, path)) ? await readLayers(context.files, path) : null;
