@@ -50,6 +50,9 @@ export async function versus(tasks: readonly Compared[], options: VersusOptions)
     const peers = able.slice(1).map((child) => speeds.get(child)!);
     const best = peers.length > 0 ? Math.max(...peers) : null;
     rows.push({ name, ours: own, best_peer: best, ratio: best ? own / best : null });
+    // A benchmark of many tasks shows how far it is; tables and rows come at the end.
+    const speedsText = [...speeds].map(([child, speed]) => `${child.name} ${fixed(speed, 1)}`).join(", ");
+    console.error(`${rows.length}/${tasks.length} ${name}: ${speedsText}`);
     table.push([name, ...children.map((c) => fixed(speeds.get(c), 1)), best ? `${fixed(own / best)}x` : "-"]);
   }
   for (const child of children) await child.close();
