@@ -131,9 +131,9 @@ class OperandIndices {
       const size = sizes[i]!;
       let place = rest;
       if (i > 0) {
-        const known = this.alongAxes(axes, size);
+        const known = this.alongAxes(axes, bound, size);
         const peeled = known ?? this.byDivision(rest, bound, size);
-        axes = known ? axes.slice(known.axes) : [];
+        axes = known?.axes ?? [];
         place = peeled.place;
         rest = peeled.before;
         bound /= size;
@@ -145,19 +145,38 @@ class OperandIndices {
     return terms.join(" + ") || "0u";
   }
 
-  /** Peels a size off that is one or several of the kernel's axes, or a part of the first. */
-  private alongAxes(axes: readonly OutputAxis[], size: number): (Peeled & { axes: number }) | null {
-    let product = 1;
+  /**
+   * Peels a size off the kernel's axes: some whole ones, then a part of the next, or of what lies before the last. Null where
+   * the axes and the size have no common grid.
+   */
+  private alongAxes(
+    axes: readonly OutputAxis[],
+    bound: number,
+    size: number,
+  ): (Peeled & { axes: OutputAxis[] }) | null {
+    let left = size;
+    let stride = 1;
     const places: string[] = [];
+    const place = () => `(${places.join(" + ")})`;
+    const take = (one: string) => places.push(stride === 1 ? one : `${one} * ${this.size(stride)}`);
     for (const [i, axis] of axes.entries()) {
-      if (i === 0 && axis.size > size && axis.size % size === 0) {
-        const inner = this.byDivision(axis.place, axis.size, size);
-        const before = `(${axis.before} * ${this.size(axis.size / size)} + ${inner.before})`;
-        return { place: inner.place, before, axes: axes.length };
+      const others = axes.slice(i + 1);
+      if (left % axis.size === 0) {
+        take(axis.place);
+        stride *= axis.size;
+        left /= axis.size;
+        if (left === 1) return { place: place(), before: axis.before, axes: others };
+        if (others.length > 0) continue;
+        const rest = this.byDivision(axis.before, bound / stride, left);
+        take(rest.place);
+        return { place: place(), before: rest.before, axes: [] };
       }
-      places.push(i === 0 ? axis.place : `${axis.place} * ${this.size(product)}`);
-      product *= axis.size;
-      if (product === size) return { place: `(${places.join(" + ")})`, before: axis.before, axes: i + 1 };
+      if (axis.size % left !== 0) return null;
+      const inner = this.byDivision(axis.place, axis.size, left);
+      take(inner.place);
+      const outer = { size: axis.size / left, place: inner.before, before: axis.before };
+      const before = `(${axis.before} * ${this.size(outer.size)} + ${inner.before})`;
+      return { place: place(), before, axes: [outer, ...others] };
     }
     return null;
   }

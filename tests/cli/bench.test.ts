@@ -52,10 +52,18 @@ describe("measuring a task", () => {
     const gpu = await testGpu();
     for (const timestamps of [gpu.facts.timestamps, false]) {
       const timings = await measureTask({ ...gpu, facts: { ...gpu.facts, timestamps } }, task, 0.01);
-      expect(timings).toEqual([{ name: "GELU", seconds: expect.any(Number), flops: expect.any(Number), bytes: 8192 }]);
+      expect(timings).toEqual([
+        { name: "GELU", seconds: expect.any(Number), flops: expect.any(Number), bytes: 8192, work: null },
+      ]);
       expect(timings[0]!.seconds).toBeGreaterThan(0);
       expect(timings[0]!.seconds).toBeLessThan(5);
     }
+  });
+
+  it("tells the work of the host's threads where a clock of it is given", async () => {
+    let used = 0;
+    const [timing] = await measureTask(await testGpu(), task, 0.01, () => (used += 8));
+    expect(timing!.work).toBeCloseTo(0.5, 12);
   });
 
   it("refuses a line that no call belongs to", async () => {

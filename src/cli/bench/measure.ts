@@ -36,6 +36,8 @@ export interface Timing {
   flops: number;
   /** Null where the line is about arithmetic. */
   bytes: number | null;
+  /** CPU seconds of all threads that a replay takes; null where nobody asked. */
+  work: number | null;
 }
 
 const LEAST_REPLAYS = 4;
@@ -46,8 +48,9 @@ const BATCH = 16;
 /**
  * Seconds of every part of a task.
  * @param seconds how long the measurement may take, where fewer replays than it needs at least take less
+ * @param usage CPU seconds that this process has used: on a software adapter they tell what a busy machine hides
  */
-export async function measureTask(gpu: Gpu, task: Task, seconds: number): Promise<Timing[]> {
+export async function measureTask(gpu: Gpu, task: Task, seconds: number, usage?: () => number): Promise<Timing[]> {
   const session = new Session(targetOf(gpu));
   try {
     const { plan, parts, fill } = task.build(session);
@@ -56,13 +59,16 @@ export async function measureTask(gpu: Gpu, task: Task, seconds: number): Promis
     session.run(plan);
     await session.finish();
     const times = await leastSeconds(gpu, session, plan, seconds);
+    const work = usage ? await leastWork(session, plan, usage) : null;
+    const all = times.reduce((sum, t) => sum + t, 0);
     return parts.map(({ name, of, bytes }) => {
-      const timing = { name, seconds: 0, flops: 0, bytes: bytes ?? null };
+      const timing: Timing = { name, seconds: 0, flops: 0, bytes: bytes ?? null, work: null };
       plan.lowered.calls.forEach((call, i) => {
         if (!of(call)) return;
         timing.seconds += times[i]!;
         timing.flops += call.flops;
       });
+      if (work !== null) timing.work = (work * timing.seconds) / all;
       if (timing.seconds === 0) throw new Error(`${task.name}: no call belongs to ${name}`);
       return timing;
     });
@@ -81,6 +87,18 @@ async function leastSeconds(gpu: Gpu, session: Session, plan: Plan, seconds: num
     const times = await once();
     // A clock that is too coarse for a call says zero.
     for (let k = 0; k < least.length; k++) least[k] = Math.min(least[k]!, Math.max(times[k]!, 1e-9));
+  }
+  return least;
+}
+
+/** CPU seconds of a replay: the least of a few batches. */
+async function leastWork(session: Session, plan: Plan, usage: () => number): Promise<number> {
+  let least = Number.POSITIVE_INFINITY;
+  for (let batch = 0; batch < 4; batch++) {
+    const before = usage();
+    for (let i = 0; i < BATCH; i++) session.run(plan);
+    await session.finish();
+    least = Math.min(least, (usage() - before) / BATCH);
   }
   return least;
 }
