@@ -6,7 +6,7 @@ import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import type { RangedSource } from "../base/tensor_source.ts";
 import { Safetensors } from "../formats/safetensors.ts";
-import { isWeightsFile } from "./checkpoint_files.ts";
+import { findWeights, isWeightsFile } from "./checkpoint_files.ts";
 import { openCheckpoint, requireTextToImage } from "./checkpoint_source.ts";
 import { safetensorsSource } from "./mapped_source.ts";
 import { KLEIN_LAYERS, KLEIN_TEXT_LENGTH } from "./qwen3/config.ts";
@@ -151,7 +151,9 @@ async function readTransformer(files: FileStore, where: string, own: Part): Prom
   });
   await checkpoint.source.close();
   requireTextToImage(checkpoint, where);
-  return { config: checkpoint.config, configPath: checkpoint.configPath, weights: where, foreign: true };
+  // The file itself: runs note which weights they began with.
+  const { path: weights } = await findWeights(files, where, "transformer");
+  return { config: checkpoint.config, configPath: checkpoint.configPath, weights, foreign: true };
 }
 
 /** The tensors of a part under diffusers' names. */
@@ -249,7 +251,9 @@ async function readAutoencoder(
       config,
     },
     configPath: path,
-    weights: foreign ? place : `${place}/diffusion_pytorch_model.safetensors`,
+    weights: foreign
+      ? (await findWeights(files, place, "autoencoder")).path
+      : `${place}/diffusion_pytorch_model.safetensors`,
     foreign,
   };
 }

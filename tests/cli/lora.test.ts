@@ -218,6 +218,10 @@ describe("lora verify", () => {
     }
     await run("convert", at("second.safetensors"), "--style=kohya", `--output=${at("second.kohya.safetensors")}`);
     const kohya = await json("verify", at("second.kohya.safetensors"));
+    expect(kohya.value.notes[0]).toMatchObject({ program: "diffusers", loads: "yes" });
+    const modulation = new Map([["single_stream_modulation.linear", layer(1, 9216, 3072, 1)]]);
+    await writeKohya(files, at("modulation.safetensors"), modulation);
+    expect((await json("verify", at("modulation.safetensors"))).value.notes[0].loads).toBe("partly");
     expect(kohya.value).toMatchObject({ base: "flux2-klein-9b", style: "kohya", ok: true });
     await writeLora(files, at("alphas.safetensors"), new Map([[fused, layer(2, 27648, 3072, 1)]]), {
       scales: "tensors",

@@ -110,6 +110,9 @@ suite("flux2_pipeline", (dump) => {
     await writeOriginalTransformer(transformer, dump);
     const layout = await readLayout(new NodeFiles(), folder, "auto", transformer);
     expect(layout.transformer.foreign).toBe(true);
+    // A folder means the file in it, which runs take the identity of.
+    const of = await readLayout(new NodeFiles(), folder, `${folder}/vae`, `${folder}/transformer`);
+    expect(of.transformer.weights).toBe(join(folder, "transformer/diffusion_pytorch_model.safetensors"));
     const [own, swapped] = [await draw(dump, folder), await draw(dump, folder, { transformer })];
     expect(swapped.picture).toEqual(own.picture);
   });

@@ -77,26 +77,31 @@ function diffusers({ keys, kind, metadata, base }: Facts): Verdicts {
   return yes("through its kohya converter");
 }
 
-/** FLUX.2's pipelines ask for "lora" in every key and know fewer styles. */
+/** Layers that diffusers' kohya converter for FLUX.2 leaves out with a warning. */
+const LOST_2 = /_stream_modulation_|final_layer_adaLN/;
+
+/** FLUX.2's pipelines refuse alpha tensors in their own keys and know fewer styles than FLUX.1's. */
 function diffusers2({ keys, kind }: Facts): Verdicts {
   const { style } = keys;
-  if (kind === "lokr") {
-    return style === "diffusers"
-      ? partly(
-          'transformer.load_lora_adapter(…, prefix="transformer") loads it; load_lora_weights asks for "lora" in every key',
-        )
-      : no("a LoKr loads with transformer.load_lora_adapter alone, and in diffusers' keys");
-  }
+  const stems = [...keys.layers.keys()];
   if (style === "diffusers") {
     const alphas = [...keys.layers.values()].some(({ parts }) => parts.has("alpha"));
     return alphas
       ? no("FLUX.2's pipelines refuse alpha tensors in its own keys; write it with --scales=folded")
       : yes("every layer");
   }
-  if (style !== "bfl" && style !== "kohya")
+  if (style === "lycoris" && kind === "lokr") {
+    const outer = stems.filter((stem) => !/transformer_blocks_\d/.test(stem)).length;
+    return outer > 0 ? no(`its LyCORIS converter refuses the ${outer} layers outside the blocks`) : yes("every layer");
+  }
+  if (style !== "bfl" && style !== "kohya") {
     return no("it has no converter of these keys for FLUX.2; write it with --style=diffusers");
+  }
   if (kind === "dora") return partly("its converters drop DoRA magnitudes, which changes the result");
-  return style === "bfl" ? yes("through its converter") : partly("through its kohya converter, from 0.38 on");
+  const lost = style === "kohya" ? stems.filter((stem) => LOST_2.test(stem)).length : 0;
+  return lost > 0
+    ? partly(`its kohya converter loses ${lost} layers of the modulations`)
+    : yes("through its converter");
 }
 
 function peft({ keys, kind, metadata }: Facts): Verdicts {
