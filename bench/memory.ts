@@ -3,11 +3,12 @@
 // Needs Linux and Mesa's CPU adapter: its device memory is one anonymous file whose pages the kernel counts, which neither
 // the program nor WebGPU can colour. Every plan runs once, and all weights are read, before it is looked at. Each case is a
 // process of its own, because the adapter keeps pages that were given back. Options: --json, and for one case in this
-// process --case=full|lora|batch8.
+// process --case=full|lora|streamed|batch8.
 
 import { openRunDevice } from "../src/cli/align/device.ts";
 import { buildWorld, openWorld, type World } from "../src/cli/align/world.ts";
 import { loadConfig } from "../src/cli/config/load.ts";
+import { leastStream } from "../src/cli/offload.ts";
 import { projectSources } from "../src/cli/project.ts";
 import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
 import { residentBytes } from "../src/platform/environment.ts";
@@ -22,6 +23,10 @@ const GOALS = { distance: 0.1, device: 2 ** 30, resident: 3 * 2 ** 30 };
 const CASES: Readonly<Record<string, { title: string; overrides: Record<string, string> }>> = {
   full: { title: "full fine-tuning, batch 4", overrides: {} },
   lora: { title: "LoRA of rank 16, batch 4", overrides: { "adapter.kind": "lora" } },
+  streamed: {
+    title: "LoRA, blocks streamed",
+    overrides: { "adapter.kind": "lora", "device.offload": "blocks" },
+  },
   batch8: { title: "full, batch 8, branches stacked", overrides: { "align.batch": "8", "align.stacked": "yes" } },
 };
 
@@ -50,7 +55,7 @@ async function measure(name: string): Promise<Measured> {
   const overrides = Object.entries(changes).map(([key, value]) => ({ key, value }));
   const { config } = await loadConfig({ source: "embedded", overrides }, projectSources(files));
   const gpu = await openRunDevice(config);
-  const world = await buildWorld(files, config, targetOf(gpu), { train: true });
+  const world = await buildWorld(files, config, targetOf(gpu), { train: true, stream: leastStream(config) });
   const { session, trainer, drawing } = world;
   const residentBefore = residentBytes();
   await openWorld(world, gpu, config, () => {});

@@ -3,9 +3,9 @@
 
 import { describe, expect, it } from "vitest";
 import { loadItems } from "../../src/cli/align/items.ts";
+import { judgedItems } from "../../src/cli/align/judged.ts";
 import { Phases } from "../../src/cli/align/phases.ts";
 import { drawsOf, measuredPairs, mostUpdates, promptOrder, textsOfRun } from "../../src/cli/align/prompts.ts";
-import { judgedItems } from "../../src/cli/align/protocol.ts";
 import { openStoredPrompts, storedPrompts, withStoredPrompts } from "../../src/cli/align/stored_prompts.ts";
 import { textShape } from "../../src/cli/caption_store.ts";
 import type { Config } from "../../src/cli/config/schema.ts";

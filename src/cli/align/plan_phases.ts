@@ -12,8 +12,8 @@ import { layoutOf } from "../model_files.ts";
 import { leastStream, streamingChange } from "../offload.ts";
 import { traceEncoders } from "../train/encode.ts";
 import { type Rung, rungsOf, smallerStorages } from "../train/ladder.ts";
+import { judgedItems } from "./judged.ts";
 import { textsOfRun } from "./prompts.ts";
-import { judgedItems } from "./protocol.ts";
 import { traceTextTowers } from "./scorers.ts";
 import { buildWorld } from "./world.ts";
 

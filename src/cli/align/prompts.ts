@@ -11,7 +11,7 @@ import {
   type TextPair,
 } from "../../data/prompts.ts";
 import type { Config } from "../config/schema.ts";
-import type { Judged } from "./protocol.ts";
+import type { Judged } from "./judged.ts";
 
 /** Items whose pairs are compared before a run: enough for a mean, and a table that can be read. */
 const MEASURED_PAIRS = 256;

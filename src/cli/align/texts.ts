@@ -15,9 +15,9 @@ import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
 import { encodeAll } from "../train/encode.ts";
 import { checkMemoryCap, checkPrecision } from "./device.ts";
+import type { Judged } from "./judged.ts";
 import type { Phases } from "./phases.ts";
 import { type RunTextWants, textsOfRun } from "./prompts.ts";
-import type { Judged } from "./protocol.ts";
 import { JUDGE, rewardName, type TextFeatures, textFeatures, traceTextTowers } from "./scorers.ts";
 import { storedPrompts } from "./stored_prompts.ts";
 

@@ -17,13 +17,14 @@ import { TOKEN_PIXELS } from "../../models/pipeline.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
+import { numberFlag } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { classifierFreeScale, layoutOf, withLocalModels } from "../model_files.ts";
 import { PROFILE_OPTION, profiled } from "../profile.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
 import { startPictureOf } from "../sample/start_picture.ts";
-import { numberFlag, sizeOf, weightsOf } from "../sample/weights.ts";
+import { sizeOf, weightsOf } from "../sample/weights.ts";
 
 export const command: Command = {
   name: "sample",
