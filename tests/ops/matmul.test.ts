@@ -30,4 +30,29 @@ describe("matrix products", () => {
     expect(fused.calls).toHaveLength(1);
     expect(relativeError(fused.outputs[0]!, plain.outputs[0]!)).toBeLessThan(1e-7);
   });
+
+  it.each([1, 3, 4, 5, 7, 8, 9, 64, 65])(
+    "of %i terms are right in all layouts, with few columns and with many",
+    async (K) => {
+      for (const [M, N] of [
+        [257, 3],
+        [19, 77],
+      ] as const) {
+        for (const [transposeA, transposeB] of [
+          [false, false],
+          [false, true],
+          [true, false],
+        ] as const) {
+          const [a, b] = [noise(M * K, 1), noise(K * N, 2)];
+          const inputs = [
+            { shape: transposeA ? [1, K, M] : [1, M, K], values: a },
+            { shape: transposeB ? [1, N, K] : [1, K, N], values: b },
+          ];
+          const { outputs } = await runOps(inputs, ([x, y]) => [matmul(x!, y!, { transposeA, transposeB })]);
+          const expected = product(a, b, [M, N, K], { transA: transposeA, transB: transposeB });
+          expect(relativeError(outputs[0]!, expected)).toBeLessThan(1e-6);
+        }
+      }
+    },
+  );
 });
