@@ -5,7 +5,6 @@
 import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { mainJob } from "../../bench/lib/main_job.ts";
-import type { KernelLimits } from "../../src/gpu/kernel_limits.ts";
 import { convGradWeightVariants, convVariants } from "../../src/ops/conv_choice.ts";
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { matmul } from "../../src/ops/matmul.ts";
@@ -111,8 +110,6 @@ async function findUsed(): Promise<Record<string, Set<string>>> {
     else if (c["TILE_M"] !== undefined) used["matmul"]!.add(`tiled_${c["TILE_M"]}x${c["TILE_N"]}x${c["TILE_K"]}`);
     else if (c["VECTORS"] !== undefined)
       used["conv2d_grad_weight"]!.add(`weight_${c["CHANNELS"]}x${c["LANES"]}${broadcast}`);
-    else if (c["FLIPPED"] !== undefined && c["W"] !== undefined && c["PIXELS"] === undefined)
-      used["conv2d"]!.add(WINOGRAD);
     else if (c["PIXELS"] !== undefined)
       used["conv2d"]!.add(`direct_${c["CHANNELS"]}x${c["PIXELS"]}x${c["LANES"]}${broadcast}`);
   }
@@ -149,7 +146,8 @@ const FAMILIES = [
   {
     family: "conv2d",
     operation: "conv2d",
-    all: (limits: KernelLimits) => [...convVariants(limits), WINOGRAD],
+    all: convVariants,
+    besides: [WINOGRAD],
     cases: (long ? CONVS_LONG : CONVS).flatMap((c) => (long ? [convCase(c), residualConv(c)] : [residualConv(c)])),
   },
   {
@@ -161,7 +159,7 @@ const FAMILIES = [
 ];
 
 describe("kernel variants", () => {
-  for (const { family, operation, all, cases } of FAMILIES) {
+  for (const { family, operation, all, cases, besides = [] } of FAMILIES) {
     it(
       `of ${family} agree with float64, ${long ? "all of them" : "the main job's and a sample"}`,
       async () => {
@@ -173,7 +171,7 @@ describe("kernel variants", () => {
         const others = names.filter((n) => !used.has(n));
         const sample = long ? others : Array.from({ length: EXTRA }, () => draw.pick(others));
         // Cells of strided gradients name fewer pixels than the variant they come from.
-        const chosen = [...new Set([...used, ...sample])].filter((n) => names.includes(n));
+        const chosen = [...new Set([...used, ...sample])].filter((n) => names.includes(n)).concat(besides);
         const failures: string[] = [];
         for (const name of chosen) {
           const found = await check(family, operation, name, cases);

@@ -65,7 +65,7 @@ export async function sizeOf(context: CommandContext, config: Config): Promise<G
   }
   const found = /^(\d{1,5})x(\d{1,5})$/.exec(flag);
   if (found) return geometryOf(Number(found[1]), Number(found[2]), "--size");
-  throw new LongtailError("E-ARG-051", {
+  throw new LongtailError("E-ARG-055", {
     what: "--size is not WIDTHxHEIGHT in pixels",
     where: flag,
     fix: "as in --size=768x512",
