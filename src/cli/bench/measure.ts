@@ -16,6 +16,8 @@ export interface Part {
   of(call: KernelCall): boolean;
   /** Bytes that must be read and written at least, where that is what the line is about. */
   bytes?: number;
+  /** FLOP of the mathematics, where kernels may do with fewer; else those of the calls. */
+  flops?: number;
 }
 
 export interface Built {
@@ -61,13 +63,14 @@ export async function measureTask(gpu: Gpu, task: Task, seconds: number, usage?:
     const times = await leastSeconds(gpu, session, plan, seconds);
     const work = usage ? await leastWork(session, plan, usage) : null;
     const all = times.reduce((sum, t) => sum + t, 0);
-    return parts.map(({ name, of, bytes }) => {
+    return parts.map(({ name, of, bytes, flops }) => {
       const timing: Timing = { name, seconds: 0, flops: 0, bytes: bytes ?? null, work: null };
       plan.lowered.calls.forEach((call, i) => {
         if (!of(call)) return;
         timing.seconds += times[i]!;
         timing.flops += call.flops;
       });
+      if (flops !== undefined) timing.flops = flops;
       if (work !== null) timing.work = (work * timing.seconds) / all;
       if (timing.seconds === 0) throw new Error(`${task.name}: no call belongs to ${name}`);
       return timing;
