@@ -39,7 +39,7 @@ async function measure(name: string): Promise<Measured> {
   const changes = { ...CASES[name]!.overrides, "device.tuner": "off" };
   const overrides = Object.entries(changes).map(([key, value]) => ({ key, value }));
   const { config } = await loadConfig({ source: "embedded", overrides }, projectSources(files));
-  const gpu = await openRunDevice(config);
+  const gpu = await openRunDevice(config, () => {});
   const world = await buildWorld(files, config, targetOf(gpu), { train: true });
   const { session, trainer, drawing } = world;
   const residentBefore = residentBytes();

@@ -9,7 +9,9 @@
 // A first kernel of this layout (128x64, K 16, 8x4) reached 39.9 TFLOP/s on an H100 at 4096³, cuBLAS 51.7, other tiles
 // 32 to 40; this text is checked on lavapipe alone, where it runs at 14 GFLOP/s against 66 of matmul_direct.
 // Shared double buffering and vec4 reads from workgroup memory lost against this elsewhere and are left out.
-// VECTOR_B: B is read as vec4 (f32, row length and batch stride divisible by 4).
+// VECTOR_B: B is read four neighbours at a time (f32 or words of a stored weight, row length and batch stride divisible
+// by 4). CODES: B holds the words of a stored weight, which are decoded on the way (DECODE is the text of lib/decode.wgsl);
+// with SCALED binding 3 holds the factors of its blocks, and C and the epilogue's operands follow.
 // Limits: 16 KiB of workgroup memory, 256 invocations; any M, N, K >= 1: edges read as zero and are not stored.
 //#if USES_F16
 enable f16;
@@ -30,12 +32,13 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p : Params;
 @group(0) @binding(1) var<storage, read_write> A : array<{{A}}>;
-//#if VECTOR_B
-@group(0) @binding(2) var<storage, read_write> B : array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> B : array<{{PLACE_B}}>;
+//#if SCALED
+@group(0) @binding(3) var<storage, read_write> scales : array<f32>;
+@group(0) @binding(4) var<storage, read_write> C : array<{{C}}>;
 //#else
-@group(0) @binding(2) var<storage, read_write> B : array<{{B}}>;
-//#endif
 @group(0) @binding(3) var<storage, read_write> C : array<{{C}}>;
+//#endif
 {{EPILOGUE_BINDINGS}}
 
 const pitchA = {{TILE_M}}u + 4u;
@@ -65,6 +68,18 @@ fn loadA(base : u32, row : u32, k : u32) -> f32 {
   //#endif
 }
 
+//#if CODES
+{{DECODE}}
+
+fn scaleOf(i : u32) -> f32 {
+  //#if SCALED
+  return scales[i >> 6u];
+  //#else
+  return 1.0;
+  //#endif
+}
+//#endif
+
 //#if VECTOR_B
 /// Four neighbours in memory: of op(B)[k, col…] or, transposed, of op(B)[k…, col].
 fn loadB(base : u32, k : u32, col : u32) -> vec4<f32> {
@@ -72,9 +87,22 @@ fn loadB(base : u32, k : u32, col : u32) -> vec4<f32> {
     return vec4<f32>();
   }
   //#if TRANS_B
-  return B[(base + col * p.K + k) / 4u];
+  let at = base + col * p.K + k;
   //#else
-  return B[(base + k * p.N + col) / 4u];
+  let at = base + k * p.N + col;
+  //#endif
+  //#if CODES
+  let scale = scaleOf(at);
+  let word = B[at >> {{SHIFT}}u];
+  //#if PAIRS
+  let other = B[(at >> {{SHIFT}}u) + 1u];
+  //#else
+  let other = word;
+  //#endif
+  return vec4<f32>(
+    value(word, scale, at), value(word, scale, at + 1u), value(other, scale, at + 2u), value(other, scale, at + 3u));
+  //#else
+  return B[at / 4u];
   //#endif
 }
 //#else
@@ -83,9 +111,14 @@ fn loadB(base : u32, k : u32, col : u32) -> f32 {
     return 0.0;
   }
   //#if TRANS_B
-  return f32(B[base + col * p.K + k]);
+  let at = base + col * p.K + k;
   //#else
-  return f32(B[base + k * p.N + col]);
+  let at = base + k * p.N + col;
+  //#endif
+  //#if CODES
+  return value(B[at >> {{SHIFT}}u], scaleOf(at), at);
+  //#else
+  return f32(B[at]);
   //#endif
 }
 //#endif

@@ -29,6 +29,9 @@ const CANDIDATES: Readonly<Record<"software" | "hardware", Readonly<Record<strin
   },
 };
 
+/** Forms on subgroup matrices that are worth measuring, by how their names end; each adapter has its own sizes of matrix. */
+const MATRIX_CANDIDATE = /^matrix_.*_(128x128|128x64|64x128|64x64)(_split4|_band8)?$/;
+
 /** A variant must win by this factor: a smaller gain may be noise, and every change costs a pipeline. */
 const WORTHWHILE = 1.08;
 /** Device time of one measurement. */
@@ -76,6 +79,7 @@ export async function tune(
     }
     const own = CANDIDATES[target.software ? "software" : "hardware"][choice.family] ?? [];
     const candidates = own.filter((name) => choice.variants.includes(name));
+    if (!target.software) candidates.push(...choice.variants.filter((name) => MATRIX_CANDIDATE.test(name)));
     if (candidates.length === 0) continue;
     const base = await measure(gpu, cache, target, choice, null);
     let best = { name: "", seconds: base.seconds / WORTHWHILE };

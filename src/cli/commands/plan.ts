@@ -48,7 +48,7 @@ export const command: Command = {
     const { memory } = context.arguments.flags;
     const available = typeof memory === "string" ? parseMemory(memory) : null;
     const config = await withLocalModels(context.files, resolved.config, context.emit);
-    return await withRunDevice(config, async (gpu) => {
+    return await withRunDevice(config, context.emit, async (gpu) => {
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
       const { planTraining } = await import("../train/plan.ts");
       return await planTraining(gpu, context, config, available);
