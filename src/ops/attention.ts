@@ -10,6 +10,7 @@ import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { typ
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
+import { type AttentionMatrices, attentionMatrices, chooseAttentionMatrix } from "./attention_matrix.ts";
 import { sum } from "./reduce.ts";
 
 export interface AttentionOptions {
@@ -25,6 +26,8 @@ export interface AttentionOptions {
   output?: "f32" | "f16";
   /** Which kernels run: keys read in place or staged in workgroup memory; by default what suits the adapter. */
   variant?: "in_place" | "staged";
+  /** q, k and v may be rounded to f16, as kernels on subgroup matrices do; by default only where all of them are f16. */
+  halves?: boolean;
 }
 
 interface Sizes {
@@ -138,9 +141,64 @@ function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Ten
     INVOCATIONS: invocations,
   };
   const params = [s.batch, s.heads, s.rows, s.keys, groups, grid[0], f32Bits(node.attributes["scale"] as number)];
-  // Multiply-adds of one product of size [Lq, hd] x [hd, Lk] for all heads; a causal mask saves half of them.
-  const product = 2 * s.batch * s.heads * s.rows * s.keys * s.headSize * (node.attributes["causal"] ? 0.5 : 1);
+  const product = productFlops({ ...s, causal: Boolean(node.attributes["causal"]) });
   return { s, variant, grid, staged, constants, params, product };
+}
+
+/** The form on subgroup matrices that a node takes, or null: with a bias, for other head sizes, where factors stay f32. */
+function matrixForm(
+  lowering: Lowering,
+  node: Node,
+  kernel: AttentionKernel,
+  bias: Tensor | undefined,
+): AttentionMatrices | null {
+  const { target } = lowering;
+  const [q, k, v] = node.inputs as [Tensor, Tensor, Tensor];
+  if (bias || node.attributes["variant"] || !target.f16 || target.matrices === "off") return null;
+  const isRounded = Boolean(node.attributes["halves"]) || [q, k, v].every(({ dtype }) => dtype === "f16");
+  if (target.matrices === "auto" && !isRounded) return null;
+  const s = sizesOfNode(node);
+  const forms = attentionMatrices(kernel, target.kernels, s.headSize);
+  if (forms.length === 0) return null;
+  const key = `${kernel} ${s.batch}x${s.heads}x${s.rows}x${s.keys}x${s.headSize} ${q.dtype} ${k.dtype} ${v.dtype}`;
+  const name = target.choose("attention", key, ["plain", ...forms.map((form) => form.name)]);
+  if (name) return forms.find((form) => form.name === name) ?? null;
+  return target.software && target.matrices !== "all" ? null : forms[0]!;
+}
+
+/** Calls a kernel on subgroup matrices; false where the node takes another one. */
+function lowerOnMatrices(lowering: Lowering, node: Node, kernel: AttentionKernel, products: number): boolean {
+  const isForward = kernel === "forward";
+  const form = matrixForm(lowering, node, kernel, node.inputs[isForward ? 3 : 6]);
+  if (!form) return false;
+  const s = { ...sizesOfNode(node), causal: Boolean(node.attributes["causal"]) };
+  const [q, k, v, dout] = node.inputs.map(({ dtype }) => dtype as "f32" | "f16") as ["f32", "f32", "f32", "f32"];
+  const types = { q, k, v, ...(isForward ? { out: node.outputs[0]!.dtype as "f32" } : { dout }) };
+  const { source, constants, groups } = chooseAttentionMatrix(kernel, s, form, types);
+  const grid = foldGrid(groups * s.heads * s.batch, lowering.target.maxWorkgroups);
+  const scale = f32Bits(node.attributes["scale"] as number);
+  lowering.call({
+    label: LABELS[kernel],
+    source,
+    constants,
+    inputs: node.inputs.map((t) => lowering.slot(t)),
+    outputs: node.outputs.map((t) => lowering.slot(t)),
+    params: [s.batch, s.heads, s.rows, s.keys, groups, grid[0], scale, s.heads * s.headSize],
+    grid,
+    flops: products * productFlops(s),
+  });
+  return true;
+}
+
+const LABELS: Readonly<Record<AttentionKernel, string>> = {
+  forward: "attention forward",
+  grad_query: "attention query gradient",
+  grad_key_value: "attention key and value gradient",
+};
+
+/** FLOP of one product of size [Lq, hd] x [hd, Lk] for all heads; a causal mask saves half of them. */
+function productFlops(s: Sizes & { causal: boolean }): number {
+  return 2 * s.batch * s.heads * s.rows * s.keys * s.headSize * (s.causal ? 0.5 : 1);
 }
 
 /** Inputs q, k, v, [bias]; outputs out [B, Lq, D] and log-sum-exp [B, H, Lq]. */
@@ -160,10 +218,11 @@ const attentionOperation: Operation = {
   },
   lower(lowering, node) {
     const [q, k, v, bias] = node.inputs as [Tensor, Tensor, Tensor, Tensor | undefined];
+    if (lowerOnMatrices(lowering, node, "forward", 2)) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "forward", bias);
     const inputs = (bias ? [q, k, v, bias] : [q, k, v]).map((t) => lowering.slot(t));
     lowering.call({
-      label: "attention forward",
+      label: LABELS.forward,
       source: forwardSource,
       constants: {
         ...constants,
@@ -222,9 +281,10 @@ const gradQueryOperation: Operation = {
   name: "attention query gradient",
   infer: ([q]) => [{ shape: q!.shape, dtype: "f32" }],
   lower(lowering, node) {
+    if (lowerOnMatrices(lowering, node, "grad_query", 3)) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "grad_query", node.inputs[6]);
     lowering.call({
-      label: "attention query gradient",
+      label: LABELS.grad_query,
       source: gradQuerySource,
       constants: {
         ...constants,
@@ -250,6 +310,7 @@ const gradKeyValueOperation: Operation = {
     { shape: v!.shape, dtype: "f32" },
   ],
   lower(lowering, node) {
+    if (lowerOnMatrices(lowering, node, "grad_key_value", 4)) return;
     const { constants, staged, variant, params, grid, product } = plan(
       lowering,
       node,
@@ -257,7 +318,7 @@ const gradKeyValueOperation: Operation = {
       node.inputs[6],
     );
     lowering.call({
-      label: "attention key and value gradient",
+      label: LABELS.grad_key_value,
       source: gradKeyValueSource,
       constants: {
         ...constants,
@@ -335,5 +396,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     causal: options.causal ?? false,
     output: options.output ?? "f32",
     variant: options.variant,
+    halves: options.halves,
   })[0]!;
 }

@@ -1,0 +1,194 @@
+// Attention on subgroup matrices: which form an adapter can run, and the constants and grids of its kernels. Pure
+// decisions; attention.ts turns them into kernel calls.
+
+import forwardSource from "../../shaders/attention_matrix_forward.wgsl" with { type: "text" };
+import gradKeyValueSource from "../../shaders/attention_matrix_grad_key_value.wgsl" with { type: "text" };
+import gradQuerySource from "../../shaders/attention_matrix_grad_query.wgsl" with { type: "text" };
+import type { KernelLimits, MatrixSize } from "../gpu/kernel_limits.ts";
+import type { TemplateConstants } from "../gpu/template.ts";
+import { subgroupLanes } from "./matmul_matrix.ts";
+import { halvesLoader } from "./operand.ts";
+
+/** How the kernels cut their work. */
+export interface AttentionMatrices {
+  name: string;
+  size: MatrixSize;
+  lanes: number;
+  /** Subgroups of a workgroup, each with `size.m` rows (dK and dV: keys). */
+  groups: number;
+  /** Keys (dK and dV: rows) that are staged at a time. */
+  keys: number;
+  /** Fetches the next keys into registers while the present ones are used, and unrolls. */
+  ahead: boolean;
+}
+
+export type AttentionMatrixKernel = "forward" | "grad_query" | "grad_key_value";
+
+/** Head size above which the results of a subgroup do not stay in registers. */
+const MAX_HEAD_SIZE = 128;
+/** Head size above which two subgroups share the keys of dK and dV, on adapters whose matrices are large. */
+const UNSHARED_HEAD_SIZE = 64;
+/** Keys that are staged at a time; 64 would not leave room for the scores on adapters with 32 KiB. */
+const KEYS = 32;
+const GROUPS = [4, 8] as const;
+
+/** Subgroups that own the same keys and split the columns. */
+function sharersOf(kernel: AttentionMatrixKernel, { m }: MatrixSize, headSize: number): number {
+  return kernel === "grad_key_value" && m >= 16 && headSize > UNSHARED_HEAD_SIZE ? 2 : 1;
+}
+
+/** Places in workgroup memory, in vec4s: the second staged operand, the scores, and the end. */
+function placesOf(kernel: AttentionMatrixKernel, { size, groups, keys }: AttentionMatrices, headSize: number) {
+  const tile = keys * (headSize / 8 + 1);
+  const rows = (groups / sharersOf(kernel, size, headSize)) * size.m;
+  const scores = keys / 4 + 1;
+  const weights = keys / 8 + 1;
+  if (kernel === "grad_query") return { second: tile, scores: 2 * tile, total: 2 * tile + rows * 2 * scores };
+  if (kernel === "grad_key_value")
+    return { second: tile, scores: 2 * tile, total: 2 * tile + rows * 2 * (scores + weights) };
+  // Where results are scaled, one matrix of each subgroup takes the place of the keys.
+  const second = Math.max(tile, (groups * size.m * size.n) / 4);
+  return { second, scores: second + tile, total: second + tile + rows * scores };
+}
+
+/** Forms of a kernel that an adapter can run for a head size, the default first; none where no matrices fit. */
+export function attentionMatrices(
+  kernel: AttentionMatrixKernel,
+  limits: KernelLimits,
+  headSize: number,
+): AttentionMatrices[] {
+  const lanes = subgroupLanes(limits);
+  const sizes = [...(limits.matrices ?? [])].sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
+  return sizes.flatMap((size) =>
+    GROUPS.flatMap((groups) =>
+      // Loops around small matrices compile fast on adapters that take them apart into many instructions.
+      (size.m >= 16 ? [true, false] : [false, true]).map((ahead) => {
+        const name = `matrix_${size.m}x${size.n}x${size.k}_${groups}${ahead ? "_ahead" : ""}`;
+        return { name, size, lanes, groups, keys: KEYS, ahead };
+      }),
+    ).filter((form) => fits(kernel, form, headSize, limits)),
+  );
+}
+
+function fits(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: number, limits: KernelLimits): boolean {
+  const { size, lanes, groups, keys } = form;
+  const { m, n, k } = size;
+  const threads = groups * lanes;
+  const parts = lanes / m;
+  const sharers = sharersOf(kernel, size, headSize);
+  const own = keys / sharers / parts;
+  const whole = (value: number) => Number.isInteger(value) && value > 0;
+  return (
+    headSize <= MAX_HEAD_SIZE &&
+    [m, n, k].every((side) => side % 8 === 0) &&
+    whole(headSize / sharers / n) &&
+    whole(headSize / k) &&
+    whole(keys / sharers / n) &&
+    whole(keys / k) &&
+    whole(Math.log2(2 * parts)) &&
+    // Halves of a matrix's columns take the place of the same lane's scores; dK and dV have a place of their own for them.
+    whole(own / (kernel === "grad_key_value" ? 8 : k)) &&
+    threads <= limits.maxComputeInvocationsPerWorkgroup &&
+    whole((keys * headSize) / 8 / threads) &&
+    16 * placesOf(kernel, form, headSize).total + 16 <= limits.maxComputeWorkgroupStorageSize
+  );
+}
+
+type Element = "f32" | "f16";
+
+export interface AttentionShape {
+  batch: number;
+  heads: number;
+  rows: number;
+  keys: number;
+  headSize: number;
+  causal: boolean;
+}
+
+/** Source, constants and number of workgroups along the rows of a head. */
+export interface AttentionMatrixChoice {
+  source: string;
+  constants: TemplateConstants & Record<string, string | number | boolean>;
+  groups: number;
+}
+
+/** Stretches of a head's columns in which a workgroup's own rows fit the whole of its memory. */
+function stretches(rows: number, k: number, headSize: number, total: number): number {
+  const counts = Array.from({ length: headSize / k }, (_, i) => i + 1);
+  const fitting = counts.find(
+    (count) => Number.isInteger(headSize / k / count) && rows * (headSize / 8 / count + 1) <= total,
+  );
+  if (fitting === undefined) throw new Error(`${rows} rows of ${k} columns do not fit the workgroup memory`);
+  return fitting;
+}
+
+const SOURCES: Readonly<Record<AttentionMatrixKernel, string>> = {
+  forward: forwardSource,
+  grad_query: gradQuerySource,
+  grad_key_value: gradKeyValueSource,
+};
+
+/**
+ * Source, constants and workgroups of a kernel.
+ * @param types of the tensors in memory; `out` for the forward kernel, `dout` for the others
+ */
+export function chooseAttentionMatrix(
+  kernel: AttentionMatrixKernel,
+  s: AttentionShape,
+  form: AttentionMatrices,
+  types: { q: Element; k: Element; v: Element; out?: Element; dout?: Element },
+): AttentionMatrixChoice {
+  const { size, lanes, groups, keys, ahead } = form;
+  const { headSize } = s;
+  const width = s.heads * headSize;
+  const sharers = sharersOf(kernel, size, headSize);
+  const rows = (groups / sharers) * size.m;
+  const places = placesOf(kernel, form, headSize);
+  const count = stretches(rows, size.k, headSize, places.total);
+  const load = (name: "q" | "k" | "v" | "dout", side: "rows" | "keys") =>
+    halvesLoader(name, types[name] ?? "f32", [`p.${side}`, "p.width"], width, s[side] * width);
+  const [q, k, v, dout] = [load("q", "rows"), load("k", "keys"), load("v", "keys"), load("dout", "rows")];
+  const own = keys / sharers / (lanes / size.m);
+  const [scoreSteps, keySteps] = [keys / sharers / size.n, keys / size.k];
+  return {
+    source: SOURCES[kernel],
+    constants: {
+      Q: q.element,
+      K: k.element,
+      V: v.element,
+      DOUT: dout.element,
+      OUT: types.out ?? "f32",
+      LOAD_Q: q.text,
+      LOAD_K: k.text,
+      LOAD_V: v.text,
+      LOAD_DOUT: dout.text,
+      CAUSAL: s.causal,
+      SIZE_M: size.m,
+      SIZE_N: size.n,
+      SIZE_K: size.k,
+      LANES: lanes,
+      GROUPS: groups,
+      SHARERS: sharers,
+      THREADS: groups * lanes,
+      KEYS: keys,
+      HEAD: headSize,
+      AHEAD: ahead,
+      LOADS: (keys * headSize) / 8 / (groups * lanes),
+      SCORE_ROUNDS: ahead ? 1 : scoreSteps,
+      SCORE_STEPS: ahead ? scoreSteps : 1,
+      KEY_ROUNDS: ahead ? 1 : keySteps,
+      KEY_STEPS: ahead ? keySteps : 1,
+      OUT_MATRICES: headSize / sharers / size.n,
+      OWN_VECTORS: own / 4,
+      OWN_PAIRS: own / 8,
+      SHUFFLES: Math.log2(lanes / size.m),
+      START_V: places.second,
+      START_S: places.scores,
+      STAGE: places.total,
+      STRETCHES: count,
+      STRETCH_EIGHTS: headSize / 8 / count,
+      STRETCH_MATRICES: headSize / size.k / count,
+    },
+    groups: Math.ceil(s[kernel === "grad_key_value" ? "keys" : "rows"] / rows),
+  };
+}
