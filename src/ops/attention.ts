@@ -10,7 +10,13 @@ import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { typ
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
-import { type AttentionMatrices, attentionMatrices, chooseAttentionMatrix } from "./attention_matrix.ts";
+import {
+  type AttentionMatrices,
+  attentionMatrices,
+  attentionReads,
+  chooseAttentionMatrix,
+} from "./attention_matrix.ts";
+import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
 import { sum } from "./reduce.ts";
 
 export interface AttentionOptions {
@@ -172,7 +178,14 @@ function lowerOnMatrices(lowering: Lowering, node: Node, kernel: AttentionKernel
   const form = matrixForm(lowering, node, kernel, node.inputs[isForward ? 3 : 6]);
   if (!form) return false;
   const s = { ...sizesOfNode(node), causal: Boolean(node.attributes["causal"]) };
-  const [q, k, v, dout] = node.inputs.map(({ dtype }) => dtype as "f32" | "f16") as ["f32", "f32", "f32", "f32"];
+  const inputs = node.inputs.map((t) => ({ slot: lowering.slot(t), dtype: t.dtype as "f32" | "f16", size: t.size }));
+  // Every workgroup reads all that it does not own.
+  for (const read of kernel === "grad_key_value" ? [inputs[0]!, inputs[3]!] : [inputs[1]!, inputs[2]!]) {
+    if (read.dtype === "f16" || attentionReads(kernel, s, form) < COPY_FROM_READS) continue;
+    read.slot = roundedCopy(lowering, read.slot, read.size);
+    read.dtype = "f16";
+  }
+  const [q, k, v, dout] = inputs.map(({ dtype }) => dtype) as ["f32", "f32", "f32", "f32"];
   const types = { q, k, v, ...(isForward ? { out: node.outputs[0]!.dtype as "f32" } : { dout }) };
   const { source, constants, groups } = chooseAttentionMatrix(kernel, s, form, types);
   const grid = foldGrid(groups * s.heads * s.batch, lowering.target.maxWorkgroups);
@@ -181,7 +194,7 @@ function lowerOnMatrices(lowering: Lowering, node: Node, kernel: AttentionKernel
     label: LABELS[kernel],
     source,
     constants,
-    inputs: node.inputs.map((t) => lowering.slot(t)),
+    inputs: inputs.map(({ slot }) => slot),
     outputs: node.outputs.map((t) => lowering.slot(t)),
     params: [s.batch, s.heads, s.rows, s.keys, groups, grid[0], scale, s.heads * s.headSize],
     grid,

@@ -18,6 +18,8 @@ export interface AttentionMatrices {
   groups: number;
   /** Keys (dK and dV: rows) that are staged at a time. */
   keys: number;
+  /** Subgroups that own the same keys in the kernel for dK and dV and split the columns; 1 in the others. */
+  sharers: number;
   /** Fetches the next keys into registers while the present ones are used, and unrolls. */
   ahead: boolean;
 }
@@ -32,15 +34,11 @@ const UNSHARED_HEAD_SIZE = 64;
 const KEYS = 32;
 const GROUPS = [4, 8] as const;
 
-/** Subgroups that own the same keys and split the columns. */
-function sharersOf(kernel: AttentionMatrixKernel, { m }: MatrixSize, headSize: number): number {
-  return kernel === "grad_key_value" && m >= 16 && headSize > UNSHARED_HEAD_SIZE ? 2 : 1;
-}
-
 /** Places in workgroup memory, in vec4s: the second staged operand, the scores, and the end. */
-function placesOf(kernel: AttentionMatrixKernel, { size, groups, keys }: AttentionMatrices, headSize: number) {
+function placesOf(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: number) {
+  const { size, groups, keys, sharers } = form;
   const tile = keys * (headSize / 8 + 1);
-  const rows = (groups / sharersOf(kernel, size, headSize)) * size.m;
+  const rows = (groups / sharers) * size.m;
   const scores = keys / 4 + 1;
   const weights = keys / 8 + 1;
   if (kernel === "grad_query") return { second: tile, scores: 2 * tile, total: 2 * tile + rows * 2 * scores };
@@ -59,23 +57,27 @@ export function attentionMatrices(
 ): AttentionMatrices[] {
   const lanes = subgroupLanes(limits);
   const sizes = [...(limits.matrices ?? [])].sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
-  return sizes.flatMap((size) =>
-    GROUPS.flatMap((groups) =>
-      // Loops around small matrices compile fast on adapters that take them apart into many instructions.
-      (size.m >= 16 ? [true, false] : [false, true]).map((ahead) => {
-        const name = `matrix_${size.m}x${size.n}x${size.k}_${groups}${ahead ? "_ahead" : ""}`;
-        return { name, size, lanes, groups, keys: KEYS, ahead };
-      }),
-    ).filter((form) => fits(kernel, form, headSize, limits)),
-  );
+  return sizes.flatMap((size) => {
+    const isLarge = size.m >= 16;
+    const shared = isLarge && headSize > UNSHARED_HEAD_SIZE ? [2, 1] : [1, 2];
+    return GROUPS.flatMap((groups) =>
+      (kernel === "grad_key_value" ? shared : [1]).flatMap((sharers) =>
+        // Loops around small matrices compile fast on adapters that take them apart into many instructions.
+        [isLarge, !isLarge].map((ahead) => {
+          const matrix = `matrix_${size.m}x${size.n}x${size.k}_${groups}`;
+          const name = `${matrix}${sharers > 1 ? `_shared${sharers}` : ""}${ahead ? "_ahead" : ""}`;
+          return { name, size, lanes, groups, keys: KEYS, sharers, ahead };
+        }),
+      ),
+    ).filter((form) => fits(kernel, form, headSize, limits));
+  });
 }
 
 function fits(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: number, limits: KernelLimits): boolean {
-  const { size, lanes, groups, keys } = form;
+  const { size, lanes, groups, keys, sharers } = form;
   const { m, n, k } = size;
   const threads = groups * lanes;
   const parts = lanes / m;
-  const sharers = sharersOf(kernel, size, headSize);
   const own = keys / sharers / parts;
   const whole = (value: number) => Number.isInteger(value) && value > 0;
   return (
@@ -128,6 +130,12 @@ const SOURCES: Readonly<Record<AttentionMatrixKernel, string>> = {
   grad_key_value: gradKeyValueSource,
 };
 
+/** Workgroups along the rows (dK and dV: keys) of a head, which all read the whole of the other side. */
+export function attentionReads(kernel: AttentionMatrixKernel, s: AttentionShape, form: AttentionMatrices): number {
+  const owned = kernel === "grad_key_value" ? s.keys : s.rows;
+  return Math.ceil(owned / ((form.groups / form.sharers) * form.size.m));
+}
+
 /**
  * Source, constants and workgroups of a kernel.
  * @param types of the tensors in memory; `out` for the forward kernel, `dout` for the others
@@ -138,10 +146,9 @@ export function chooseAttentionMatrix(
   form: AttentionMatrices,
   types: { q: Element; k: Element; v: Element; out?: Element; dout?: Element },
 ): AttentionMatrixChoice {
-  const { size, lanes, groups, keys, ahead } = form;
+  const { size, lanes, groups, keys, sharers, ahead } = form;
   const { headSize } = s;
   const width = s.heads * headSize;
-  const sharers = sharersOf(kernel, size, headSize);
   const rows = (groups / sharers) * size.m;
   const places = placesOf(kernel, form, headSize);
   const count = stretches(rows, size.k, headSize, places.total);
@@ -189,6 +196,6 @@ export function chooseAttentionMatrix(
       STRETCH_EIGHTS: headSize / 8 / count,
       STRETCH_MATRICES: headSize / size.k / count,
     },
-    groups: Math.ceil(s[kernel === "grad_key_value" ? "keys" : "rows"] / rows),
+    groups: attentionReads(kernel, s, form),
   };
 }

@@ -7,8 +7,9 @@ import { apply1 } from "../tensor/graph.ts";
 import type { Lowering, Slot, Target } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
+import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
-import { chooseMatrix, defaultMatrixVariant, matrixVariants } from "./matmul_matrix.ts";
+import { chooseMatrix, defaultMatrixVariant, matrixReads, matrixVariants } from "./matmul_matrix.ts";
 import { isCodes, type OperandType } from "./operand.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
@@ -126,7 +127,17 @@ export function lowerProduct(
     return;
   }
   const hasEpilogue = node.attributes["epilogue"] !== undefined;
-  const options = { A: a.dtype as "f32", B, accumulate, hasEpilogue };
+  const factors = { A: a.dtype as "f32" | "f16", B };
+  const reads = matrixReads(shape, name, target.kernels);
+  if (factors.A === "f32" && reads.A >= COPY_FROM_READS) {
+    inputs[0] = roundedCopy(lowering, a.slot, M * K * a.shape[0]!);
+    factors.A = "f16";
+  }
+  if (factors.B === "f32" && reads.B >= COPY_FROM_READS) {
+    inputs[1] = roundedCopy(lowering, b.slot, N * K * b.shape[0]!);
+    factors.B = "f16";
+  }
+  const options = { ...factors, accumulate, hasEpilogue };
   const { main, sum, splits } = chooseMatrix(shape, name, target.kernels, options);
   const parts = sum ? lowering.scratch(splits * batch * M * N) : null;
   const { source, constants, params, grid } = main;

@@ -150,6 +150,16 @@ export function defaultMatrixVariant(shape: MatmulShape, limits: KernelLimits): 
   )!.name;
 }
 
+/** How often a variant reads each value of the operands; a batch that shares one reads it once for each element. */
+export function matrixReads(shape: MatmulShape, name: string, limits: KernelLimits): { A: number; B: number } {
+  const { tileM, tileN } = matrixVariants(limits).find((entry) => entry.name === name)!;
+  const { M, N, batch = 1, strideA, strideB } = shape;
+  return {
+    A: Math.ceil(N / tileN) * (strideA === 0 ? batch : 1),
+    B: Math.ceil(M / tileM) * (strideB === 0 ? batch : 1),
+  };
+}
+
 /** Everything that a dispatch needs, and the pass that adds the parts of a split product. */
 export interface MatrixChoice {
   /** Bindings 1 A, 2 B, 3 the factors of B's blocks where it has some, then C or, with `sum`, the parts. */

@@ -206,6 +206,32 @@ describe("products on subgroup matrices", () => {
     }
   });
 
+  withMatrices("round a factor once where many tiles read it, for products that follow each other", async () => {
+    for (const name of (await namesOf("_32x32")).slice(0, 1)) {
+      const [M, N, K] = [7, 1030, 40];
+      const [x, a, b] = [noise(M * K, 1), noise(N * K, 2), noise(N * K, 3)];
+      const [result] = await runMany([
+        {
+          inputs: [
+            { shape: [M, K], values: x },
+            { shape: [N, K], values: a },
+            { shape: [N, K], values: b },
+          ],
+          body: ([input, one, other]) => {
+            const twice = add(input!, input!);
+            return [one!, other!].map((w) => matmul(twice, w, { transposeB: true }));
+          },
+          target: forcing(name),
+        },
+      ]);
+      expect(result!.calls.filter((call) => call === "round to f16")).toHaveLength(1);
+      [a, b].forEach((w, i) => {
+        const expected = product(halves(x.map((v) => 2 * v)), halves(w), [M, N, K], { transB: true });
+        expect(relativeError(result!.outputs[i]!, expected)).toBeLessThan(bound(K));
+      });
+    }
+  });
+
   if (long) {
     withMatrices(
       "agree in all variants and layouts",
