@@ -137,7 +137,10 @@ export class Pipeline {
     const transformerPool = session.pool("transformer", "weights");
     let transformer: FluxTransformer | null = null;
     if (wanted.transformer) {
-      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded } = options;
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage } = options;
+      // A CPU adapter reads halves one lane at a time; there f32 is the faster form to decode to.
+      const { f16, software } = session.target;
+      const decoded = options.decoded ?? (dtype === "f16" && f16 && !software ? "f16" : undefined);
       const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
       transformer = new FluxTransformer(parameters, config);
       add({ parameters, source: await openPart(files, "transformer", layout.transformer) });

@@ -6,7 +6,7 @@ import gradKeyValueSource from "../../shaders/attention_matrix_grad_key_value.wg
 import gradQuerySource from "../../shaders/attention_matrix_grad_query.wgsl" with { type: "text" };
 import type { KernelLimits, MatrixSize } from "../gpu/kernel_limits.ts";
 import type { TemplateConstants } from "../gpu/template.ts";
-import { subgroupLanes } from "./matmul_matrix.ts";
+import { matrixSizes, subgroupLanes } from "./matmul_matrix.ts";
 import { halvesLoader } from "./operand.ts";
 
 /** How the kernels cut their work. */
@@ -56,8 +56,7 @@ export function attentionMatrices(
   headSize: number,
 ): AttentionMatrices[] {
   const lanes = subgroupLanes(limits);
-  const sizes = [...(limits.matrices ?? [])].sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
-  return sizes.flatMap((size) => {
+  return matrixSizes(limits).flatMap((size) => {
     const isLarge = size.m >= 16;
     const shared = isLarge && headSize > UNSHARED_HEAD_SIZE ? [2, 1] : [1, 2];
     return GROUPS.flatMap((groups) =>

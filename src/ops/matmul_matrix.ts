@@ -55,11 +55,16 @@ export function subgroupLanes(limits: KernelLimits): number {
   return limits.subgroups && limits.subgroupMinSize === limits.subgroupMaxSize ? limits.subgroupMinSize : 0;
 }
 
-/** All variants that an adapter can run; none where it reports no f16 matrices with f32 sums. */
+/** The adapter's sizes of matrix, the largest first: it does most for what a subgroup loads. */
+export function matrixSizes(limits: KernelLimits): MatrixSize[] {
+  return [...(limits.matrices ?? [])].sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k);
+}
+
+/** All variants that an adapter can run, those of its largest matrices first; none where it reports no f16 matrices with f32 sums. */
 export function matrixVariants(limits: KernelLimits): MatrixVariant[] {
   const lanes = subgroupLanes(limits);
   if (lanes === 0) return [];
-  return (limits.matrices ?? []).flatMap((size) =>
+  return matrixSizes(limits).flatMap((size) =>
     (size.m >= 16 ? LARGE : SMALL).flatMap((layout) => {
       if (!fits(variant(size, layout), lanes, limits)) return [];
       const [tileM, tileN] = layout;
@@ -129,8 +134,7 @@ export function defaultMatrixVariant(shape: MatmulShape, limits: KernelLimits): 
   const { M, N, K, batch = 1 } = shape;
   if (Math.min(M, N) <= 8) return null;
   const all = matrixVariants(limits);
-  const largest = Math.max(...all.map(({ size }) => size.m * size.n * size.k));
-  const own = all.filter(({ size }) => size.m * size.n * size.k === largest);
+  const own = all.filter(({ size }) => size === all[0]!.size);
   const plain = own.filter((v) => v.splits === 1 && v.band === 0);
   const tilesOf = (v: MatrixVariant) => Math.ceil(M / v.tileM) * Math.ceil(N / v.tileN) * batch;
   const filling = plain.find((v) => tilesOf(v) >= FULL_CARD && v.tileM < 2 * M && v.tileN < 2 * N);

@@ -12,7 +12,9 @@ import type { Config } from "../config/schema.ts";
 
 /** Opens the run's device; subgroup matrices that give wrong products are left out, with a warning. */
 export async function openRunDevice(config: Config, emit: EventSink): Promise<Gpu> {
-  const { backend, robust, matrices } = config.device;
+  const { backend, robust, precision } = config.device;
+  // Weights may lie as f16 in a run whose precision is f32, because their file has halves; its activations stay f32.
+  const matrices = config.device.matrices === "auto" && precision === "f32" ? "off" : config.device.matrices;
   const gpu = await openDevice(await openGpu({ backend, robust }), { rest: restFor(backend), matrices });
   // On a CPU adapter they are slower than other kernels, and their test takes seconds.
   if (matrices === "off" || (gpu.facts.software && matrices !== "all")) return gpu;

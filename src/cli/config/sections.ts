@@ -116,7 +116,7 @@ export const deviceSection = section(
     matrices: field(
       z.enum(["auto", "off", "all"]),
       "auto",
-      'Products on the subgroup matrices (tensor cores) of a GPU, which round factors to f16 and add in f32: "auto" takes them where precision = "f16" stores a factor as f16 anyway, "all" for f32 products too, "off" never.',
+      'Products and attention on the subgroup matrices (tensor cores) of a GPU, which round factors to f16 and add in f32: "auto" takes them with precision = "f16", "all" for f32 too, "off" never.',
     ),
     memory_cap: field(whole(0), 0, "Largest device memory that a run may plan for; 0 sets no limit of its own.", "MiB"),
     tuner: field(
