@@ -8,6 +8,8 @@
 // of vec4<u32> (eight halves), each row with one vec4 behind it: without that the banks collide, and an H100 gave 123
 // TFLOP/s instead of 283 at 4096³ (16x16x16, 128x128, 2x2 subgroups of 4x4 matrices, K 32; cuBLAS 758). The next tile is
 // fetched into registers meanwhile; two tiles in workgroup memory were slower there (175).
+// STRAIGHT: A holds halves and every tile of it is whole, so its matrices come straight from memory, through the caches,
+// and only B is staged: half the reads of workgroup memory.
 // Edges: what lies outside reads as zero. With DIRECT every tile is whole and matrices go straight to C; otherwise they
 // pass through the workgroup memory of the operands, and each value is checked, finished by the epilogue and stored.
 // Splits: with p.splits above 1 C is f32 [splits, batch, M, N], one part of K each, and a second kernel adds them in order.
@@ -124,6 +126,7 @@ fn main(
 
   //#if AHEAD
   // Which eight neighbours of a tile this invocation fetches with its i-th load.
+  //#if !STRAIGHT
   //#for i LOADS_A
   let atA{{i}} = thread + {{i}}u * {{THREADS}}u;
   //#if TRANS_A
@@ -137,6 +140,7 @@ fn main(
   //#endif
   let placeA{{i}} = acrossA{{i}} * pitchA + alongA{{i}};
   //#endfor
+  //#endif
   //#for i LOADS_B
   let atB{{i}} = thread + {{i}}u * {{THREADS}}u;
   //#if TRANS_B
@@ -161,15 +165,18 @@ fn main(
   for (var k0 = first; k0 < last; k0 += {{TILE_K}}u) {
     workgroupBarrier();
     //#if AHEAD
+    //#if !STRAIGHT
     //#for i LOADS_A
     stage[placeA{{i}}] = nextA{{i}};
     //#endfor
+    //#endif
     //#for i LOADS_B
     stage[placeB{{i}}] = nextB{{i}};
     //#endfor
     workgroupBarrier();
     let following = k0 + {{TILE_K}}u;
     if (following < last) {
+      //#if !STRAIGHT
       //#for i LOADS_A
       //#if TRANS_A
       nextA{{i}} = eightA(baseA, following + acrossA{{i}}, tileRow + alongA{{i}} * 8u);
@@ -177,6 +184,7 @@ fn main(
       nextA{{i}} = eightA(baseA, tileRow + acrossA{{i}}, following + alongA{{i}} * 8u);
       //#endif
       //#endfor
+      //#endif
       //#for i LOADS_B
       //#if TRANS_B
       nextB{{i}} = eightB(baseB, tileCol + acrossB{{i}}, following + alongB{{i}} * 8u);
@@ -186,6 +194,7 @@ fn main(
       //#endfor
     }
     //#else
+    //#if !STRAIGHT
     for (var at = thread; at < {{GROUPS_A}}u; at += {{THREADS}}u) {
       //#if TRANS_A
       let across = at / {{TILE_M_GROUPS}}u;
@@ -197,6 +206,7 @@ fn main(
       stage[across * pitchA + along] = eightA(baseA, tileRow + across, k0 + along * 8u);
       //#endif
     }
+    //#endif
     for (var at = thread; at < {{GROUPS_B}}u; at += {{THREADS}}u) {
       //#if TRANS_B
       let across = at / {{TILE_K_GROUPS}}u;
@@ -215,12 +225,22 @@ fn main(
     {
       let step = (round * {{STEPS}}u + {{s}}u) * {{SIZE_K}}u;
       //#for r MATRICES_M
+      //#if STRAIGHT
+      //#if TRANS_A
+      let left{{r}} = subgroupMatrixLoad<Left, col_major>(
+        &A, (baseA + (k0 + step) * p.M + tileRow + ownRow + {{r}}u * {{SIZE_M}}u) / 8u, p.M / 8u);
+      //#else
+      let left{{r}} = subgroupMatrixLoad<Left, row_major>(
+        &A, (baseA + (tileRow + ownRow + {{r}}u * {{SIZE_M}}u) * p.K + k0 + step) / 8u, p.K / 8u);
+      //#endif
+      //#else
       //#if TRANS_A
       let left{{r}} = subgroupMatrixLoad<Left, col_major>(
         &stage, step * pitchA + (ownRow + {{r}}u * {{SIZE_M}}u) / 8u, pitchA);
       //#else
       let left{{r}} = subgroupMatrixLoad<Left, row_major>(
         &stage, (ownRow + {{r}}u * {{SIZE_M}}u) * pitchA + step / 8u, pitchA);
+      //#endif
       //#endif
       //#endfor
       //#for c MATRICES_N

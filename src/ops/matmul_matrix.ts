@@ -22,6 +22,8 @@ export interface MatrixVariant {
   band: number;
   /** Fetches the next tile into registers while the present one is multiplied, and unrolls the steps of a tile. */
   ahead: boolean;
+  /** Reads the matrices of A from memory where A holds halves and every tile is whole. */
+  straight: boolean;
 }
 
 /** Values of K that are staged at a time; 16 and 64 were slower on an H100. */
@@ -34,6 +36,7 @@ type Layout = readonly [tileM: number, tileN: number, groupsM: number, groupsN: 
 /** Tiles for matrices of 16 rows, where a subgroup holds up to 64x64 sums. */
 const LARGE: readonly Layout[] = [
   [128, 128, 2, 2],
+  [128, 256, 2, 4],
   [128, 64, 2, 2],
   [64, 128, 2, 2],
   [64, 64, 2, 2],
@@ -74,6 +77,7 @@ export function matrixVariants(limits: KernelLimits): MatrixVariant[] {
         ...(tileM === 128 || (size.m < 16 && tileM === 64 && tileN === 64)
           ? [variant(size, layout, { band: BAND })]
           : []),
+        ...(tileM === tileN && tileM !== 64 ? [variant(size, layout, { straight: true })] : []),
         ...(size.m < 16 && tileM <= 64 && tileM === tileN ? [variant(size, layout, { ahead: true })] : []),
       ];
     }),
@@ -83,15 +87,16 @@ export function matrixVariants(limits: KernelLimits): MatrixVariant[] {
 function variant(
   size: MatrixSize,
   [tileM, tileN, groupsM, groupsN]: Layout,
-  extra: Partial<Pick<MatrixVariant, "splits" | "band" | "ahead">> = {},
+  extra: Partial<Pick<MatrixVariant, "splits" | "band" | "ahead" | "straight">> = {},
 ): MatrixVariant {
   // One matrix of 8x8x8 may be computed by hundreds of instructions; unrolled, those compile for seconds.
-  const { splits = 1, band = 0, ahead = size.m >= 16 } = extra;
+  const { splits = 1, band = 0, ahead = size.m >= 16, straight = false } = extra;
   const parts = [`matrix_${size.m}x${size.n}x${size.k}_${tileM}x${tileN}`];
   if (splits > 1) parts.push(`split${splits}`);
   if (band > 0) parts.push(`band${band}`);
   if (extra.ahead) parts.push("ahead");
-  return { name: parts.join("_"), size, tileM, tileN, groupsM, groupsN, splits, band, ahead };
+  if (straight) parts.push("straight");
+  return { name: parts.join("_"), size, tileM, tileN, groupsM, groupsN, splits, band, ahead, straight };
 }
 
 function fits(v: MatrixVariant, lanes: number, limits: KernelLimits): boolean {
@@ -135,7 +140,7 @@ export function defaultMatrixVariant(shape: MatmulShape, limits: KernelLimits): 
   if (Math.min(M, N) <= 8) return null;
   const all = matrixVariants(limits);
   const own = all.filter(({ size }) => size === all[0]!.size);
-  const plain = own.filter((v) => v.splits === 1 && v.band === 0);
+  const plain = own.filter((v) => v.splits === 1 && v.band === 0 && !v.straight);
   const tilesOf = (v: MatrixVariant) => Math.ceil(M / v.tileM) * Math.ceil(N / v.tileN) * batch;
   const filling = plain.find((v) => tilesOf(v) >= FULL_CARD && v.tileM < 2 * M && v.tileN < 2 * N);
   if (filling) {
@@ -209,6 +214,7 @@ export function chooseMatrix(
   const loadA = halvesLoader("A", A, transA ? ["p.K", "p.M"] : ["p.M", "p.K"], transA ? M : K, strideA);
   const loadB = halvesLoader("B", B, transB ? ["p.N", "p.K"] : ["p.K", "p.N"], transB ? K : N, strideB);
   const isWhole = M % v.tileM === 0 && N % v.tileN === 0;
+  const straight = v.straight && A === "f16" && M % v.tileM === 0 && K % TILE_K === 0 && strideA % 8 === 0;
   const { pitchA, pitchB, startB, stage } = stageSize(v, transA, transB);
   const constants = {
     A: loadA.element,
@@ -242,6 +248,7 @@ export function chooseMatrix(
     LANES: lanes,
     THREADS: threads,
     AHEAD: v.ahead,
+    STRAIGHT: straight,
     GROUPS_A: (v.tileM * TILE_K) / 8,
     GROUPS_B: (v.tileN * TILE_K) / 8,
     LOADS_A: (v.tileM * TILE_K) / 8 / threads,

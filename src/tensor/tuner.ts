@@ -30,7 +30,7 @@ const CANDIDATES: Readonly<Record<"software" | "hardware", Readonly<Record<strin
 };
 
 /** Ends of the names of forms on subgroup matrices that are worth measuring. */
-const MATRIX_FORM = /_(128x128|128x64|64x128|64x64)(_split4|_band8)?$|_[48](_shared2)?(_ahead)?$/;
+const MATRIX_FORM = /_(128x128|128x64|64x128|64x64)(_split4|_band8|_straight)?$|_[48](_shared2)?(_ahead)?$/;
 
 /** Forms on the adapter's largest matrices, which are named first; every further size would cost seconds of compilation. */
 function matrixForms(variants: readonly string[]): string[] {

@@ -173,6 +173,17 @@ describe("products on subgroup matrices", () => {
     }
   });
 
+  withMatrices("read whole tiles of the left factor straight from memory", async () => {
+    for (const name of (await namesOf("_32x32_straight")).slice(0, 1)) {
+      const types = ["f16", "f16"] as const;
+      await check([
+        productJob(name, { sizes: [64, 50, 96], types, batch: 2 }),
+        // An edge, where it stages them after all.
+        productJob(name, { sizes: [60, 50, 96], types }),
+      ]);
+    }
+  });
+
   withMatrices("visit every tile once, whatever their order is", async () => {
     const banded = (await namesOf("_band8")).filter((name) => name.includes("_64x64"));
     for (const name of long ? await namesOf("_band8") : banded.slice(0, 1)) {
