@@ -10,13 +10,8 @@ import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { typ
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
-import {
-  type AttentionMatrices,
-  attentionMatrices,
-  attentionReads,
-  chooseAttentionMatrix,
-} from "./attention_matrix.ts";
-import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
+import type { AttentionKernel, AttentionSizes } from "./attention_matrix.ts";
+import { ATTENTION_LABELS, lowerOnMatrices, productFlops } from "./attention_on_matrices.ts";
 import { sum } from "./reduce.ts";
 
 export interface AttentionOptions {
@@ -36,14 +31,6 @@ export interface AttentionOptions {
   halves?: boolean;
 }
 
-interface Sizes {
-  batch: number;
-  rows: number;
-  keys: number;
-  heads: number;
-  headSize: number;
-}
-
 /** How one kernel cuts its work; see the kernels' headers. */
 export interface AttentionVariant {
   /** Rows (dK and dV: keys) of a workgroup. */
@@ -55,8 +42,6 @@ export interface AttentionVariant {
   /** Keys staged in workgroup memory at a time; 0 reads them in place. */
   tile: number;
 }
-
-export type AttentionKernel = "forward" | "grad_query" | "grad_key_value";
 
 /** Largest head size; longer rows would need more than 256 invocations or registers than devices have. */
 const MAX_HEAD_SIZE = 512;
@@ -94,7 +79,7 @@ function splitHead(headSize: number, most: number): number {
   return vectors;
 }
 
-function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): Sizes {
+function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): AttentionSizes {
   if (q.shape.length !== 3 || k.shape.length !== 3) {
     throw new Error(`q ${showShape(q.shape)} and k ${showShape(k.shape)} must be [B, L, heads * head size]`);
   }
@@ -111,7 +96,7 @@ function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): Si
   return { batch, rows, keys, heads, headSize };
 }
 
-function sizesOfNode(node: Node): Sizes {
+function sizesOfNode(node: Node): AttentionSizes {
   const [q, k, v] = node.inputs as [Tensor, Tensor, Tensor];
   return sizesOf(q, k, v, node.attributes["heads"] as number);
 }
@@ -147,71 +132,8 @@ function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Ten
     INVOCATIONS: invocations,
   };
   const params = [s.batch, s.heads, s.rows, s.keys, groups, grid[0], f32Bits(node.attributes["scale"] as number)];
-  const product = productFlops({ ...s, causal: Boolean(node.attributes["causal"]) });
+  const product = productFlops(s, Boolean(node.attributes["causal"]));
   return { s, variant, grid, staged, constants, params, product };
-}
-
-/** The form on subgroup matrices that a node takes, or null: with a bias, for other head sizes, where factors stay f32. */
-function matrixForm(
-  lowering: Lowering,
-  node: Node,
-  kernel: AttentionKernel,
-  bias: Tensor | undefined,
-): AttentionMatrices | null {
-  const { target } = lowering;
-  const [q, k, v] = node.inputs as [Tensor, Tensor, Tensor];
-  if (bias || node.attributes["variant"] || !target.f16 || target.matrices === "off") return null;
-  const isRounded = Boolean(node.attributes["halves"]) || [q, k, v].every(({ dtype }) => dtype === "f16");
-  if (target.matrices === "auto" && !isRounded) return null;
-  const s = sizesOfNode(node);
-  const forms = attentionMatrices(kernel, target.kernels, s.headSize);
-  if (forms.length === 0) return null;
-  const key = `${kernel} ${s.batch}x${s.heads}x${s.rows}x${s.keys}x${s.headSize} ${q.dtype} ${k.dtype} ${v.dtype}`;
-  const name = target.choose("attention", key, ["plain", ...forms.map((form) => form.name)]);
-  if (name) return forms.find((form) => form.name === name) ?? null;
-  return target.software && target.matrices !== "all" ? null : forms[0]!;
-}
-
-/** Calls a kernel on subgroup matrices; false where the node takes another one. */
-function lowerOnMatrices(lowering: Lowering, node: Node, kernel: AttentionKernel, products: number): boolean {
-  const isForward = kernel === "forward";
-  const form = matrixForm(lowering, node, kernel, node.inputs[isForward ? 3 : 6]);
-  if (!form) return false;
-  const s = { ...sizesOfNode(node), causal: Boolean(node.attributes["causal"]) };
-  const inputs = node.inputs.map((t) => ({ slot: lowering.slot(t), dtype: t.dtype as "f32" | "f16", size: t.size }));
-  // Every workgroup reads all that it does not own.
-  for (const read of kernel === "grad_key_value" ? [inputs[0]!, inputs[3]!] : [inputs[1]!, inputs[2]!]) {
-    if (read.dtype === "f16" || attentionReads(kernel, s, form) < COPY_FROM_READS) continue;
-    read.slot = roundedCopy(lowering, read.slot, read.size);
-    read.dtype = "f16";
-  }
-  const [q, k, v, dout] = inputs.map(({ dtype }) => dtype) as ["f32", "f32", "f32", "f32"];
-  const types = { q, k, v, ...(isForward ? { out: node.outputs[0]!.dtype as "f32" } : { dout }) };
-  const { source, constants, groups } = chooseAttentionMatrix(kernel, s, form, types);
-  const grid = foldGrid(groups * s.heads * s.batch, lowering.target.maxWorkgroups);
-  const scale = f32Bits(node.attributes["scale"] as number);
-  lowering.call({
-    label: LABELS[kernel],
-    source,
-    constants,
-    inputs: inputs.map(({ slot }) => slot),
-    outputs: node.outputs.map((t) => lowering.slot(t)),
-    params: [s.batch, s.heads, s.rows, s.keys, groups, grid[0], scale, s.heads * s.headSize],
-    grid,
-    flops: products * productFlops(s),
-  });
-  return true;
-}
-
-const LABELS: Readonly<Record<AttentionKernel, string>> = {
-  forward: "attention forward",
-  grad_query: "attention query gradient",
-  grad_key_value: "attention key and value gradient",
-};
-
-/** FLOP of one product of size [Lq, hd] x [hd, Lk] for all heads; a causal mask saves half of them. */
-function productFlops(s: Sizes & { causal: boolean }): number {
-  return 2 * s.batch * s.heads * s.rows * s.keys * s.headSize * (s.causal ? 0.5 : 1);
 }
 
 /** Inputs q, k, v, [bias]; outputs out [B, Lq, D] and log-sum-exp [B, H, Lq]. */
@@ -231,11 +153,11 @@ const attentionOperation: Operation = {
   },
   lower(lowering, node) {
     const [q, k, v, bias] = node.inputs as [Tensor, Tensor, Tensor, Tensor | undefined];
-    if (lowerOnMatrices(lowering, node, "forward", 2)) return;
+    if (lowerOnMatrices(lowering, node, "forward", sizesOfNode(node))) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "forward", bias);
     const inputs = (bias ? [q, k, v, bias] : [q, k, v]).map((t) => lowering.slot(t));
     lowering.call({
-      label: LABELS.forward,
+      label: ATTENTION_LABELS.forward,
       source: forwardSource,
       constants: {
         ...constants,
@@ -294,10 +216,10 @@ const gradQueryOperation: Operation = {
   name: "attention query gradient",
   infer: ([q]) => [{ shape: q!.shape, dtype: "f32" }],
   lower(lowering, node) {
-    if (lowerOnMatrices(lowering, node, "grad_query", 3)) return;
+    if (lowerOnMatrices(lowering, node, "grad_query", sizesOfNode(node))) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "grad_query", node.inputs[6]);
     lowering.call({
-      label: LABELS.grad_query,
+      label: ATTENTION_LABELS.grad_query,
       source: gradQuerySource,
       constants: {
         ...constants,
@@ -323,7 +245,7 @@ const gradKeyValueOperation: Operation = {
     { shape: v!.shape, dtype: "f32" },
   ],
   lower(lowering, node) {
-    if (lowerOnMatrices(lowering, node, "grad_key_value", 4)) return;
+    if (lowerOnMatrices(lowering, node, "grad_key_value", sizesOfNode(node))) return;
     const { constants, staged, variant, params, grid, product } = plan(
       lowering,
       node,
@@ -331,7 +253,7 @@ const gradKeyValueOperation: Operation = {
       node.inputs[6],
     );
     lowering.call({
-      label: LABELS.grad_key_value,
+      label: ATTENTION_LABELS.grad_key_value,
       source: gradKeyValueSource,
       constants: {
         ...constants,

@@ -1,5 +1,5 @@
 // Attention on subgroup matrices: which form an adapter can run, and the constants and grids of its kernels. Pure
-// decisions; attention.ts turns them into kernel calls.
+// decisions; attention_on_matrices.ts turns them into kernel calls.
 
 import forwardSource from "../../shaders/attention_matrix_forward.wgsl" with { type: "text" };
 import gradKeyValueSource from "../../shaders/attention_matrix_grad_key_value.wgsl" with { type: "text" };
@@ -24,7 +24,7 @@ export interface AttentionMatrices {
   ahead: boolean;
 }
 
-export type AttentionMatrixKernel = "forward" | "grad_query" | "grad_key_value";
+export type AttentionKernel = "forward" | "grad_query" | "grad_key_value";
 
 /** Head size above which the results of a subgroup do not stay in registers. */
 const MAX_HEAD_SIZE = 128;
@@ -35,7 +35,7 @@ const KEYS = 32;
 const GROUPS = [4, 8] as const;
 
 /** Places in workgroup memory, in vec4s: the second staged operand, the scores, and the end. */
-function placesOf(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: number) {
+function placesOf(kernel: AttentionKernel, form: AttentionMatrices, headSize: number) {
   const { size, groups, keys, sharers } = form;
   const tile = keys * (headSize / 8 + 1);
   const rows = (groups / sharers) * size.m;
@@ -51,7 +51,7 @@ function placesOf(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSi
 
 /** Forms of a kernel that an adapter can run for a head size, the default first; none where no matrices fit. */
 export function attentionMatrices(
-  kernel: AttentionMatrixKernel,
+  kernel: AttentionKernel,
   limits: KernelLimits,
   headSize: number,
 ): AttentionMatrices[] {
@@ -72,7 +72,7 @@ export function attentionMatrices(
   });
 }
 
-function fits(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: number, limits: KernelLimits): boolean {
+function fits(kernel: AttentionKernel, form: AttentionMatrices, headSize: number, limits: KernelLimits): boolean {
   const { size, lanes, groups, keys, sharers } = form;
   const { m, n, k } = size;
   const threads = groups * lanes;
@@ -97,13 +97,12 @@ function fits(kernel: AttentionMatrixKernel, form: AttentionMatrices, headSize: 
 
 type Element = "f32" | "f16";
 
-export interface AttentionShape {
+export interface AttentionSizes {
   batch: number;
-  heads: number;
   rows: number;
   keys: number;
+  heads: number;
   headSize: number;
-  causal: boolean;
 }
 
 /** Source, constants and number of workgroups along the rows of a head. */
@@ -123,14 +122,14 @@ function stretches(rows: number, k: number, headSize: number, total: number): nu
   return fitting;
 }
 
-const SOURCES: Readonly<Record<AttentionMatrixKernel, string>> = {
+const SOURCES: Readonly<Record<AttentionKernel, string>> = {
   forward: forwardSource,
   grad_query: gradQuerySource,
   grad_key_value: gradKeyValueSource,
 };
 
 /** Workgroups along the rows (dK and dV: keys) of a head, which all read the whole of the other side. */
-export function attentionReads(kernel: AttentionMatrixKernel, s: AttentionShape, form: AttentionMatrices): number {
+export function attentionReads(kernel: AttentionKernel, s: AttentionSizes, form: AttentionMatrices): number {
   const owned = kernel === "grad_key_value" ? s.keys : s.rows;
   return Math.ceil(owned / ((form.groups / form.sharers) * form.size.m));
 }
@@ -140,8 +139,8 @@ export function attentionReads(kernel: AttentionMatrixKernel, s: AttentionShape,
  * @param types of the tensors in memory; `out` for the forward kernel, `dout` for the others
  */
 export function chooseAttentionMatrix(
-  kernel: AttentionMatrixKernel,
-  s: AttentionShape,
+  kernel: AttentionKernel,
+  s: AttentionSizes & { causal: boolean },
   form: AttentionMatrices,
   types: { q: Element; k: Element; v: Element; out?: Element; dout?: Element },
 ): AttentionMatrixChoice {

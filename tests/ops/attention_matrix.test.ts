@@ -9,7 +9,7 @@ import type { KernelLimits } from "../../src/gpu/kernel_limits.ts";
 import { expandTemplate } from "../../src/gpu/template.ts";
 import { attention } from "../../src/ops/attention.ts";
 import {
-  type AttentionMatrixKernel,
+  type AttentionKernel,
   attentionMatrices,
   attentionReads,
   chooseAttentionMatrix,
@@ -21,7 +21,7 @@ import { type Job, noise, relativeError, runMany, testGpu } from "../helpers/gpu
 import { type AttentionProblem, attentionBackward, attentionForward } from "../helpers/reference_attention.ts";
 
 const long = process.env.LONGTAIL_LONG === "1";
-const KERNELS: readonly AttentionMatrixKernel[] = ["forward", "grad_query", "grad_key_value"];
+const KERNELS: readonly AttentionKernel[] = ["forward", "grad_query", "grad_key_value"];
 
 const OUT_BOUND = 5e-4;
 const GRADIENT_BOUND = 1e-3;
