@@ -2,7 +2,8 @@
 //
 // Host time is the time of the step in which the JavaScript thread does not wait for the device. The update is one plan:
 // clear gradients, noise, forward, backward, clip, AdamW, report. Latents and text are random numbers.
-// Options: --json, --gpu=dawn|deno, --batch=8, --rank=16, --accumulation=1, --steps=12, --checkpointing=on.
+// Options: --json, --gpu=dawn|deno, --batch=8, --rank=16, --accumulation=1, --steps=12, --checkpointing=on, and
+// --offload=blocks, which streams the transformer's blocks through --slots=1+1 places (the update is several plans then).
 
 import { Pipeline } from "../src/models/pipeline.ts";
 import { Adapter, chooseAdapters } from "../src/nn/adapters.ts";
@@ -30,6 +31,10 @@ const GOAL = 0.1;
 const WARM = 5;
 
 const args = readArguments();
+const slotsOf = () => {
+  const [double, single] = args.option("slots", "1+1").split("+").map(Number) as [number, number];
+  return { double, single };
+};
 const whole = (name: string, fallback: string) => Number(args.option(name, fallback));
 const [batch, rank, accumulation] = [whole("batch", "8"), whole("rank", "16"), whole("accumulation", "1")];
 const steps = whole("steps", "12");
@@ -55,6 +60,7 @@ const pipeline = await Pipeline.open(new DiskFiles(), session, {
   vae: "auto",
   tokenizers: `${models}/tokenizers`,
   imageSize: 0,
+  stream: args.option("offload", "none") === "blocks" ? { slots: slotsOf(), hostCacheBytes: 2 ** 30 } : null,
 });
 const { parameters } = pipeline.transformer;
 const adapter = new Adapter(
@@ -95,20 +101,24 @@ const samples: FlowSample[] = Array.from({ length: batch * accumulation }, (_, i
   pooled: noise(config.pooledWidth, 3 * i + 3, 1),
   weight: 1,
 }));
+const { streamed } = pipeline;
 const times: number[] = [];
+let bytes = 0;
 const hosts: number[] = [];
 for (let t = 1; t <= WARM + steps; t++) {
   waited = 0;
   const started = performance.now();
+  const before = streamed?.ring.times.bytes ?? 0;
   const report = await trainer.step(t, samples, pipeline.geometry);
   const time = performance.now() - started;
   if (!report.finite) throw new Error(`update ${t} was not finite`);
   if (t <= WARM) continue;
   times.push(time);
   hosts.push(time - waited);
+  bytes = (streamed?.ring.times.bytes ?? 0) - before;
 }
 const plans = [...trainer.plans.values()].flatMap(({ update, begin, micro }) =>
-  update ? [update] : [begin!, ...Array.from({ length: accumulation }, () => micro!)],
+  update ? update.plans : [begin!, ...Array.from({ length: accumulation }, () => micro!.plans).flat()],
 );
 const flops = plans.reduce((sum, plan) => sum + plan.flops, 0);
 const submits = plans.reduce((sum, plan) => sum + plan.executable!.submits, 0);
@@ -129,7 +139,9 @@ printTable(
     ],
   ],
 );
+if (streamed) console.log(`\n${fixed(bytes / 1e6, 1)} MB of weights brought for a step`);
 console.log(`\nsteps from ${fixed(Math.min(...times), 1)} to ${fixed(Math.max(...times), 1)} ms`);
 printRows(args, [{ name: "flow host share", ours: host / step, best_peer: GOAL, ratio: GOAL / (host / step) }]);
 session.close();
+await pipeline.close();
 Deno.exit(0);

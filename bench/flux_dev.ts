@@ -1,10 +1,10 @@
-// One rollout step and one Direct-Align branch of a model of FLUX.1-dev's shape, its blocks streamed: seconds, bytes, memory.
+// One SRPO update of a model of FLUX.1-dev's shape, its blocks streamed, by the trainer of `longtail align`: seconds, bytes, memory.
 //
 // The transformer has 19 + 38 blocks, width 3072 and 11.9 B parameters, which a counter makes (src/models/flux/streamed/
-// generated.ts), so no file of 24 GB is needed. The branch injects noise, predicts a velocity, moves, recovers the latent,
-// decodes 64 x 64 pixels with an AutoencoderKL of FLUX's widths, and goes back through decoder and transformer to a LoRA on
-// diffusers' targets. Memory is counted as bench/memory.ts does. Options: --json, --storage=bf16|nf4|int8|f16, --slots=2+2,
-// --blocks=19+38, --width=3072, --rank=16, --text=16, --rows=4, --columns=4, --spill=yes.
+// generated.ts), so no file of 24 GB is needed. The update has one rollout step and one Direct-Align branch, which decodes 64 x
+// 64 pixels with an AutoencoderKL of FLUX's widths, scores them with the embedded reward, and goes back to a LoRA on diffusers'
+// targets. Memory is counted as bench/memory.ts does. Options: --json, --storage=bf16|nf4|int8|f16, --slots=2+2,
+// --blocks=19+38, --width=3072, --rank=16, --text=16, --rows=4, --columns=4.
 
 import type { Storage } from "../src/base/quantize.ts";
 import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
@@ -36,7 +36,6 @@ const task: FluxTask = {
   text: whole("text", "16"),
   rows: whole("rows", "4"),
   columns: whole("columns", "4"),
-  spill: args.option("spill", "no") === "yes",
 };
 const gpu = await openBenchGpu(args);
 const { width, storage, text, rows, columns } = task;
@@ -49,7 +48,7 @@ const job = await runFluxJob(gpu, task);
 const total = (performance.now() - started) / 1e3;
 const counted = softwareDeviceBytes();
 const resident = residentBytes();
-const { parts, memory } = job;
+const { parts, memory, report } = job;
 printTable(
   ["part", "s", "GB streamed", "GB/s", "host filling, s", "waiting, s", "GFLOP/s"],
   parts.map((p) => [
@@ -69,11 +68,11 @@ ${fixed(job.parameters / 1e9, 3)} B parameters, ${fixed(job.adapterParameters / 
 traced in ${fixed(job.tracing)} s (${job.plans} plans, ${job.sharedPlans} of them share another's kernels and places), opened in ${fixed(job.opening)} s, loaded in ${fixed(job.loading)} s
 device memory, GiB: planned ${gib(memory.total)} (weights ${gib(weights)}, adapter and gradients ${gib(adapter + gradients)}, inputs ${gib(data)}, arena ${gib(memory.arena)} of ${memory.largestPlan}, tables ${gib(memory.uniforms + memory.bindings)}, uploads ${gib(memory.staging)}), counted ${gib(counted)}
 process resident, GiB: ${gib(resident)}
-loss ${job.loss}, norm of the LoRA's gradient ${job.gradientNorm.toExponential(3)}, ${job.finite ? "all finite" : "NOT FINITE"}
-all parts ${fixed(parts.reduce((sum, p) => sum + p.seconds, 0))} s, with everything before ${fixed(total)} s`);
+loss ${report.loss}, reward ${report.reward}, norm of the LoRA's gradient ${report.gradientNorm.toExponential(3)}, its update ${report.updateRatio.toExponential(3)} of it, ${report.finite ? "all finite" : "NOT FINITE"}
+the update ${fixed(job.seconds)} s, with everything before ${fixed(total)} s`);
 const result: Row[] = parts.map((p) => ({ name: p.name, ours: p.seconds, best_peer: null, ratio: null }));
 const device = { ours: counted ?? Number.NaN, best_peer: memory.total, ratio: counted && counted / memory.total };
 result.push({ name: "device memory, counted against planned", ...device });
 result.push({ name: "process resident, GiB", ours: resident / 2 ** 30, best_peer: null, ratio: null });
 printRows(args, result);
-Deno.exit(job.finite ? 0 : 1);
+Deno.exit(report.finite ? 0 : 1);

@@ -3,18 +3,18 @@
 // Needs Linux and Mesa's CPU adapter: its device memory is one anonymous file whose pages the kernel counts, which neither
 // the program nor WebGPU can colour. Every plan runs once, and all weights are read, before it is looked at. Each case is a
 // process of its own, because the adapter keeps pages that were given back. Options: --json, and for one case in this
-// process --case=full|lora|batch8.
+// process --case=full|lora|streamed|batch8.
 
 import { openRunDevice } from "../src/cli/align/device.ts";
-import { loadItems } from "../src/cli/align/items.ts";
-import { preparePrompts, promptOrder } from "../src/cli/align/run.ts";
-import { buildWorld, openWorld } from "../src/cli/align/world.ts";
+import { buildWorld, openWorld, type World } from "../src/cli/align/world.ts";
 import { loadConfig } from "../src/cli/config/load.ts";
+import { leastStream } from "../src/cli/offload.ts";
 import { projectSources } from "../src/cli/project.ts";
 import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
 import { residentBytes } from "../src/platform/environment.ts";
 import { DiskFiles } from "../src/platform/files.ts";
 import { targetOf } from "../src/tensor/target.ts";
+import type { PreparedPrompt } from "../src/training/srpo/micro_inputs.ts";
 import { runApart } from "./lib/apart.ts";
 import { describe, fixed, printHeader, printRows, printTable, type Row, readArguments } from "./lib/report.ts";
 
@@ -23,6 +23,10 @@ const GOALS = { distance: 0.1, device: 2 ** 30, resident: 3 * 2 ** 30 };
 const CASES: Readonly<Record<string, { title: string; overrides: Record<string, string> }>> = {
   full: { title: "full fine-tuning, batch 4", overrides: {} },
   lora: { title: "LoRA of rank 16, batch 4", overrides: { "adapter.kind": "lora" } },
+  streamed: {
+    title: "LoRA, blocks streamed",
+    overrides: { "adapter.kind": "lora", "device.offload": "blocks" },
+  },
   batch8: { title: "full, batch 8, branches stacked", overrides: { "align.batch": "8", "align.stacked": "yes" } },
 };
 
@@ -34,21 +38,30 @@ interface Measured {
   resident: number;
 }
 
+/** Texts are encoded before a world is opened; what they say makes no difference to memory. */
+function anyPrompt({ pipeline, rewards }: World): PreparedPrompt {
+  const { jointWidth, pooledWidth } = pipeline.config;
+  const unit = (width: number, at: number) => new Float32Array(width).fill(1, at, at + 1);
+  return {
+    states: new Float32Array(pipeline.textLength * jointWidth),
+    pooled: new Float32Array(pooledWidth),
+    texts: rewards.map(({ scorer }) => ({ positive: unit(scorer.width, 0), negative: unit(scorer.width, 1) })),
+  };
+}
+
 async function measure(name: string): Promise<Measured> {
   const files = new DiskFiles();
   const changes = { ...CASES[name]!.overrides, "device.tuner": "off" };
   const overrides = Object.entries(changes).map(([key, value]) => ({ key, value }));
   const { config } = await loadConfig({ source: "embedded", overrides }, projectSources(files));
   const gpu = await openRunDevice(config, () => {});
-  const world = await buildWorld(files, config, targetOf(gpu), { train: true });
+  const world = await buildWorld(files, config, targetOf(gpu), { train: true, stream: leastStream(config) });
   const { session, trainer, drawing } = world;
   const residentBefore = residentBytes();
   await openWorld(world, gpu, config, () => {});
-  const { items, data } = await loadItems(files, config);
-  const prompts = await preparePrompts({ config, world, data }, promptOrder(config, items), 1);
+  const prompts = Array.from({ length: trainer!.promptsPerUpdate }, () => anyPrompt(world));
   await trainer!.update(1, prompts);
   await drawing.draw([{ states: prompts[0]!.states, pooled: prompts[0]!.pooled, noise: drawing.noise(1, 0) }]);
-  await world.judge!.textFeatures(session, ["icon of taco"]);
   for (const pool of [...world.trained, ...Object.values(trainer!.optimizer.state)]) {
     for (const variable of pool.variables) await session.read(variable);
   }

@@ -1,24 +1,24 @@
-// The work of bench/flux_dev.ts: one rollout step and one Direct-Align branch of a streamed FLUX transformer with generated
-// weights, with what each part took. The benchmark prints it at real size, a test runs it small.
+// The work of bench/flux_dev.ts: one update of the SRPO trainer on a streamed FLUX transformer with generated weights, with what
+// each part took. The benchmark prints it at real size, a test runs it small.
 
 import type { Storage } from "../../src/base/quantize.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { FluxConfig } from "../../src/models/flux/config.ts";
-import { positionIds, ropeTables, sinusoids } from "../../src/models/flux/embeddings.ts";
+import { positionIds, ropeTables } from "../../src/models/flux/embeddings.ts";
 import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
 import { type Slots, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
+import { TOKEN_PIXELS } from "../../src/models/pipeline.ts";
 import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
 import { Adapter, chooseAdapters } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
-import { backward } from "../../src/ops/backward.ts";
-import { add, affine, clamp, full, mul, sub } from "../../src/ops/pointwise.ts";
-import { meanAll } from "../../src/ops/reduce.ts";
+import { affine } from "../../src/ops/pointwise.ts";
 import { type MemoryTable, Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
-import type { Variable } from "../../src/tensor/variable.ts";
-import { branchScalars } from "../../src/training/srpo/steps.ts";
+import type { UpdateReport } from "../../src/training/srpo/reports.ts";
+import { type SrpoModel, SrpoTrainer } from "../../src/training/srpo/trainer.ts";
 import { noise } from "./chain.ts";
 import { generatedSource } from "./generated_source.ts";
+import { embeddedScorer, SETTINGS } from "./main_job.ts";
 
 export interface FluxTask {
   /** FLUX.1's heads of 128 channels: a multiple of that. */
@@ -32,7 +32,6 @@ export interface FluxTask {
   text: number;
   rows: number;
   columns: number;
-  spill?: boolean;
   /** Widths of the autoencoder's levels; FLUX's by default. */
   autoencoderWidths?: readonly number[];
 }
@@ -59,15 +58,14 @@ export interface FluxJob {
   parameters: number;
   adapterParameters: number;
   memory: MemoryTable;
-  loss: number;
-  /** Norm of the gradients of the LoRA's second factors; the first factors' are zero where those begin at zero. */
-  gradientNorm: number;
-  finite: boolean;
+  /** Seconds of the whole update, the optimizer among them. */
+  seconds: number;
+  report: UpdateReport;
 }
 
 const HEAD = 128;
-/** From this noise level to that one, as a branch early in a schedule goes. */
-const [FROM, TO] = [0.7, 0.6];
+/** Where in its schedule the branch begins. */
+const TIMESTEP = 300;
 
 export function fluxShape({ width, doubleBlocks, singleBlocks }: FluxTask): FluxConfig {
   return {
@@ -87,141 +85,111 @@ export function fluxShape({ width, doubleBlocks, singleBlocks }: FluxTask): Flux
   };
 }
 
-/** Runs everything once on an open device. */
+/** Makes one update on an open device. */
 export async function runFluxJob(gpu: Gpu, task: FluxTask): Promise<FluxJob> {
-  const { storage, slots, rank, text, rows, columns, spill, autoencoderWidths: widths } = task;
+  const { storage, slots, rank, text, rows, columns, autoencoderWidths: widths } = task;
   const config = fluxShape(task);
   const started = performance.now();
   const session = new Session(targetOf(gpu));
-  const model = new StreamedFlux(session, config, { storage, slots });
-  const { parameters } = model;
-  const adapter = new Adapter(
-    session,
-    parameters,
-    chooseAdapters(parameters, { targets: "diffusers", rank, alpha: rank }),
-  );
-  const gradients = session.adopt(adapter.pool.twin("gradients", "gradients", ".gradient"));
-  adapter.pool.variables.forEach((v, i) => (v.gradient = gradients.variables[i]!));
-  const pass = model.pass({
-    name: "flux",
-    batch: 1,
-    textTokens: text,
-    imageTokens: rows * columns,
-    training: true,
-    spill,
-  });
+  const transformer = new StreamedFlux(session, config, { storage, slots });
+  const { parameters, ring } = transformer;
+  const lora = { targets: "diffusers", rank, alpha: rank } as const;
+  const adapter = new Adapter(session, parameters, chooseAdapters(parameters, lora));
   const vaeParameters = new Parameters(session.pool("autoencoder", "weights"));
   const vae = new Autoencoder(
     vaeParameters,
     { kind: "kl", scale: 0.3611, shift: 0.1159, config: widths ? { block_out_channels: widths } : {} },
     { decoder: true },
   );
-
-  const latentShape = pass.latents.shape;
-  const clean = session.data("clean", latentShape);
-  const start = session.data("noise", latentShape);
-  const scalars = Object.fromEntries(
-    ["from", "keep", "move", "to", "recover", "step"].map((name): [string, Variable] => [
-      name,
-      session.data(name, [1]),
-    ]),
-  );
-  const loss = session.data("loss", [1]);
-  const scalar = (name: string) => scalars[name]!;
-  const euler = session.plan("euler step", (graph) => {
-    const moved = mul(graph.read(pass.velocity), graph.read(scalar("step")));
-    graph.assign(clean, add(moved, graph.read(pass.latents)));
-  });
-  const inject = session.plan("inject", (graph) => {
-    const mixed = mul(graph.read(clean), graph.read(scalar("keep")));
-    graph.assign(pass.latents, add(mul(graph.read(start), graph.read(scalar("from"))), mixed));
-  });
-  const judge = session.plan("recover and decode", (graph) => {
-    const velocity = graph.read(pass.velocity, true);
-    const moved = add(mul(velocity, graph.read(scalar("move"))), graph.read(pass.latents));
-    const recovered = mul(sub(moved, mul(graph.read(start), graph.read(scalar("to")))), graph.read(scalar("recover")));
-    const pictures = clamp(affine(vae.decode(graph, recovered, rows, columns), 0.25, 0.5), 0, 1);
-    const value = meanAll(pictures);
-    graph.assign(loss, value);
-    const [gradient] = backward(graph, [[value, full(graph, value.shape, 1)]], [velocity]);
-    graph.assign(pass.velocityGradient!, gradient!);
+  const reward = await embeddedScorer(session, "reward");
+  const model: SrpoModel = {
+    transformer,
+    config,
+    channels: config.inChannels,
+    textLength: text,
+    imageTokens: rows * columns,
+    imageSize: TOKEN_PIXELS * rows,
+    rotary(graph) {
+      const { cosine, sine } = ropeTables(positionIds(text, rows, columns), config.ropeAxes, config.ropeTheta);
+      const shape = [text + rows * columns, config.headSize / 2];
+      return {
+        cosine: session.constant(graph, "cosine", cosine, shape),
+        sine: session.constant(graph, "sine", sine, shape),
+      };
+    },
+    // Pictures of made-up weights are brought into the range of real ones, where clamping leaves a gradient.
+    decode: (graph, packed) => affine(vae.decode(graph, packed, rows, columns), 0.25, 0.5),
+    encode: () => {
+      throw new Error("this job draws its pictures");
+    },
+  };
+  const trainer = new SrpoTrainer(session, model, adapter.groups(), [{ scorer: reward, kind: "hps", weight: 1 }], {
+    ...SETTINGS,
+    batch: 1,
+    rolloutSteps: 1,
+    branches: ["denoise"],
+    threshold: 2,
   });
   const traced = performance.now();
   await session.open(gpu);
   const opened = performance.now();
-  const source = new GeneratedBlocks(parameters.tensors, { seed: 1 });
-  await model.load(source);
+  await transformer.load(new GeneratedBlocks(parameters.tensors, { seed: 1 }));
   await loadParameters(session, vaeParameters, generatedSource(vaeParameters.tensors, 2));
+  await reward.loadWeights(session);
   adapter.initialise(session, 1);
-  session.clear(gradients);
-  const random = (variable: Variable, seed: number, scale = 1.7) =>
-    session.write(variable, noise(variable.size, seed, scale));
-  random(pass.latents, 1);
-  random(start, 2);
-  random(pass.states, 3, 0.3);
-  random(pass.pooled, 4);
-  const { cosine, sine } = ropeTables(positionIds(text, rows, columns), config.ropeAxes, config.ropeTheta);
-  session.write(pass.cosine, cosine);
-  session.write(pass.sine, sine);
-  session.write(pass.time, sinusoids([1]));
-  session.write(pass.guidance!, sinusoids([3.5]));
-  const branch = branchScalars(FROM, TO);
-  for (const [name, value] of Object.entries({ ...branch, step: -0.3 }))
-    session.write(scalar(name), Float32Array.of(value));
+  trainer.optimizer.initialise(session);
+  trainer.optimizer.begin(session);
   await session.finish();
   const loaded = performance.now();
 
   const parts: FluxPart[] = [];
-  const { times } = model.ring;
-  const timed = async (name: string, flops: number, body: () => Promise<void>): Promise<void> => {
-    const before = { ...times };
-    const from = performance.now();
-    await body();
-    await session.finish();
-    parts.push({
-      name,
-      seconds: (performance.now() - from) / 1e3,
-      bytes: times.bytes - before.bytes,
-      filling: (times.filling - before.filling) / 1e3,
-      waiting: (times.waiting - before.waiting) / 1e3,
-      flops,
-    });
-  };
-  const flopsOf = (plans: Iterable<{ flops: number }>) => [...plans].reduce((sum, plan) => sum + plan.flops, 0);
-  const forwardFlops = flopsOf(pass.forwardPlans.values());
-  await timed("rollout step", forwardFlops, async () => {
-    await pass.forward();
-    session.run(euler);
-  });
-  session.write(pass.time, sinusoids([FROM]));
-  await timed("branch: inject, velocity", forwardFlops, async () => {
-    session.run(inject);
-    await pass.forward();
-  });
-  await timed("branch: recover, decode, back to v", judge.flops, () => Promise.resolve(session.run(judge)));
-  await timed("branch: back to the LoRA", flopsOf(pass.backwardPlans.values()), () => pass.backward());
-
-  let squares = 0;
-  for (const v of gradients.variables) {
-    // The second factors begin at zero, so theirs are the gradients that are not.
-    if (!v.name.includes("lora_B")) continue;
-    for (const x of await session.read(v)) squares += x * x;
+  const { times } = ring;
+  const { rollout, micro } = trainer.plans;
+  for (const [name, stage] of [
+    ["rollout step", rollout!],
+    ["branch: inject, velocity, decode, score, back to the LoRA", micro],
+  ] as const) {
+    const run = stage.run.bind(stage);
+    stage.run = async () => {
+      const before = { ...times };
+      const from = performance.now();
+      await run();
+      await session.finish();
+      parts.push({
+        name,
+        seconds: (performance.now() - from) / 1e3,
+        bytes: times.bytes - before.bytes,
+        filling: (times.filling - before.filling) / 1e3,
+        waiting: (times.waiting - before.waiting) / 1e3,
+        flops: stage.flops,
+      });
+    };
   }
-  const velocity = await session.read(pass.velocity);
-  const finite = velocity.every(Number.isFinite) && Number.isFinite(squares);
+  const unit = (seed: number) => {
+    const values = noise(reward.width, seed, 1);
+    const norm = Math.hypot(...values);
+    return values.map((x) => x / norm);
+  };
+  const prompt = {
+    states: noise(text * config.jointWidth, 3, 0.3),
+    pooled: noise(config.pooledWidth, 4, 1.7),
+    texts: [{ positive: unit(5), negative: unit(6) }],
+  };
+  const begun = performance.now();
+  const report = await trainer.update(1, [prompt], { m0: TIMESTEP, noise: trainer.noise(1, 0) });
+  const ended = performance.now();
   const seconds = (a: number, b: number) => (b - a) / 1e3;
   return {
     parts,
     tracing: seconds(started, traced),
     opening: seconds(traced, opened),
     loading: seconds(opened, loaded),
+    seconds: seconds(begun, ended),
     plans: session.plans.length,
     sharedPlans: session.plans.filter((plan) => plan.like).length,
     parameters: parameters.count,
     adapterParameters: adapter.pool.variables.reduce((n, v) => n + v.size, 0),
     memory: session.memory(),
-    loss: (await session.read(loss))[0]!,
-    gradientNorm: Math.sqrt(squares),
-    finite,
+    report,
   };
 }

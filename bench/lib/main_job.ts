@@ -12,7 +12,7 @@ import { Drawing } from "../../src/training/drawing.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { type SrpoSettings, SrpoTrainer } from "../../src/training/srpo/trainer.ts";
 
-const SETTINGS: SrpoSettings = {
+export const SETTINGS: SrpoSettings = {
   batch: 4,
   accumulation: 1,
   rolloutSteps: 6,
@@ -47,6 +47,14 @@ export interface MainJob {
   load(): Promise<void>;
 }
 
+/** A CLIP of the embedded experiment. */
+export async function embeddedScorer(session: Session, name: "reward" | "judge"): Promise<ClipScorer> {
+  const files = new DiskFiles();
+  const models = `${projectFolder}/models`;
+  const tokenizer = await ClipTokenizer.load(files, `${models}/tokenizers/clip/bpe_simple_vocab_16e6.txt.gz`);
+  return await ClipScorer.open(files, session, { name, folder: `${models}/embedded/${name}`, tokenizer });
+}
+
 /** Declares and plans everything; the session is not open yet. */
 export async function mainJob(target: Target, change: Partial<SrpoSettings> = {}): Promise<MainJob> {
   const files = new DiskFiles();
@@ -58,13 +66,8 @@ export async function mainJob(target: Target, change: Partial<SrpoSettings> = {}
     tokenizers: `${models}/tokenizers`,
     imageSize: 0,
   });
-  const tokenizer = await ClipTokenizer.load(files, `${models}/tokenizers/clip/bpe_simple_vocab_16e6.txt.gz`);
-  const reward = await ClipScorer.open(files, session, {
-    name: "reward",
-    folder: `${models}/embedded/reward`,
-    tokenizer,
-  });
-  const judge = await ClipScorer.open(files, session, { name: "judge", folder: `${models}/embedded/judge`, tokenizer });
+  const reward = await embeddedScorer(session, "reward");
+  const judge = await embeddedScorer(session, "judge");
   for (const scorer of [reward, judge]) scorer.planText(session, 16);
   new PromptEncoder(session, pipeline, 16);
   new Drawing(session, pipeline, [reward, judge], { batch: 16, steps: 6, shift: 1.5, guidance: 3.5 });

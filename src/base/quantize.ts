@@ -192,7 +192,19 @@ function refuseOverflow(
   infinity: number,
 ): void {
   const at = codes.findIndex((code) => (code & 0x7fff) === infinity);
-  if (at < 0) return;
+  if (at >= 0) refuseTooLarge(name, storage, values, at);
+}
+
+/**
+ * For weights that products read as f16, whatever they are stored as.
+ * @throws LongtailError E-FILE-037 where a value rounds to no number of f16
+ */
+export function refuseBeyondHalves(name: string, values: Float32Array): void {
+  const at = values.findIndex((v) => Math.abs(v) >= 65_520);
+  if (at >= 0) refuseTooLarge(name, "f16", values, at);
+}
+
+function refuseTooLarge(name: string, storage: CompactStorage, values: Float32Array, at: number): never {
   throw new LongtailError("E-FILE-037", {
     what: `value ${at} of the weight is ${values[at]}, which ${storage} cannot hold`,
     where: name,

@@ -1,4 +1,4 @@
-// A flag that takes one of a few words.
+// Flags that take one of a few words, or a number.
 
 import { LongtailError } from "../base/errors.ts";
 
@@ -14,5 +14,23 @@ export function choice<T extends string>(value: string | true | undefined, name:
     what: `--${name} takes ${words.join(" or ")}`,
     where: String(value),
     fix: `as in --${name}=${words[0]}`,
+  });
+}
+
+/** A number given as a flag. */
+export function numberFlag(
+  value: string | true | undefined,
+  name: string,
+  byDefault: number,
+  least: number,
+  most: number,
+): number {
+  if (value === undefined) return byDefault;
+  const number = Number(value);
+  if (value !== true && Number.isFinite(number) && number >= least && number <= most) return number;
+  throw new LongtailError("E-ARG-051", {
+    what: `--${name} is not a number between ${least} and ${most}`,
+    where: String(value),
+    fix: `as in --${name}=${byDefault}`,
   });
 }

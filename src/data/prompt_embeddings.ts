@@ -1,6 +1,7 @@
 // Text embeddings of prompts in a folder, in the layout of SRPO's reference scripts: one file a prompt in `prompt_embed`
-// (T5 states), `pooled_prompt_embeds` (CLIP's vector) and `text_ids` (zeros), and a JSON list of captions. Files are
-// safetensors or torch's .pt; a folder that those scripts made is read as it is, and they read what is written here as .pt.
+// (states), `pooled_prompt_embeds` (CLIP's vector) and `text_ids` (zeros), and a JSON list of captions. Files are safetensors
+// or torch's .pt; a folder that those scripts made is read as it is, and they read what is written here as .pt. Models that
+// take no pooled text (FLUX.2) have the states alone.
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
@@ -20,27 +21,37 @@ export const PARTS = {
   pooled: { folder: "pooled_prompt_embeds", key: "pooled_prompt_embeds_path" },
   ids: { folder: "text_ids", key: "text_ids" },
 } as const;
-type Part = keyof typeof PARTS;
+export type Part = keyof typeof PARTS;
 
 export type EmbeddingForm = "safetensors" | "torch";
 export type EmbeddingType = "F32" | "BF16";
 
 export interface TextEmbedding {
-  /** T5 states [length · width]. */
+  /** States [length · width]. */
   states: Float32Array;
-  /** CLIP's pooled vector. */
+  /** CLIP's pooled vector; empty for models that take none. */
   pooled: Float32Array;
 }
 
 export const endingOf = (form: EmbeddingForm) => (form === "torch" ? "pt" : "safetensors");
 
-/** The three files of prompt `stem`. */
-export function embeddingPaths(folder: string, stem: string, form: EmbeddingForm): Record<Part, string> {
-  const path = (part: Part) => `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`;
-  return { states: path("states"), pooled: path("pooled"), ids: path("ids") };
+const ALL_PARTS: readonly Part[] = ["states", "pooled", "ids"];
+
+/** The parts that a model's embeddings have. */
+export const partsOf = (pooled: boolean): readonly Part[] => (pooled ? ALL_PARTS : ["states"]);
+
+/** The files of prompt `stem`; all three by default. */
+export function embeddingPaths<P extends Part = Part>(
+  folder: string,
+  stem: string,
+  form: EmbeddingForm,
+  parts = ALL_PARTS as readonly P[],
+): Record<P, string> {
+  const paths = parts.map((part) => [part, `${folder}/${PARTS[part].folder}/${stem}.${endingOf(form)}`]);
+  return Object.fromEntries(paths) as Record<P, string>;
 }
 
-/** Writes the files of one prompt. @param width of a state */
+/** Writes the files of one prompt; an empty pooled vector has none. @param width of a state */
 export async function writeEmbedding(
   files: FileStore,
   folder: string,
@@ -49,18 +60,20 @@ export async function writeEmbedding(
   width: number,
   { form, dtype }: { form: EmbeddingForm; dtype: EmbeddingType },
 ): Promise<void> {
-  const paths = embeddingPaths(folder, stem, form);
+  const parts = partsOf(pooled.length > 0);
+  const paths = embeddingPaths(folder, stem, form, parts);
   const tensors: Record<Part, readonly [Float32Array, readonly number[]]> = {
     states: [states, [states.length / width, width]],
     pooled: [pooled, [pooled.length]],
     // One row of the transformer's text positions, all of them zero.
     ids: [new Float32Array(3), [3]],
   };
-  for (const part of ["states", "pooled", "ids"] as const) {
+  for (const part of parts) {
     const [data, shape] = tensors[part];
-    if (form === "torch") await files.writeAtomic(paths[part], torchTensorFile(data, shape, dtype));
+    const path = paths[part];
+    if (form === "torch") await files.writeAtomic(path, torchTensorFile(data, shape, dtype));
     else
-      await writeSafetensors(files, paths[part], [{ name: "tensor", dtype, shape, data }], {
+      await writeSafetensors(files, path, [{ name: "tensor", dtype, shape, data }], {
         metadata: { format: "pt" },
       });
   }
@@ -72,12 +85,13 @@ export async function writeEmbeddingIndex(
   folder: string,
   items: readonly { stem: string; caption: string; fields: Readonly<Record<string, unknown>> }[],
   form: EmbeddingForm,
+  parts: readonly Part[] = ALL_PARTS,
 ): Promise<string> {
   const path = `${folder}/${INDEX_NAMES[0]}`;
   const entries = items.map(({ stem, caption, fields }) => ({
     ...fields,
     caption,
-    ...Object.fromEntries(Object.values(PARTS).map(({ key }) => [key, `${stem}.${endingOf(form)}`])),
+    ...Object.fromEntries(parts.map((part) => [PARTS[part].key, `${stem}.${endingOf(form)}`])),
   }));
   await files.writeAtomic(path, `${JSON.stringify(entries, null, 1)}\n`);
   return path;
@@ -133,14 +147,14 @@ export class PromptEmbeddings {
   /**
    * The embeddings of item `index`.
    * @throws LongtailError E-DATA-070 a file name that leads elsewhere, E-FILE-001 a file is missing, E-DATA-071 a tensor of
-   * another shape
+   * another shape, E-DATA-075 a value that is not finite, and what a torn file says
    */
   async load(index: number): Promise<TextEmbedding & { length: number; width: number }> {
     const item = this.items[index]!;
     const states = await this.tensor(item, "states");
-    const pooled = await this.tensor(item, "pooled");
+    const pooled = item.fields[PARTS.pooled.key] === undefined ? null : await this.tensor(item, "pooled");
     const [length, width] = states.shape.slice(-2) as [number, number];
-    return { states: states.values, pooled: pooled.values, length, width };
+    return { states: states.values, pooled: pooled?.values ?? new Float32Array(0), length, width };
   }
 
   private async tensor(item: PromptItem, part: Part): Promise<{ values: Float32Array; shape: readonly number[] }> {
@@ -163,10 +177,19 @@ export class PromptEmbeddings {
         throw new LongtailError("E-DATA-071", {
           what: names.length === 1 ? `the tensor has shape [${shape.join(", ")}]` : `it holds ${names.length} tensors`,
           where: source.name,
-          why: `one ${part === "states" ? "matrix of T5 states [tokens, width]" : "pooled vector [width]"} is expected`,
+          why: `one ${part === "states" ? "matrix of states [tokens, width]" : "pooled vector [width]"} is expected`,
           fix: "make the folder anew with longtail preprocess",
         });
-      return { values: await source.load(names[0]!), shape };
+      const values = await source.load(names[0]!);
+      const at = values.findIndex((value) => !Number.isFinite(value));
+      if (at >= 0)
+        throw new LongtailError("E-DATA-075", {
+          what: `the embedding is not finite: value ${at} of ${values.length} is ${values[at]}`,
+          where: source.name,
+          why: "a NaN or an infinity in one prompt makes every weight NaN in one update",
+          fix: "encode this prompt again: take the file away and run longtail preprocess",
+        });
+      return { values, shape };
     } finally {
       await source.close();
     }

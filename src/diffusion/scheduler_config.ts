@@ -2,7 +2,8 @@
 // settings of shifting.ts. What would change the sigmas and is not understood is refused, never ignored.
 
 import { LongtailError } from "../base/errors.ts";
-import { DEV_SHIFT, SCHNELL_SHIFT, type ShiftConfig } from "./shifting.ts";
+import { empiricalSigmas } from "./empirical_shift.ts";
+import { DEV_SHIFT, SCHNELL_SHIFT, type ShiftConfig, samplerSigmas } from "./shifting.ts";
 
 /** A scheduler_config.json and where it lies. */
 export interface SchedulerFile {
@@ -19,6 +20,23 @@ const OTHER_SIGMAS = [
   "invert_sigmas",
   "stochastic_sampling",
 ];
+
+/**
+ * Sigmas that a pipeline is meant to be drawn with, `steps + 1` values that end at 0. FLUX.2's pipelines work out the exponent
+ * of a shift that follows the picture themselves, so that the numbers for it in their scheduler's file do not count.
+ * @param tokens packed image tokens
+ * @throws LongtailError E-FILE-038
+ */
+export function pipelineSigmas(
+  pipeline: { family: "flux1" | "flux2"; scheduler: SchedulerFile | null; guided: boolean },
+  steps: number,
+  tokens: number,
+): Float32Array {
+  const { family, scheduler, guided } = pipeline;
+  if (family === "flux2" && (!scheduler || shiftConfigOf(scheduler, guided).dynamic))
+    return empiricalSigmas(steps, tokens);
+  return samplerSigmas(steps, shiftConfigOf(scheduler, guided), tokens);
+}
 
 /**
  * The schedule of a pipeline's own scheduler. Without the file it is FLUX.1-dev's for models with a guidance embedding and

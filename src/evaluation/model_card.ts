@@ -105,10 +105,10 @@ function usage(data: ReportData): string {
   if (!weights && !lora) return "";
   const base = data.model.base ?? "<base model>";
   const lines = [
-    "from diffusers import FluxTransformer2DModel",
+    `from diffusers import ${data.model.architecture}`,
     "from safetensors.torch import load_file",
     "",
-    `transformer = FluxTransformer2DModel.from_pretrained("${base}", subfolder="transformer")`,
+    `transformer = ${data.model.architecture}.from_pretrained("${base}", subfolder="transformer")`,
   ];
   const parts = ["## How to load it"];
   if (weights) {

@@ -3,7 +3,7 @@
 
 import type { KroneckerFactor, LokrLayer } from "./adapter_layers.ts";
 import type { LoraPart } from "./lora_keys.ts";
-import type { FusedNames } from "./lora_kohya.ts";
+import type { FusedNames } from "./lora_names.ts";
 
 type Shapes = ReadonlyMap<LoraPart, readonly number[]>;
 

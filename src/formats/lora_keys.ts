@@ -2,7 +2,7 @@
 // layer's values it holds. Reading, checking and describing a file all begin here, so that they agree on what a key means.
 // Styles as listed in diffusers' converters and ComfyUI's key map.
 
-import { type FusedNames, fuseNames, fusePath, unflatten } from "./lora_kohya.ts";
+import { type AdapterFamily, adapterFamily, type FusedNames, fuseNames, fusePath, unflatten } from "./lora_names.ts";
 
 /**
  * - diffusers: `transformer.<module>.lora_A.weight` (ai-toolkit and SimpleTuner write the same)
@@ -74,8 +74,8 @@ const XLABS_SINGLE: Readonly<Record<string, readonly string[]>> = {
   proj_lora: ["proj_out"],
 };
 
-/** Splits a key into style, layer and part; null where it is no key of a FLUX.1 transformer's adapter. */
-export function parseLoraKey(key: string): LoraKey | null {
+/** Splits a key into style, layer and part; null where it is no key of a FLUX transformer's adapter. */
+export function parseLoraKey(key: string, family: AdapterFamily = "flux1"): LoraKey | null {
   for (const [parts, xlabs] of [
     [PARTS, false],
     [XLABS_PARTS, true],
@@ -83,19 +83,19 @@ export function parseLoraKey(key: string): LoraKey | null {
     const found = parts.find(([ending]) => key.endsWith(ending));
     if (!found) continue;
     const stem = key.slice(0, -found[0].length);
-    const layer = layerOf(stem);
+    const layer = layerOf(stem, family);
     if (layer && (layer.style === "xlabs") === xlabs) return { ...layer, stem, part: found[1] };
   }
   return null;
 }
 
-function layerOf(stem: string): { style: LoraStyle; names: FusedNames } | null {
+function layerOf(stem: string, family: AdapterFamily): { style: LoraStyle; names: FusedNames } | null {
   const one = (style: LoraStyle, module: string | null): { style: LoraStyle; names: FusedNames } | null =>
     module ? { style, names: { modules: [module], rows: "equal" } } : null;
   const fused = (style: LoraStyle, names: FusedNames | null) => names && { style, names };
   if (stem.startsWith("transformer.")) return one("diffusers", stem.slice("transformer.".length));
   if (stem.startsWith("base_model.model.")) return one("peft", stem.slice("base_model.model.".length));
-  if (stem.startsWith("lora_unet_")) return fused("kohya", fuseNames(stem));
+  if (stem.startsWith("lora_unet_")) return fused("kohya", fuseNames(stem, family));
   if (stem.startsWith("lora_transformer_")) return one("onetrainer", unflatten(stem.slice("lora_transformer_".length)));
   if (stem.startsWith("lycoris_")) return one("lycoris", unflatten(stem.slice("lycoris_".length)));
   const bare = stem.replace(/^diffusion_model\./, "");
@@ -106,7 +106,7 @@ function layerOf(stem: string): { style: LoraStyle; names: FusedNames } | null {
     const block = `${xlabs[1] === "double" ? "transformer_blocks" : "single_transformer_blocks"}.${xlabs[2]}.`;
     return fused("xlabs", { modules: table[xlabs[3]!]!.map((module) => block + module), rows: "equal" });
   }
-  return bare === stem ? null : fused("bfl", fusePath(bare));
+  return bare === stem ? null : fused("bfl", fusePath(bare, family));
 }
 
 export interface LoraKeys {
@@ -116,15 +116,21 @@ export interface LoraKeys {
   unknown: string[];
   /** The style of most layers. */
   style: LoraStyle;
+  family: AdapterFamily;
 }
 
-/** Sorts the keys of a file by layer. */
-export function sortLoraKeys(keys: Iterable<string>): LoraKeys {
+/** Sorts the keys of a file by layer, as its names and shapes say which family they are of. */
+export function sortFileKeys(tensors: ReadonlyMap<string, { shape: readonly number[] }>): LoraKeys {
+  return sortLoraKeys(tensors.keys(), adapterFamily(tensors));
+}
+
+/** Sorts keys by layer. */
+export function sortLoraKeys(keys: Iterable<string>, family: AdapterFamily = "flux1"): LoraKeys {
   const layers: LoraKeys["layers"] = new Map();
   const counts = new Map<LoraStyle, number>();
   const unknown: string[] = [];
   for (const key of keys) {
-    const parsed = parseLoraKey(key);
+    const parsed = parseLoraKey(key, family);
     if (!parsed) {
       unknown.push(key);
       continue;
@@ -139,5 +145,5 @@ export function sortLoraKeys(keys: Iterable<string>): LoraKeys {
     else layer.parts.set(parsed.part, key);
   }
   const [style] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? ["diffusers"];
-  return { layers, unknown, style: style as LoraStyle };
+  return { layers, unknown, style: style as LoraStyle, family };
 }

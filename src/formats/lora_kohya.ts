@@ -1,113 +1,9 @@
-// Module names and fused layers of kohya's sd-scripts for FLUX.1. They follow Black Forest Labs' own layout: query, key and
-// value in one matrix, and in single blocks the MLP's first layer with them. A file holds for such a matrix either one
-// down factor that its parts share, or the parts' own factors on a block diagonal.
+// Fused layers of kohya's sd-scripts. Query, key and value are one matrix there, and in FLUX.1's single blocks the MLP's first
+// layer with them (lora_names.ts). A file holds for such a matrix either one down factor that its parts share, or the parts' own
+// factors on a block diagonal.
 
 import type { LoraLayer, LoraLayers } from "./adapter_layers.ts";
-
-export interface FusedNames {
-  /** diffusers' modules whose rows lie in the matrix, from the top. */
-  modules: readonly string[];
-  /** How the rows are shared out. */
-  rows: "equal" | "single-linear1";
-  /** True where diffusers stores the two halves of the rows in the other order (scale before shift). */
-  swapHalves?: boolean;
-}
-
-const DOUBLE: Readonly<Record<string, readonly string[]>> = {
-  img_attn_qkv: ["attn.to_q", "attn.to_k", "attn.to_v"],
-  txt_attn_qkv: ["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"],
-  img_attn_proj: ["attn.to_out.0"],
-  txt_attn_proj: ["attn.to_add_out"],
-  img_mlp_0: ["ff.net.0.proj"],
-  img_mlp_2: ["ff.net.2"],
-  txt_mlp_0: ["ff_context.net.0.proj"],
-  txt_mlp_2: ["ff_context.net.2"],
-  img_mod_lin: ["norm1.linear"],
-  txt_mod_lin: ["norm1_context.linear"],
-};
-
-const SINGLE: Readonly<Record<string, readonly string[]>> = {
-  linear1: ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"],
-  linear2: ["proj_out"],
-  modulation_lin: ["norm.linear"],
-};
-
-const OUTER: Readonly<Record<string, string>> = {
-  img_in: "x_embedder",
-  txt_in: "context_embedder",
-  time_in_in_layer: "time_text_embed.timestep_embedder.linear_1",
-  time_in_out_layer: "time_text_embed.timestep_embedder.linear_2",
-  vector_in_in_layer: "time_text_embed.text_embedder.linear_1",
-  vector_in_out_layer: "time_text_embed.text_embedder.linear_2",
-  guidance_in_in_layer: "time_text_embed.guidance_embedder.linear_1",
-  guidance_in_out_layer: "time_text_embed.guidance_embedder.linear_2",
-  final_layer_linear: "proj_out",
-  final_layer_adaLN_modulation_1: "norm_out.linear",
-};
-
-const own = <T>(table: Readonly<Record<string, T>>, key: string) =>
-  Object.hasOwn(table, key) ? table[key] : undefined;
-
-/** The part of a module's path that a table names, and the block before it. */
-const BLOCK = /^(single_transformer_blocks|transformer_blocks)\.(\d+)\.(.+)$/;
-
-const DOUBLE_STEMS = stemsOf(DOUBLE);
-const SINGLE_STEMS = stemsOf(SINGLE);
-const OUTER_STEMS = new Map(Object.entries(OUTER).map(([stem, module]) => [module, stem]));
-
-function stemsOf(table: Readonly<Record<string, readonly string[]>>): Map<string, string> {
-  return new Map(Object.entries(table).flatMap(([stem, modules]) => modules.map((module) => [module, stem])));
-}
-
-/** The stem that holds a module of diffusers' naming, `lora_unet_…`, or null where the layout has no such layer. */
-export function stemOf(module: string): string | null {
-  const block = BLOCK.exec(module);
-  if (!block) {
-    const outer = OUTER_STEMS.get(module);
-    return outer === undefined ? null : `lora_unet_${outer}`;
-  }
-  const double = block[1] === "transformer_blocks";
-  const own = (double ? DOUBLE_STEMS : SINGLE_STEMS).get(block[3]!);
-  return own === undefined ? null : `lora_unet_${double ? "double" : "single"}_blocks_${block[2]}_${own}`;
-}
-
-/** What a path of Black Forest Labs' layout stands for, `double_blocks.0.img_attn.qkv`; null for an unknown one. */
-export function fusePath(path: string): FusedNames | null {
-  return /[^A-Za-z0-9_.]/.test(path) ? null : fuseNames(`lora_unet_${path.replaceAll(".", "_")}`);
-}
-
-/**
- * The module of diffusers' naming whose dots were replaced by underscores (OneTrainer, LyCORIS), or null for none:
- * "transformer_blocks_0_attn_to_out_0" is "transformer_blocks.0.attn.to_out.0".
- */
-export function unflatten(flat: string): string | null {
-  const block = /^(single_transformer_blocks|transformer_blocks)_(\d+)_(.+)$/.exec(flat);
-  if (!block) return FLAT_OUTER.get(flat) ?? null;
-  const found = (block[1] === "transformer_blocks" ? FLAT_DOUBLE : FLAT_SINGLE).get(block[3]!);
-  return found === undefined ? null : `${block[1]}.${block[2]}.${found}`;
-}
-
-const flattened = (modules: Iterable<string>) =>
-  new Map([...modules].map((module) => [module.replaceAll(".", "_"), module]));
-const FLAT_DOUBLE = flattened(DOUBLE_STEMS.keys());
-const FLAT_SINGLE = flattened(SINGLE_STEMS.keys());
-const FLAT_OUTER = flattened(OUTER_STEMS.keys());
-
-/** What a stem like `lora_unet_double_blocks_0_img_attn_qkv` stands for, or null where it is no transformer layer's. */
-export function fuseNames(stem: string): FusedNames | null {
-  const block = /^lora_unet_(double|single)_blocks_(\d+)_(.+)$/.exec(stem);
-  if (block) {
-    const modules = own(block[1] === "double" ? DOUBLE : SINGLE, block[3]!);
-    if (!modules) return null;
-    const prefix = `${block[1] === "double" ? "transformer_blocks" : "single_transformer_blocks"}.${block[2]}.`;
-    const rows = block[3] === "linear1" ? "single-linear1" : "equal";
-    return { modules: modules.map((module) => prefix + module), rows };
-  }
-  const outer = /^lora_unet_(.+)$/.exec(stem);
-  const module = outer && own(OUTER, outer[1]!);
-  if (!module) return null;
-  return { modules: [module], rows: "equal", swapHalves: module === "norm_out.linear" };
-}
+import { type FusedNames, stemOf } from "./lora_names.ts";
 
 /** Rows of each part of a fused matrix, or null where they do not share out. */
 export function partHeights(names: FusedNames, inputs: number, outputs: number): number[] | null {
@@ -191,15 +87,14 @@ export interface FusedLayers {
  * @throws Error with the module's name where it cannot be joined
  */
 export function joinFused(layers: LoraLayers): FusedLayers {
-  const stems = new Map<string, string[]>();
+  const stems = new Map<string, FusedNames>();
   for (const module of layers.keys()) {
-    const stem = stemOf(module);
-    if (stem === null) throw new Error(`${module} has no name in Black Forest Labs' layout`);
-    stems.set(stem, [...(stems.get(stem) ?? []), module]);
+    const found = stemOf(module);
+    if (found === null) throw new Error(`${module} has no name in Black Forest Labs' layout`);
+    stems.set(found.stem, found.names);
   }
   const joined: FusedLayers = { layers: new Map(), rescaled: [] };
-  for (const stem of stems.keys()) {
-    const names = fuseNames(stem)!;
+  for (const [stem, names] of stems) {
     const parts = names.modules.map((module) => layers.get(module) ?? null);
     joined.layers.set(stem, names.modules.length === 1 ? single(names, parts[0]!) : joinParts(names, parts, joined));
   }

@@ -6,7 +6,7 @@ import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import type { LokrLayer, LoraLayer } from "./adapter_layers.ts";
 import { readLokrLayer, splitLokr } from "./lokr.ts";
-import { type LoraKeys, type LoraPart, type LoraStyle, sortLoraKeys } from "./lora_keys.ts";
+import { type LoraKeys, type LoraPart, type LoraStyle, sortFileKeys } from "./lora_keys.ts";
 import { splitFused } from "./lora_kohya.ts";
 import { type LoraFields, readFields, scaleOf } from "./lora_metadata.ts";
 import { type Dtype, Safetensors } from "./safetensors.ts";
@@ -49,7 +49,7 @@ export async function readLora(files: FileStore, path: string, options: ReadLora
 export async function readAdapter(files: FileStore, path: string, options: ReadLoraOptions = {}): Promise<LoraFile> {
   const file = await Safetensors.open(files, path);
   try {
-    const keys = sortLoraKeys(file.names());
+    const keys = sortFileKeys(file.tensors);
     refuseUnknown(file.path, keys.unknown, keys.layers.size);
     const fields = await configurationOf(files, file, keys.style);
     const reader = new LayerReader(file, fields, options.allowNonFinite ?? false);
@@ -229,13 +229,13 @@ function refuseUnknown(path: string, unknown: readonly string[], known: number):
   throw new LongtailError("E-FILE-017", {
     what:
       unknown.length > 0
-        ? `${unknown.length} keys belong to no layer of a FLUX.1 transformer's LoRA: ${listed}`
+        ? `${unknown.length} keys belong to no layer of a FLUX transformer's LoRA: ${listed}`
         : "the file has no LoRA layers",
     where: path,
     why:
       "read are files of diffusers (transformer.…lora_A), PEFT (base_model.model.…lora_A), kohya (lora_unet_…lora_down), " +
       "OneTrainer (lora_transformer_…), LyCORIS (lycoris_…lokr_w1), XLabs and ComfyUI (diffusion_model.…)",
-    fix: "use a LoRA of the FLUX.1 transformer alone, without text encoders; longtail lora verify says more",
+    fix: "use a LoRA of the transformer alone, without text encoders; longtail lora verify says more",
   });
 }
 

@@ -6,6 +6,7 @@ import { isLokr, type LokrLayer, type LokrLayers, type LoraLayer, type LoraLayer
 import type { LoraStyle } from "./lora_keys.ts";
 import { joinFused } from "./lora_kohya.ts";
 import { adapterConfig, adapterMetadata, lokrFields, pythonJson, tidy } from "./lora_metadata.ts";
+import { familyOfModules } from "./lora_names.ts";
 import { misfit } from "./lora_read.ts";
 import { type LoraFacts, loraMetadata, type NetworkFacts, type TensorRecord } from "./model_spec.ts";
 import { type TensorToWrite, writeSafetensors } from "./safetensors_write.ts";
@@ -183,11 +184,12 @@ export function fusedKind(layers: LoraLayers): "kohya" | "onetrainer" {
 /**
  * The place for scales that every loader reads as meant. Where all are 1, none is needed. ComfyUI does not read the metadata,
  * and diffusers 0.42 mixes up alpha tensors of modules where one's name ends another's (proj_out), so that only equal
- * alphas are safe there.
+ * alphas are safe there. Its FLUX.2 pipelines take no alpha tensors at all.
  */
 export function portableScales(layers: LoraLayers): "metadata" | "tensors" | "folded" {
   const all = [...layers.values()];
   if (all.every((layer) => layer.scale === 1)) return "metadata";
+  if (familyOfModules(layers.keys()) === "flux2") return "folded";
   const alphaOf = ({ scale, rank }: LoraLayer) => tidy(scale * rank);
   return all.every((layer) => alphaOf(layer) === alphaOf(all[0]!)) ? "tensors" : "folded";
 }

@@ -11,7 +11,7 @@ export interface LoraFacts {
   /** Name of the output, without an ending. */
   name: string;
   /** What the LoRA was trained on: "flux-1-dev", "flux-1-schnell", or "flux-1" for any other transformer of the kind. */
-  architecture: "flux-1-dev" | "flux-1-schnell" | "flux-1";
+  architecture: "flux-1-dev" | "flux-1-schnell" | "flux-1" | "flux-2";
   /** A title for people; the name by default. */
   title?: string;
   author?: string;
@@ -98,8 +98,9 @@ export async function loraMetadata(
 export function trainingMetadata(facts: LoraFacts, network: NetworkFacts): Record<string, string> {
   const size = facts.resolution ? `(${facts.resolution[0]}, ${facts.resolution[1]})` : undefined;
   const lycoris = network.kind !== "lora";
+  const second = facts.architecture === "flux-2";
   const values: Record<string, unknown> = {
-    ss_network_module: lycoris ? "lycoris.kohya" : "networks.lora_flux",
+    ss_network_module: lycoris ? "lycoris.kohya" : second ? "networks.lora_flux_2" : "networks.lora_flux",
     ss_network_dim: common(network.ranks),
     ss_network_alpha: common(network.alphas),
     ss_network_args: lycoris
@@ -108,7 +109,7 @@ export function trainingMetadata(facts: LoraFacts, network: NetworkFacts): Recor
           ...(network.kind === "dora" ? { dora_wd: "True" } : {}),
         })
       : undefined,
-    ss_base_model_version: "flux1",
+    ss_base_model_version: second ? "flux2" : "flux1",
     ss_output_name: facts.name,
     ss_learning_rate: facts.learningRate,
     ss_optimizer: facts.optimizer,

@@ -70,7 +70,7 @@ export interface OpenOptions {
  * @throws LongtailError E-ENV-001 no adapter, E-ENV-002 a limit is too small, E-ENV-003 the device was refused
  */
 export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<Gpu> {
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  const adapter = await awake(gpu.requestAdapter({ powerPreference: "high-performance" }));
   if (!adapter) {
     throw new LongtailError("E-ENV-001", {
       what: "no WebGPU adapter was found",
@@ -95,7 +95,7 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
   const features = WANTED_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f)) as GPUFeatureName[];
   let device: GPUDevice;
   try {
-    device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
+    device = await awake(adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits }));
   } catch (error) {
     throw new LongtailError("E-ENV-003", {
       what: "the adapter refused to open a device",
@@ -147,7 +147,7 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     async wait(promise) {
       if (waiting++ === 0) since = performance.now();
       try {
-        return await (facts.software && options.rest ? resting(promise, options.rest, () => gone) : promise);
+        return await awake(facts.software && options.rest ? resting(promise, options.rest, () => gone) : promise);
       } catch (error) {
         // A lost device fails every promise; what the user needs to read is the loss, which can be told a moment later.
         throw (
@@ -170,8 +170,25 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
 /** Longest time between a promise that fails because the device is lost and the news of the loss. */
 const LOSS_DELAY_MS = 500;
 
-/** How often the event loop is woken while somebody waits for a software adapter. */
+/** How often the event loop is woken while somebody waits for the device. */
 const WAKE_MS = 20;
+
+let waitersAwake = 0;
+let alarm: ReturnType<typeof setInterval> | undefined;
+
+/**
+ * Waits for a promise of the device with the event loop kept awake. With nothing but immediates pending, Deno's loop now
+ * and then parks until something else wakes it: waits of a minute and more were seen while the device had long finished. A
+ * timer is always something else.
+ */
+export async function awake<T>(promise: Promise<T>): Promise<T> {
+  if (waitersAwake++ === 0) alarm = setInterval(() => {}, WAKE_MS);
+  try {
+    return await promise;
+  } finally {
+    if (--waitersAwake === 0) clearInterval(alarm);
+  }
+}
 
 async function resting<T>(promise: Promise<T>, rest: () => Promise<void>, isLost: () => boolean): Promise<T> {
   let done = false;
@@ -182,14 +199,7 @@ async function resting<T>(promise: Promise<T>, rest: () => Promise<void>, isLost
   // One turn without sleep first: a promise that is settled already must not cost a rest.
   await Promise.resolve();
   if (!done) {
-    // With nothing but immediates pending, Deno's event loop now and then parks until something else wakes it: waits of
-    // a minute and more were seen while the device had long finished. A timer is always something else.
-    const alarm = setInterval(() => {}, WAKE_MS);
-    try {
-      while (!done && !isLost()) await rest();
-    } finally {
-      clearInterval(alarm);
-    }
+    while (!done && !isLost()) await rest();
   }
   // A promise of a lost device may never settle.
   if (!done) throw new Error("the device was lost");

@@ -2,7 +2,7 @@
 // parallel; compile errors come back with the line of the expanded text that they point at.
 
 import { LongtailError } from "../base/errors.ts";
-import type { Gpu } from "./device.ts";
+import { awake, type Gpu } from "./device.ts";
 import { expandTemplate } from "./template.ts";
 
 export interface PipelineRequest {
@@ -69,16 +69,18 @@ export class PipelineCache {
     const module = device.createShaderModule({ code, label: request.label });
     const scope = device.popErrorScope();
     try {
-      const pipeline = await device.createComputePipelineAsync({
-        label: request.label,
-        layout: this.layout(request.storageBindings, request.epilogue).pipeline,
-        compute: { module, entryPoint: "main" },
-      });
-      await scope;
+      const pipeline = await awake(
+        device.createComputePipelineAsync({
+          label: request.label,
+          layout: this.layout(request.storageBindings, request.epilogue).pipeline,
+          compute: { module, entryPoint: "main" },
+        }),
+      );
+      await awake(scope);
       return pipeline;
     } catch (error) {
-      const scoped = await scope.catch(() => null);
-      const info = await module.getCompilationInfo?.().catch(() => null);
+      const scoped = await awake(scope.catch(() => null));
+      const info = module.getCompilationInfo ? await awake(module.getCompilationInfo().catch(() => null)) : null;
       const lines = code.split("\n");
       const messages = (info?.messages ?? [])
         .filter((m) => m.type === "error")

@@ -115,13 +115,17 @@ export function chooseModelFiles(
   };
 }
 
-/** One file, its shards where it is an index or the name that shards share, and the configuration beside it. */
+/** What may lie beside weights and describe them: a model of diffusers or transformers, of open_clip, a CLIP's statistics. */
+const DESCRIPTIONS = ["config.json", "open_clip_config.json", "preprocessor_config.json"];
+
+/** One file, its shards where it is an index or the name that shards share, and the configurations beside it. */
 function singleFile(paths: readonly string[], path: string): string[] {
   const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
   const stem = path.replace(/\.index\.json$/, "").replace(SHARD, "");
   const shards = paths.filter((other) => SHARD.test(other) && other.replace(SHARD, "") === stem);
   const sharded = path !== stem ? [...shards, `${stem}.index.json`] : [];
-  return [...new Set([path, ...sharded, `${folder}config.json`])].filter((name) => paths.includes(name)).sort();
+  const beside = DESCRIPTIONS.map((name) => folder + name);
+  return [...new Set([path, ...sharded, ...beside])].filter((name) => paths.includes(name)).sort();
 }
 
 /** The small files of a folder and one set of its weights. */

@@ -1,5 +1,5 @@
-// A text-to-image pipeline of the FLUX.1 family: transformer, text encoders, autoencoder, or those of them that a phase of a
-// run needs. It declares their weights in the session's pools, loads them, and offers the traced pieces that sampling and
+// A text-to-image pipeline of FLUX.1's or FLUX.2's family: transformer, text encoders, autoencoder, or those of them that a
+// phase of a run needs. It declares their weights in the session's pools, loads them, and offers the traced pieces that sampling and
 // training are put together from.
 
 import { LongtailError } from "../base/errors.ts";
@@ -11,16 +11,18 @@ import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Session } from "../tensor/session.ts";
 import type { DType } from "../tensor/shape.ts";
 import type { Pool } from "../tensor/variable.ts";
-import { type FluxConfig, fluxConfig } from "./flux/config.ts";
-import { positionIds, ropeTables } from "./flux/embeddings.ts";
-import { FluxTransformer } from "./flux/transformer.ts";
+import { type FamilyConfig, type FamilyModel, familyModel, openAutoencoder, openTextEncoding } from "./family.ts";
+import { ropeTables } from "./flux/embeddings.ts";
+import { CachedBlocks, fileBlocks } from "./flux/streamed/sources.ts";
+import { type Slots, StreamedFlux } from "./flux/streamed/streamed.ts";
 import { openPart, type PipelineLayout, readLayout } from "./pipeline_layout.ts";
-import { TextEncoders, type TokenInput, type Tokenized } from "./text_encoders.ts";
-import { Autoencoder, LATENT_STRIDE } from "./vae/autoencoder.ts";
+import type { TextEncoding, TokenInput, Tokenized, TokenValues } from "./text_encoding.ts";
+import { LATENT_STRIDE, type PictureCoder } from "./vae/autoencoder.ts";
 import { tileWithin } from "./vae/tiling.ts";
+import type { VelocityModel, VelocityNetwork } from "./velocity_network.ts";
 import type { WeightsPart } from "./weights_file.ts";
 
-export type { TokenInput, Tokenized } from "./text_encoders.ts";
+export type { TokenInput, Tokenized } from "./text_encoding.ts";
 
 /** Which parts are declared and loaded. */
 export interface PipelineParts {
@@ -52,6 +54,15 @@ export interface PipelineOptions {
   deviceTableBytes?: number;
   /** From how many bytes of f32 on a text encoder's matrices stay the halves of their file. */
   halvesFromBytes?: number;
+  /** Streams the transformer's blocks from host memory; they are frozen then. By default it is on the device as a whole. */
+  stream?: StreamOptions | null;
+}
+
+export interface StreamOptions {
+  /** Blocks on the device at a time. */
+  slots: Slots;
+  /** Host memory for stored words that are read again and again; what does not fit is read from the file each time. */
+  hostCacheBytes: number;
 }
 
 /** Pixels of a packed token's side. */
@@ -78,7 +89,11 @@ export function geometryOf(width: number, height: number, where: string): Geomet
 }
 
 /** A packed token is 2 × 2 latents; variants that read more beside them (masks, control pictures) are not trained here. */
-function checkChannels({ transformer }: PipelineLayout, { inChannels, outChannels }: FluxConfig, latent: number): void {
+function checkChannels(
+  { transformer }: PipelineLayout,
+  { inChannels, outChannels }: FamilyConfig,
+  latent: number,
+): void {
   if (inChannels === 4 * latent && outChannels === inChannels) return;
   throw new LongtailError("E-FILE-039", {
     what: `the transformer reads tokens of ${inChannels} channels and gives ${outChannels}, and the autoencoder's latents make ${4 * latent}`,
@@ -88,35 +103,49 @@ function checkChannels({ transformer }: PipelineLayout, { inChannels, outChannel
   });
 }
 
+function notStreamed({ transformer }: PipelineLayout): LongtailError {
+  return new LongtailError("E-CFG-048", {
+    what: `the blocks of a ${transformer.config["_class_name"]} cannot be streamed`,
+    where: "device.offload",
+    why: "only FLUX.1's transformer can run block by block",
+    fix: 'use device.offload = "none", and less memory otherwise: model.storage = "nf4", train.checkpointing = true',
+  });
+}
+
 const fitting = (most: number, bytes: number, room: number) => Math.max(1, Math.min(most, Math.floor(room / bytes)));
 
 export class Pipeline {
   readonly layout: PipelineLayout;
-  readonly config: FluxConfig;
+  readonly config: FamilyConfig;
   /** Side of the square pictures that are meant where no geometry is named, in pixels, and the same in tokens. */
   readonly imageSize: number;
   readonly geometry: Geometry;
+  private readonly model: FamilyModel;
   private readonly built: {
-    transformer: FluxTransformer | null;
+    transformer: VelocityNetwork | StreamedFlux | null;
     transformerPool: Pool;
-    text: TextEncoders | null;
-    autoencoder: Autoencoder;
+    text: TextEncoding | null;
+    autoencoder: PictureCoder;
   };
   private readonly parts: readonly WeightsPart[];
+  private readonly hostCacheBytes: number;
 
   private constructor(
     layout: PipelineLayout,
-    config: FluxConfig,
+    model: FamilyModel,
     imageSize: number,
     built: Pipeline["built"],
     parts: readonly WeightsPart[],
+    hostCacheBytes: number,
   ) {
     this.layout = layout;
-    this.config = config;
+    this.config = model.config;
+    this.model = model;
     this.imageSize = imageSize;
     this.geometry = geometryOf(imageSize, imageSize, "model.image_size");
     this.built = built;
     this.parts = parts;
+    this.hostCacheBytes = hostCacheBytes;
   }
 
   /** Reads configurations and headers, and declares the weights of the wanted parts in `session`. */
@@ -127,7 +156,8 @@ export class Pipeline {
     const imageSize = options.imageSize || layout.imageSize;
     // Before any file is opened.
     geometryOf(imageSize, imageSize, "model.image_size");
-    const config = fluxConfig(layout.transformer.config, layout.transformer.configPath);
+    const model = familyModel(layout);
+    if (options.stream && !model.stream) throw notStreamed(layout);
     const parts: WeightsPart[] = [];
     // A part is checked before the next one is opened: whether parts fit together is asked of sound ones alone.
     const add = (...added: readonly WeightsPart[]) => {
@@ -135,46 +165,62 @@ export class Pipeline {
       parts.push(...added);
     };
     const transformerPool = session.pool("transformer", "weights");
-    let transformer: FluxTransformer | null = null;
+    let transformer: VelocityNetwork | StreamedFlux | null = null;
     if (wanted.transformer) {
-      const { transformerPrecision: dtype = "f32", transformerStorage: storage } = options;
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage, stream } = options;
       // A CPU adapter reads halves one lane at a time; there f32 is the faster form to decode to.
       const { f16, software } = session.target;
       const decoded = options.decoded ?? (dtype === "f16" && f16 && !software ? "f16" : undefined);
-      const parameters = new Parameters(transformerPool, { dtype, storage, decoded });
-      transformer = new FluxTransformer(parameters, config);
-      add({ parameters, source: await openPart(files, "transformer", layout.transformer) });
+      const kept = { dtype, storage, decoded };
+      transformer =
+        stream && model.stream
+          ? model.stream(session, { ...kept, pool: transformerPool, slots: stream.slots })
+          : model.build(new Parameters(transformerPool, kept));
+      const source = await openPart(files, "transformer", layout.transformer);
+      add({ parameters: transformer.parameters, source });
     }
-    let text: TextEncoders | null = null;
+    let text: TextEncoding | null = null;
     if (wanted.text) {
       const { tokenizers, deviceTableBytes, halvesFromBytes } = options;
-      text = await TextEncoders.open(files, session, layout, {
+      text = await openTextEncoding(files, session, layout, {
         tokenizers,
         precision,
-        transformer: config,
+        transformer: model.config,
         deviceTableBytes,
         halvesFromBytes,
       });
       add(...text.parts);
     }
     const vae = new Parameters(session.pool("autoencoder", "weights"), { dtype: precision });
-    const autoencoder = new Autoencoder(vae, layout.autoencoder.settings, wanted);
-    checkChannels(layout, config, autoencoder.latentChannels);
+    const autoencoder = openAutoencoder(vae, layout.autoencoder, wanted);
+    checkChannels(layout, model.config, autoencoder.latentChannels);
     if (wanted.encoder || wanted.decoder)
       add({ parameters: vae, source: await openPart(files, "autoencoder", layout.autoencoder) });
-    return new Pipeline(layout, config, imageSize, { transformer, transformerPool, text, autoencoder }, parts);
+    const built = { transformer, transformerPool, text, autoencoder };
+    return new Pipeline(layout, model, imageSize, built, parts, options.stream?.hostCacheBytes ?? 0);
   }
 
-  get transformer(): FluxTransformer {
+  get transformer(): VelocityModel {
     if (!this.built.transformer) throw new Error("this pipeline was opened without its transformer");
     return this.built.transformer;
+  }
+
+  /** The transformer where its blocks are streamed, else null. */
+  get streamed(): StreamedFlux | null {
+    const { transformer } = this.built;
+    return transformer instanceof StreamedFlux ? transformer : null;
+  }
+
+  /** Whether the transformer's family can be streamed. */
+  get canStream(): boolean {
+    return this.model.stream !== null;
   }
 
   get transformerPool(): Pool {
     return this.built.transformerPool;
   }
 
-  private get text(): TextEncoders {
+  private get text(): TextEncoding {
     if (!this.built.text) throw new Error("this pipeline was opened without its text encoders");
     return this.built.text;
   }
@@ -185,11 +231,7 @@ export class Pipeline {
   }
 
   get textLength(): number {
-    return this.layout.t5Length;
-  }
-
-  get clipLength(): number {
-    return this.layout.clipLength;
+    return this.layout.textLength;
   }
 
   /** Image tokens of one square picture. */
@@ -202,13 +244,24 @@ export class Pipeline {
     return this.parts.length;
   }
 
-  /** Uploads all weights into the open session and closes the files. */
+  /** Uploads all weights into the open session and closes the files, but for one that blocks are streamed from. */
   async loadWeights(session: Session, onPart?: (done: number, total: number) => void): Promise<void> {
+    const { streamed } = this;
     for (const [i, part] of this.parts.entries()) {
-      await loadParameters(session, part.parameters, part.source, part.rename);
-      await part.source.close();
+      if (part.parameters === streamed?.parameters) {
+        const turns = (name: string) => streamed.takesTurns(name);
+        await streamed.load(new CachedBlocks(fileBlocks(part.source, part.rename), this.hostCacheBytes, turns));
+      } else {
+        await loadParameters(session, part.parameters, part.source, part.rename);
+        await part.source.close();
+      }
       onPart?.(i + 1, this.parts.length);
     }
+  }
+
+  /** Closes the file that blocks are streamed from; to be called with the session's own `close`. */
+  async close(): Promise<void> {
+    for (const { parameters, source } of this.parts) if (parameters === this.streamed?.parameters) await source.close();
   }
 
   /** Token rows of prompts. */
@@ -217,12 +270,12 @@ export class Pipeline {
   }
 
   /** What `traceText` reads of a batch of prompts. */
-  textInputs(batch: number): { clip: TokenInput; t5: TokenInput } {
+  textInputs(batch: number): Readonly<Record<string, TokenInput>> {
     return this.text.inputs(batch);
   }
 
   /** The values of `textInputs`: token rows, or the embeddings of an encoder whose table stays in its file. */
-  gatherText(tokens: Pick<Tokenized, "clip" | "t5">): ReturnType<TextEncoders["gather"]> {
+  gatherText(tokens: TokenValues): Promise<TokenValues> {
     return this.text.gather(tokens);
   }
 
@@ -234,9 +287,7 @@ export class Pipeline {
   /** How many of `most` pictures are drawn at once so that no value of transformer and decoder exceeds half of a binding. */
   drawingBatch(most: number, geometry: Geometry, maxBindingBytes: number): number {
     const tokens = this.textLength + geometry.rows * geometry.columns;
-    // A single block puts attention and MLP side by side.
-    const bytes = 4 * tokens * this.config.width * (1 + this.config.mlpRatio);
-    const fits = fitting(most, bytes, maxBindingBytes / 2);
+    const fits = fitting(most, 4 * tokens * this.model.widest, maxBindingBytes / 2);
     return Math.min(fits, this.pictureBatch(most, [geometry], "decoder", maxBindingBytes));
   }
 
@@ -265,18 +316,18 @@ export class Pipeline {
     return geometry.rows * geometry.columns <= tokens ? null : tileWithin(geometry, tokens);
   }
 
-  /** Text encoders on `textInputs`: T5 states [B, L, J] and pooled CLIP vector [B, P]. */
+  /** Text encoders on `textInputs`: states [B, L, J], and the pooled text [B, P] in families that have one. */
   traceText(
     graph: Graph,
     session: Session,
-    tokens: { clip: Tensor; ends: Tensor; t5: Tensor },
-  ): { states: Tensor; pooled: Tensor } {
+    tokens: Readonly<Record<string, Tensor>>,
+  ): { states: Tensor; pooled: Tensor | null } {
     return this.text.trace(graph, session, tokens);
   }
 
   /** Rotary tables of a geometry as leaves of `graph`; each geometry has constants of its own. */
   rotary(graph: Graph, session: Session, geometry: Geometry = this.geometry): { cosine: Tensor; sine: Tensor } {
-    const ids = positionIds(this.textLength, geometry.rows, geometry.columns);
+    const ids = this.model.positionIds(this.textLength, geometry.rows, geometry.columns);
     const { cosine, sine } = ropeTables(ids, this.config.ropeAxes, this.config.ropeTheta);
     const shape = [ids.length, this.config.headSize / 2];
     const name = geometryName(geometry);

@@ -1,14 +1,15 @@
-// Where the parts of a text-to-image pipeline lie and what their configurations say: diffusers' folder of FLUX.1
-// (model_index.json, transformer, text_encoder, text_encoder_2, vae, scheduler), or the same with a pipeline.json that says what the
-// model files do not (compact texts, another autoencoder).
+// Where the parts of a text-to-image pipeline lie and what their configurations say: diffusers' folder of FLUX.1 or FLUX.2
+// (model_index.json, transformer, text encoders, vae, scheduler), or the same with a pipeline.json that says what the model files
+// do not (compact texts, another autoencoder).
 
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import type { RangedSource } from "../base/tensor_source.ts";
 import { Safetensors } from "../formats/safetensors.ts";
-import { isWeightsFile } from "./checkpoint_files.ts";
+import { findWeights, isWeightsFile } from "./checkpoint_files.ts";
 import { openCheckpoint, requireTextToImage } from "./checkpoint_source.ts";
 import { safetensorsSource } from "./mapped_source.ts";
+import { KLEIN_LAYERS, KLEIN_TEXT_LENGTH } from "./qwen3/config.ts";
 import type { AutoencoderSettings } from "./vae/autoencoder.ts";
 import { readJson } from "./weights_file.ts";
 
@@ -20,20 +21,49 @@ export interface Part {
   foreign: boolean;
 }
 
-export interface PipelineLayout {
-  folder: string;
-  transformer: Part;
+/** FLUX.1's encoders: CLIP in text_encoder, T5 in text_encoder_2. */
+export interface ClipT5Parts {
+  kind: "clip-t5";
   clip: Part;
   t5: Part;
+  clipLength: number;
+}
+
+/** FLUX.2 klein's encoder, the layers whose states are read (counted from 1), and its tokenizer's file. */
+export interface QwenParts {
+  kind: "qwen3";
+  encoder: Part;
+  layers: readonly number[];
+  tokenizer: string;
+}
+
+/** A language model that is not computed here: FLUX.2 dev's. Its prompts can be embedded elsewhere. */
+export interface OtherText {
+  kind: "other";
+  model: string;
+  configPath: string;
+}
+
+export interface PipelineLayout {
+  family: PipelineFamily;
+  folder: string;
+  transformer: Part;
+  text: ClipT5Parts | QwenParts | OtherText;
+  /** Tokens of a prompt, padding included, whose states the transformer reads. */
+  textLength: number;
   autoencoder: { settings: AutoencoderSettings; configPath: string; weights: string; foreign: boolean };
   /** Side of square pictures when nothing else is asked for, in pixels. */
   imageSize: number;
-  clipLength: number;
-  t5Length: number;
+  /** Scale of classifier-free guidance that the model is meant to be drawn with; 1 is none. */
+  classifierFree: number;
   /** The sampler's schedule that comes along, scheduler/scheduler_config.json; null where there is none. */
   scheduler: { config: Readonly<Record<string, unknown>>; path: string } | null;
 }
 
+export type PipelineFamily = "flux1" | "flux2";
+
+/** The guidance scale of diffusers' pipeline for FLUX.2 klein's base models; the distilled ones are drawn without. */
+const KLEIN_GUIDANCE = 4;
 /** Tokens of T5: dev's transformer was trained with 512, schnell's (which has no guidance embedding) with 256. */
 const T5_LENGTH = { guided: 512, distilled: 256 };
 const CLIP_LENGTH = 77;
@@ -53,31 +83,63 @@ export async function readLayout(
 ): Promise<PipelineLayout> {
   const at = (...parts: string[]) => [folder, ...parts].join("/");
   const own = (await files.exists(at("pipeline.json"))) ? await readJson(files, at("pipeline.json")) : null;
-  if (!own) await checkIndex(files, folder);
-  const part = async (name: string, stem: string): Promise<Part> => ({
-    config: await readJson(files, at(name, "config.json")),
-    configPath: at(name, "config.json"),
-    weights: at(name, `${stem}.safetensors`),
-    foreign: false,
-  });
-  const ownTransformer = await part("transformer", "diffusion_pytorch_model");
+  const index = (await files.exists(at("model_index.json"))) ? await readJson(files, at("model_index.json")) : null;
+  const named = own ? null : await familyOfIndex(files, folder, index);
+  const ownTransformer = await readPart(files, folder, "transformer", "diffusion_pytorch_model");
   const swapped = transformer === "auto" ? ownTransformer : await readTransformer(files, transformer, ownTransformer);
-  const clip = await part("text_encoder", "model");
-  const t5 = await part("text_encoder_2", "model");
-  const guided = Boolean(swapped.config["guidance_embeds"]);
-  const positions = clip.config["max_position_embeddings"];
+  // A pipeline.json names no class; then the transformer tells.
+  const second = ownTransformer.config["_class_name"] === "Flux2Transformer2DModel";
+  const family = named ?? (second ? "flux2" : "flux1");
   const autoencoder = await readAutoencoder(files, folder, vae, own);
-  const schedulerPath = at("scheduler", "scheduler_config.json");
+  const guided = Boolean(swapped.config["guidance_embeds"] ?? family === "flux2");
+  const text = family === "flux2" ? await readLanguageModel(files, folder, own) : await readClipT5(files, folder, own);
+  const klein = family === "flux2" && text.kind === "qwen3" && !guided;
   return {
+    family,
     folder,
     transformer: swapped,
-    clip,
-    t5,
+    text,
+    textLength:
+      numberOf(own?.["text_length"] ?? own?.["t5_length"]) ??
+      (family === "flux2" ? KLEIN_TEXT_LENGTH : guided ? T5_LENGTH.guided : T5_LENGTH.distilled),
     autoencoder,
     imageSize: numberOf(own?.["image_size"]) ?? numberOf(autoencoder.settings.config["sample_size"]) ?? IMAGE_SIZE,
+    classifierFree: klein && !(own?.["is_distilled"] ?? index?.["is_distilled"]) ? KLEIN_GUIDANCE : 1,
+    scheduler: await readScheduler(files, at("scheduler", "scheduler_config.json"), own),
+  };
+}
+
+async function readPart(files: FileStore, folder: string, name: string, stem: string): Promise<Part> {
+  const configPath = `${folder}/${name}/config.json`;
+  const config = await readJson(files, configPath);
+  return { config, configPath, weights: `${folder}/${name}/${stem}.safetensors`, foreign: false };
+}
+
+async function readClipT5(files: FileStore, folder: string, own: Record<string, unknown> | null): Promise<ClipT5Parts> {
+  const clip = await readPart(files, folder, "text_encoder", "model");
+  const t5 = await readPart(files, folder, "text_encoder_2", "model");
+  const positions = clip.config["max_position_embeddings"];
+  return {
+    kind: "clip-t5",
+    clip,
+    t5,
     clipLength: numberOf(own?.["clip_length"]) ?? numberOf(positions) ?? CLIP_LENGTH,
-    t5Length: numberOf(own?.["t5_length"]) ?? (guided ? T5_LENGTH.guided : T5_LENGTH.distilled),
-    scheduler: await readScheduler(files, schedulerPath, own),
+  };
+}
+
+async function readLanguageModel(
+  files: FileStore,
+  folder: string,
+  own: Record<string, unknown> | null,
+): Promise<QwenParts | OtherText> {
+  const encoder = await readPart(files, folder, "text_encoder", "model");
+  const model = encoder.config["model_type"] ?? "qwen3";
+  if (model !== "qwen3") return { kind: "other", model: String(model), configPath: encoder.configPath };
+  return {
+    kind: "qwen3",
+    encoder,
+    layers: (own?.["text_layers"] as number[] | undefined) ?? KLEIN_LAYERS,
+    tokenizer: `${folder}/tokenizer/tokenizer.json`,
   };
 }
 
@@ -89,7 +151,9 @@ async function readTransformer(files: FileStore, where: string, own: Part): Prom
   });
   await checkpoint.source.close();
   requireTextToImage(checkpoint, where);
-  return { config: checkpoint.config, configPath: checkpoint.configPath, weights: where, foreign: true };
+  // The file itself: runs note which weights they began with.
+  const { path: weights } = await findWeights(files, where, "transformer");
+  return { config: checkpoint.config, configPath: checkpoint.configPath, weights, foreign: true };
 }
 
 /** The tensors of a part under diffusers' names. */
@@ -116,30 +180,38 @@ async function readScheduler(
 
 const numberOf = (value: unknown): number | undefined => (typeof value === "number" && value > 0 ? value : undefined);
 
-async function checkIndex(files: FileStore, folder: string): Promise<void> {
-  const path = `${folder}/model_index.json`;
-  if (!(await files.exists(path))) {
+async function familyOfIndex(
+  files: FileStore,
+  folder: string,
+  index: Record<string, unknown> | null,
+): Promise<PipelineFamily> {
+  if (!index) {
     throw new LongtailError("E-FILE-033", {
       what: "there is no pipeline",
       where: folder,
       why: (await files.exists(folder))
         ? "it has neither model_index.json nor pipeline.json"
         : "there is no such folder; relative paths start where the command runs",
-      fix: 'set model.pipeline to a FLUX.1 folder in diffusers\' layout, or to "embedded"',
+      fix: 'set model.pipeline to a FLUX.1 or FLUX.2 folder in diffusers\' layout, or to "embedded"',
     });
   }
-  const family = (await readJson(files, path))["_class_name"];
-  if (typeof family === "string" && /^Flux[A-Za-z]*Pipeline$/.test(family) && !/Flux2/.test(family)) return;
+  const name = index["_class_name"];
+  const found = typeof name === "string" ? /^Flux(2?)[A-Za-z]*Pipeline$/.exec(name) : null;
+  if (found) return found[1] ? "flux2" : "flux1";
   throw new LongtailError("E-FILE-034", {
-    what: `the pipeline is ${JSON.stringify(family ?? null)}`,
-    where: path,
-    why: "transformers of the FLUX.1 family are trained and drawn with",
-    fix: "use a FLUX.1 pipeline, or a model of its architecture",
+    what: `the pipeline is ${JSON.stringify(name ?? null)}`,
+    where: `${folder}/model_index.json`,
+    why: "transformers of the FLUX.1 and FLUX.2 families are trained and drawn with",
+    fix: "use a FLUX.1 or FLUX.2 klein pipeline, or a model of their architecture",
   });
 }
 
 /** Classes of diffusers' autoencoders by the kind that reads them. */
-const KINDS: Readonly<Record<string, "kl" | "tiny">> = { AutoencoderKL: "kl", AutoencoderTiny: "tiny" };
+const KINDS: Readonly<Record<string, "kl" | "tiny" | "flux2">> = {
+  AutoencoderKL: "kl",
+  AutoencoderTiny: "tiny",
+  AutoencoderKLFlux2: "flux2",
+};
 
 async function readAutoencoder(
   files: FileStore,
@@ -165,7 +237,7 @@ async function readAutoencoder(
     throw new LongtailError("E-FILE-035", {
       what: `the autoencoder is ${JSON.stringify(config["_class_name"] ?? null)}`,
       where: path,
-      why: `read are ${Object.keys(KINDS).join(" and ")}`,
+      why: `read are ${Object.keys(KINDS).join(", ")}`,
       fix: "use the autoencoder that belongs to the transformer",
     });
   }
@@ -179,7 +251,9 @@ async function readAutoencoder(
       config,
     },
     configPath: path,
-    weights: foreign ? place : `${place}/diffusion_pytorch_model.safetensors`,
+    weights: foreign
+      ? (await findWeights(files, place, "autoencoder")).path
+      : `${place}/diffusion_pytorch_model.safetensors`,
     foreign,
   };
 }

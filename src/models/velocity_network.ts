@@ -4,7 +4,7 @@
 import { joined } from "../base/arrays.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
-import type { Session } from "../tensor/session.ts";
+import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { SINUSOID_WIDTH, sinusoids } from "./flux/embeddings.ts";
 
@@ -57,6 +57,58 @@ export interface VelocityNetwork {
   readonly parameters: Parameters;
   /** The velocity [B, Li, outChannels]. */
   forward(graph: Graph, inputs: VelocityInputs, options?: VelocityOptions): { output: Tensor };
+}
+
+/** Sizes and surroundings of one way through a streamed network. */
+export interface PassShape {
+  /** Beginning of the names of variables and plans. */
+  name: string;
+  imageTokens: number;
+  /** What the network is told besides the latents; batch and length of the text are its own. */
+  conditioning: ConditioningVariables;
+  /** Rotary tables [Lt + Li, headSize / 2], text first, as leaves of a graph. */
+  rotary(graph: Graph): { cosine: Tensor; sine: Tensor };
+  /** Makes the backward plans; adapters act as in training (dropout). */
+  training?: boolean;
+  /** Keeps the blocks' inputs for the backward pass in host memory instead of on the device. */
+  spill?: boolean;
+}
+
+/** One way through a streamed network: several plans, between which weights are brought. */
+export interface VelocityPass {
+  /** Packed latents [B, Li, C], to be written before `forward`, as the conditioning is. */
+  readonly latents: Variable;
+  /** [B, Li, outChannels], made by `forward`. */
+  readonly velocity: Variable;
+  /** dL/dv, to be written before `backward`; null without training. */
+  readonly velocityGradient: Variable | null;
+  /** Plans by piece ("embed", "transformer_blocks.0"). */
+  readonly forwardPlans: ReadonlyMap<string, Plan>;
+  readonly backwardPlans: ReadonlyMap<string, Plan>;
+  /** The host waits for weights to be brought; reading the result waits for the rest. */
+  forward(): Promise<void>;
+  /**
+   * Adds the gradients of all adapters to their buffers, from `velocityGradient` and what the last `forward` of this pass
+   * left; no other pass of the model may run in between.
+   */
+  backward(): Promise<void>;
+  /** The first kernel of a direction that makes a value which is not finite, or null; a repeated backward adds gradients. */
+  firstNotFinite(direction: "forward" | "backward"): Promise<{ label: string; scope: string; plan: string } | null>;
+}
+
+/** A transformer whose weights are not all on the device at a time, so that no plan holds the whole of it. */
+export interface StreamedNetwork {
+  readonly config: VelocityConfig;
+  readonly parameters: Parameters;
+  /** Declares one way through it. Adapters must hang on the layers by now; the session must not be open. */
+  pass(shape: PassShape): VelocityPass;
+}
+
+/** A transformer as trainers and samplers get it (training/stage.ts runs both kinds). */
+export type VelocityModel = VelocityNetwork | StreamedNetwork;
+
+export function isStreamed(model: VelocityModel): model is StreamedNetwork {
+  return "pass" in model;
 }
 
 /** A prompt as encoders leave it: states [Lt · J], and the pooled text [P], empty for models that take none. */

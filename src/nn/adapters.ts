@@ -25,6 +25,7 @@ export {
   adaptersOf,
   chooseAdapters,
   DIFFUSERS_TARGETS,
+  DIFFUSERS_TARGETS_2,
   type FactorShape,
   type KroneckerShape,
   type LowRankShape,

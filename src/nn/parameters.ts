@@ -8,6 +8,7 @@ import {
   encodeWeight,
   hasScales,
   QUANTIZATION_BLOCK,
+  refuseBeyondHalves,
   type Storage,
   scaleCount,
   storedBytes,
@@ -232,8 +233,15 @@ export async function loadParameters(
   checkParameters(parameters, source, rename);
   for (const [name, tensor] of parameters.tensors) {
     const values = await source.load(rename(name));
+    checkDecoded(`${source.name}, ${rename(name)}`, tensor, values);
     writeTensor(session, tensor, storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values));
   }
+}
+
+/** Codes that products decode to f16 hold its range alone, whatever their storage: what is beyond would be infinite. */
+function checkDecoded(where: string, tensor: Declaration, values: Float32Array): void {
+  const part = tensor instanceof SplitMatrix ? tensor.parts[0]! : tensor;
+  if (!isPlain(part) && part.decoded === "f16") refuseBeyondHalves(where, values);
 }
 
 /** A tensor as the device keeps it: numbers, f16 patterns of a plain tensor, or codes and their factors. */

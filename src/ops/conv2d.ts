@@ -3,7 +3,7 @@
 // pointwise steps that fusion moves into the kernel's store.
 
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
-import type { Lowering } from "../tensor/lower.ts";
+import type { Lowering, Target } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";
 import {
   type ConvShape,
@@ -14,11 +14,13 @@ import {
   convVariants,
   defaultConvVariant,
   defaultGradWeightVariant,
+  mirroredShape,
 } from "./conv_choice.ts";
 import { matmulKey } from "./matmul.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
+import { lowerWinograd, WINOGRAD, winogradFits, winogradPays } from "./winograd.ts";
 
 /** Zero rows and columns: top, left, bottom, right. */
 export type Padding = readonly [number, number, number, number];
@@ -72,6 +74,14 @@ function convKey(name: string, s: ConvShape, types: string): string {
   return `${name} ${s.N}x${s.IC}x${s.H}x${s.W} ${s.OC}x${s.OH}x${s.OW} k${s.KH}x${s.KW} s${s.stride} ${types}`;
 }
 
+/** The tuner's answer, or the default; `s` is the convolution that the kernel computes. */
+function chooseVariant(target: Target, s: ConvShape, key: string): string {
+  const variants = [...convVariants(target.kernels), ...(winogradFits(s) ? [WINOGRAD] : [])];
+  const asked = target.choose("conv2d", key, variants);
+  if (asked) return asked;
+  return winogradPays(s) ? WINOGRAD : defaultConvVariant(s, target.kernels, target.software);
+}
+
 /** Runs a 1x1 convolution or its input gradient as weights times each picture's channels. */
 function lowerProduct(lowering: Lowering, node: Node, x: Tensor, w: Tensor, s: ConvShape, transA: boolean): void {
   const shape: MatmulShape = {
@@ -122,9 +132,8 @@ const convOperation: Operation = {
     const s = convShape(x.shape, y, [w.dim(2), w.dim(3)], a);
     if (isProduct(s)) return lowerProduct(lowering, node, x, w, s, false);
     const { target } = lowering;
-    const name =
-      target.choose("conv2d", convKey("forward", s, `${x.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
-      defaultConvVariant(s, target.kernels, target.software);
+    const name = chooseVariant(target, s, convKey("forward", s, `${x.dtype} ${w.dtype}`));
+    if (name === WINOGRAD) return lowerWinograd(lowering, node, [x, w], s, false);
     const choice = chooseConv(s, name, target.kernels, { X: x.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
       label: `conv ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}${a.stride > 1 ? ` /${a.stride}` : ""}`,
@@ -163,10 +172,9 @@ const gradInputOperation: Operation = {
     if (isProduct(s)) return lowerProduct(lowering, node, dy, w, s, true);
     const { target } = lowering;
     // The kernel is a convolution of dy, so its choice goes by the mirrored shape.
-    const mirrored = { ...s, OC: s.IC, IC: s.OC, OW: s.W, OH: s.H, W: s.OW, H: s.OH };
-    const name =
-      target.choose("conv2d", convKey("grad input", s, `${dy.dtype} ${w.dtype}`), convVariants(target.kernels)) ??
-      defaultConvVariant(mirrored, target.kernels, target.software);
+    const mirrored = mirroredShape(s);
+    const name = chooseVariant(target, mirrored, convKey("grad input", s, `${dy.dtype} ${w.dtype}`));
+    if (name === WINOGRAD) return lowerWinograd(lowering, node, [dy, w], mirrored, true);
     const choice = chooseConvGradInput(s, name, target.kernels, { X: dy.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
       label: `conv grad ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.H}x${s.W}${a.stride > 1 ? ` /${a.stride}` : ""}`,

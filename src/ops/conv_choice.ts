@@ -102,6 +102,13 @@ export function chooseConv(
   return direct(shape, name, limits, options, false);
 }
 
+/** The convolution of dY that is the input gradient of `shape`; of a strided one only the sizes are meant. */
+export function mirroredShape(shape: ConvShape): ConvShape {
+  const { IC, H, W, OC, OH, OW, KH, KW, padTop = 0, padLeft = 0 } = shape;
+  const sizes = { IC: OC, H: OH, W: OW, OC: IC, OH: H, OW: W };
+  return { ...shape, ...sizes, padTop: KH - 1 - padTop, padLeft: KW - 1 - padLeft };
+}
+
 /**
  * The input gradient dX [N, IC, H, W] of the forward convolution `shape`: binding 1 is dY, 2 the forward weights, 3 dX.
  * In the epilogue `oc` is the forward input channel and `oy`, `ox` are pixels of dX.
@@ -112,19 +119,7 @@ export function chooseConvGradInput(
   limits: KernelLimits,
   options: ConvOptions = {},
 ): KernelChoice {
-  const { stride = 1, padTop = 0, padLeft = 0 } = shape;
-  const mirrored: ConvShape = {
-    ...shape,
-    IC: shape.OC,
-    H: shape.OH,
-    W: shape.OW,
-    OC: shape.IC,
-    OH: shape.H,
-    OW: shape.W,
-    padTop: shape.KH - 1 - padTop,
-    padLeft: shape.KW - 1 - padLeft,
-  };
-  if (stride === 1) return direct(mirrored, name, limits, options, true);
+  if ((shape.stride ?? 1) === 1) return direct(mirroredShape(shape), name, limits, options, true);
   return gather(shape, name, limits, options);
 }
 

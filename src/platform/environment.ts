@@ -126,7 +126,7 @@ async function isContainer(): Promise<boolean> {
 }
 
 /** Memory of the machine, or of the control group where that is smaller. */
-async function memoryFacts(): Promise<{ total: number; available: number }> {
+export async function memoryFacts(): Promise<{ total: number; available: number }> {
   let total = os.totalmem();
   let available = os.freemem();
   const number = async (file: string) => Number((await readFile(file, "utf8").catch(() => "")).trim() || Number.NaN);

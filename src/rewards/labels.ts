@@ -5,7 +5,8 @@ export type HpsVersion = "2.0" | "2.1";
 
 /** The version that a path names, as the published files and folders do; null where it names none. */
 export function hpsVersion(path: string): HpsVersion | null {
-  const found = /hps[-_ ]?v?[-_ ]?2(?:[._]([01]))?(?!\d)/i.exec(path);
+  // The file says it better than the folder: HPSv2/HPS_v2.1.pt.
+  const found = [...path.matchAll(/hps[-_ ]?v?[-_ ]?2(?:[._]([01]))?(?!\d)/gi)].at(-1);
   return found ? (found[1] === "1" ? "2.1" : "2.0") : null;
 }
 
@@ -15,7 +16,9 @@ export function scoreLabel(
   path: string,
   version: HpsVersion | null = hpsVersion(path),
 ): string {
-  const parts = path.replace(/\/+$/, "").split("/");
+  // A model of the hub's cache is known by its own name, not by its commit.
+  const plain = path.replace(/models--[^/]*?--([^/]+)\/snapshots\/[^/]+/, "$1");
+  const parts = plain.replace(/\/+$/, "").split("/");
   const file = parts.at(-1) || path;
   // A file of a general name is known by its folder.
   const name = /^(?:model|open_clip_(?:model|pytorch_model)|pytorch_model)\./.test(file)

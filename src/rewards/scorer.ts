@@ -6,7 +6,7 @@ import type { Storage } from "../base/quantize.ts";
 import type { RangedSource } from "../base/tensor_source.ts";
 import { CLIP_END, CLIP_PADDING, type ClipTokenizer } from "../data/tokenizers/clip.ts";
 import { type ClipCheckpoint, openClipCheckpoint } from "../models/clip/checkpoint.ts";
-import { OpenClip } from "../models/clip/open_clip.ts";
+import { OpenClip, type Towers } from "../models/clip/open_clip.ts";
 import { DEVICE_TABLE_BYTES, FileRows, TokenRows } from "../models/token_rows.ts";
 import { checkParameters, loadParameters, Parameters } from "../nn/parameters.ts";
 import type { Plan, Session } from "../tensor/session.ts";
@@ -20,7 +20,10 @@ export interface ScorerOptions {
   name: string;
   /** A folder of open_clip or of transformers' CLIPModel, or a weights file alone (HPS v2.1's .pt). */
   folder: string;
-  tokenizer: ClipTokenizer;
+  /** What reads texts; a picture tower alone needs none. */
+  tokenizer?: ClipTokenizer;
+  /** Halves of the model that are declared and loaded; both where absent. */
+  towers?: Towers;
   precision?: DType;
   /** Largest token table that goes to the device whole; rows of larger ones are read from the file. */
   deviceTableBytes?: number;
@@ -30,6 +33,14 @@ export interface ScorerOptions {
 
 /** ViT-H/14 has 3.9 GB of matrices in f32; ViT-L/14 keeps to f32. */
 const HALVES_FROM_BYTES = 2 * 2 ** 30;
+
+/** How texts become rows of the text tower's table. */
+interface TextReading {
+  tokens: TokenRows;
+  /** A token table that stays in its file. */
+  table: FileRows | null;
+  tokenizer: ClipTokenizer;
+}
 
 export class ClipScorer {
   readonly name: string;
@@ -43,10 +54,7 @@ export class ClipScorer {
   /** Natural logarithm of the factor that the model was trained to put on cosines. */
   readonly logitScale: number;
   private readonly source: RangedSource;
-  private readonly tokens: TokenRows;
-  /** A token table that stays in its file. */
-  private readonly table: FileRows | null;
-  private readonly tokenizer: ClipTokenizer;
+  private readonly reading: TextReading | null;
   private text: { plan: Plan; batch: number; tokens: Variable; ends: Variable; features: Variable } | null = null;
   private readonly cache = new Map<string, Float32Array>();
 
@@ -54,7 +62,7 @@ export class ClipScorer {
     name: string,
     model: OpenClip,
     { source, ...checkpoint }: ClipCheckpoint,
-    text: { tokens: TokenRows; table: FileRows | null; tokenizer: ClipTokenizer },
+    reading: TextReading | null,
     logitScale: number,
   ) {
     this.name = name;
@@ -62,9 +70,7 @@ export class ClipScorer {
     this.width = model.config.vision.embed;
     this.source = source;
     this.checkpoint = checkpoint;
-    this.tokens = text.tokens;
-    this.table = text.table;
-    this.tokenizer = text.tokenizer;
+    this.reading = reading;
     this.logitScale = logitScale;
   }
 
@@ -73,27 +79,34 @@ export class ClipScorer {
    * @throws LongtailError as `openClipCheckpoint` and `checkParameters`
    */
   static async open(files: FileStore, session: Session, options: ScorerOptions): Promise<ClipScorer> {
-    const { name, tokenizer, precision = "f32" } = options;
+    const { name, tokenizer, towers = "both", precision = "f32" } = options;
     const checkpoint = await openClipCheckpoint(files, options.folder);
     const { source } = checkpoint;
     try {
-      const tokens = await TokenRows.ofSource(source, "token_embedding");
-      const { text } = checkpoint.config;
-      const config = { ...checkpoint.config, text: { ...text, rows: tokens.count } };
-      const bytes = tokens.count * text.width * BYTES[precision];
-      const elsewhere = bytes > (options.deviceTableBytes ?? DEVICE_TABLE_BYTES);
-      const table = elsewhere
-        ? new FileRows(files, checkpoint.path, checkpoint.table, [tokens.count, text.width])
-        : null;
+      let { config } = checkpoint;
+      let reading: TextReading | null = null;
+      if (towers !== "picture") {
+        if (!tokenizer) throw new Error(`${name}: a text tower needs a tokenizer`);
+        const tokens = await TokenRows.ofSource(source, "token_embedding");
+        const { text } = config;
+        config = { ...config, text: { ...text, rows: tokens.count } };
+        const bytes = tokens.count * text.width * BYTES[precision];
+        const elsewhere = bytes > (options.deviceTableBytes ?? DEVICE_TABLE_BYTES);
+        const table = elsewhere
+          ? new FileRows(files, checkpoint.path, checkpoint.table, [tokens.count, text.width])
+          : null;
+        reading = { tokens, table, tokenizer };
+      }
+      // Of the whole model, so that a tower is the same bits alone.
       const storage = halves(source, precision, options.halvesFromBytes ?? HALVES_FROM_BYTES);
       const parameters = new Parameters(session.pool(name, "weights"), {
         dtype: precision,
         ...(storage ? { storage } : {}),
       });
-      const model = new OpenClip(parameters, config, elsewhere);
+      const model = new OpenClip(parameters, config, { towers, tableElsewhere: Boolean(reading?.table) });
       checkParameters(parameters, source);
       const logitScale = source.has("logit_scale") ? (await source.load("logit_scale"))[0]! : Math.log(100);
-      return new ClipScorer(name, model, checkpoint, { tokens, table, tokenizer }, logitScale);
+      return new ClipScorer(name, model, checkpoint, reading, logitScale);
     } catch (error) {
       await source.close();
       throw error;
@@ -113,7 +126,7 @@ export class ClipScorer {
   /** Traces the text tower for `batch` texts at a time. */
   planText(session: Session, batch: number): void {
     const { positions: length, width } = this.model.config.text;
-    const tokens = this.table
+    const tokens = this.reading?.table
       ? session.data(`${this.name}.text.tokens`, [batch, length, width])
       : session.data(`${this.name}.text.rows`, [batch, length], "u32");
     const ends = session.data(`${this.name}.text.ends`, [batch], "u32");
@@ -135,8 +148,13 @@ export class ClipScorer {
   }
 
   /** Unit text features, one Float32Array of `width` each; each text is computed once. */
-  async textFeatures(session: Session, texts: readonly string[]): Promise<Float32Array[]> {
-    if (!this.text) throw new Error(`${this.name}: planText was not called`);
+  async textFeatures(
+    session: Session,
+    texts: readonly string[],
+    onDone?: (done: number) => void,
+  ): Promise<Float32Array[]> {
+    if (!this.text || !this.reading) throw new Error(`${this.name}: planText was not called`);
+    const { tokens: rows, table, tokenizer } = this.reading;
     const { plan, batch, tokens, ends, features } = this.text;
     const length = this.model.config.text.positions;
     const missing = [...new Set(texts)].filter((text) => !this.cache.has(text));
@@ -145,17 +163,18 @@ export class ClipScorer {
       const rowData = new Uint32Array(batch * length);
       const endData = new Uint32Array(batch);
       part.forEach((text, i) => {
-        const ids = [...this.tokenizer.encodeFixed(text, length, CLIP_PADDING.transformers)];
+        const ids = [...tokenizer.encodeFixed(text, length, CLIP_PADDING.transformers)];
         const missingIds = new Set<number>();
-        rowData.set(this.tokens.rows(ids, missingIds), i * length);
+        rowData.set(rows.rows(ids, missingIds), i * length);
         if (missingIds.size > 0) this.unknown.add(text);
         endData[i] = ids.indexOf(CLIP_END);
       });
-      session.write(tokens, this.table ? await this.table.gather(rowData) : rowData);
+      session.write(tokens, table ? await table.gather(rowData) : rowData);
       session.write(ends, endData);
       session.run(plan);
       const values = await session.read(features);
       part.forEach((text, i) => this.cache.set(text, values.slice(i * this.width, (i + 1) * this.width)));
+      onDone?.(at + part.length);
     }
     return texts.map((text) => this.cache.get(text)!);
   }

@@ -4,7 +4,7 @@
 
 import copySource from "../../shaders/copy.wgsl" with { type: "text" };
 import { LongtailError } from "../base/errors.ts";
-import type { Gpu } from "../gpu/device.ts";
+import { awake, type Gpu } from "../gpu/device.ts";
 import { PipelineCache } from "../gpu/pipelines.ts";
 import { Readback, Staging, upload } from "../gpu/transfer.ts";
 import { Executable, type ReplayOptions } from "./executable.ts";
@@ -145,12 +145,12 @@ export class Session {
     }
     const { arena } = this.memory();
     this.arena = gpu.device.createBuffer({ size: Math.max(arena, 256), usage, label: "arena" });
-    const failure = (await gpu.device.popErrorScope()) ?? (await gpu.device.popErrorScope());
+    const failure = (await awake(gpu.device.popErrorScope())) ?? (await awake(gpu.device.popErrorScope()));
     if (failure) {
       throw new LongtailError("E-MEM-001", {
         what: `the GPU could not give ${this.memory().total} bytes`,
         why: failure.message,
-        fix: "lower align.batch or eval.batch, or close other programs that use the GPU",
+        fix: 'lower align.batch or eval.batch, stream a LoRA\'s base with device.offload = "blocks", or close other programs that use the GPU',
       });
     }
     if (this.stagingBytes > 0) this.staging = new Staging(gpu, this.stagingBytes);

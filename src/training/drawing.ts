@@ -3,8 +3,8 @@
 
 import { joined } from "../base/arrays.ts";
 import { RandomStream } from "../base/random.ts";
-import { shiftConfigOf } from "../diffusion/scheduler_config.ts";
-import { samplerSigmas } from "../diffusion/shifting.ts";
+import { guidedVelocity } from "../diffusion/classifier_free.ts";
+import { pipelineSigmas } from "../diffusion/scheduler_config.ts";
 import { modelTime, rolloutSigmas } from "../diffusion/sigmas.ts";
 import { type Geometry, geometryName, type Pipeline, TOKEN_PIXELS } from "../models/pipeline.ts";
 import { TiledDecoder } from "../models/vae/tiling.ts";
@@ -15,7 +15,8 @@ import type { ClipScorer } from "../rewards/scorer.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Plan, Session } from "../tensor/session.ts";
 import type { Variable } from "../tensor/variable.ts";
-import { traceEulerStep } from "./srpo/steps.ts";
+import { eulerStep } from "./srpo/steps.ts";
+import { type Stage, stageOf } from "./stage.ts";
 
 export interface DrawingOptions {
   batch: number;
@@ -23,13 +24,19 @@ export interface DrawingOptions {
   /** Static time shift; "auto" takes the schedule of the pipeline's own scheduler, which may depend on the size. */
   shift: number | "auto";
   guidance: number;
+  /** Scale of classifier-free guidance; at 1, the default, the network is asked once a step. */
+  classifierFree?: number;
   /** Size of the pictures; the pipeline's square where it is not given. */
   geometry?: Geometry;
+  /** The first step that is taken, of `steps`; requests bring latents with the noise of its sigma then. 0 by default. */
+  first?: number;
 }
 
 export interface DrawRequest extends TextEmbedding {
-  /** Initial noise [rows · columns · C]. */
+  /** Initial noise [rows · columns · C], or what drawing starts from at a later step. */
   noise: Float32Array;
+  /** What classifier-free guidance leads away from; read where the scale is not 1. */
+  negative?: TextEmbedding;
 }
 
 export interface Drawn {
@@ -44,12 +51,16 @@ export class Drawing {
   readonly geometry: Geometry;
   /** Noise levels from 1 to 0, one more than steps. */
   readonly sigmas: Float32Array;
-  /** `finish` decodes and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest. */
-  readonly plans: { step: Plan; finish: Plan; score?: Plan };
+  /**
+   * `step` ends a step; with classifier-free guidance `ask` comes before it, which keeps the prompted velocity. `finish` decodes
+   * and scores; where pictures are decoded in tiles it decodes one tile, and `score` does the rest.
+   */
+  readonly plans: { ask?: Stage; step: Stage; finish: Plan; score?: Plan };
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   private readonly vars: Record<"z" | "step" | "pictures", Variable>;
   private readonly conditioning: ConditioningVariables;
+  private readonly negative: ConditioningVariables | null;
   private readonly features: Variable[];
   /** For pictures whose values exceed a binding. */
   private readonly tiled: TiledDecoder | null = null;
@@ -64,11 +75,7 @@ export class Drawing {
     const { rows, columns } = this.geometry;
     this.sigmas =
       options.shift === "auto"
-        ? samplerSigmas(
-            options.steps,
-            shiftConfigOf(pipeline.layout.scheduler, pipeline.config.guidance),
-            rows * columns,
-          )
+        ? pipelineSigmas({ ...pipeline.layout, guided: pipeline.config.guidance }, options.steps, rows * columns)
         : rolloutSigmas(options.steps, options.shift);
     const title = options.geometry ? `draw ${geometryName(options.geometry)}` : "draw";
     const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
@@ -78,18 +85,44 @@ export class Drawing {
       pictures: data("pictures", [batch, 3, TOKEN_PIXELS * rows, TOKEN_PIXELS * columns]),
     };
     this.conditioning = new ConditioningVariables(session, title, pipeline.config, batch, pipeline.textLength);
+    const scale = options.classifierFree ?? 1;
+    this.negative =
+      scale === 1
+        ? null
+        : new ConditioningVariables(session, `${title}.negative`, pipeline.config, batch, pipeline.textLength);
     this.features = scorers.map((s) => data(`features.${s.name}`, [batch, s.width]));
-    const step = session.plan(`${title} step`, (graph) => {
-      const read = (name: keyof typeof this.vars) => graph.read(this.vars[name]);
-      graph.assign(
-        this.vars.z,
-        traceEulerStep(graph, pipeline.transformer, read("z"), {
-          ...this.conditioning.read(graph),
-          step: read("step"),
-          ...pipeline.rotary(graph, session, this.geometry),
-        }),
-      );
-    });
+    // Both velocities of a guided step come from plans of their own: side by side their values would be twice as large.
+    const { vars, geometry } = this;
+    const stage = (
+      name: string,
+      conditioning: ConditioningVariables,
+      use: (graph: Graph, v: Tensor, z: Tensor) => void,
+    ) =>
+      stageOf(session, pipeline.transformer, {
+        name: `${title} ${name}`,
+        conditioning,
+        rotary: (graph) => pipeline.rotary(graph, session, geometry),
+        imageTokens: rows * columns,
+        training: false,
+        inputs: (graph) => graph.read(vars.z),
+        latents: (_, z) => z,
+        judge: (graph, _, z, velocity) => {
+          use(graph, velocity, z);
+          return null;
+        },
+      });
+    const move = (graph: Graph, velocity: Tensor, z: Tensor) =>
+      graph.assign(vars.z, eulerStep(z, velocity, graph.read(vars.step)));
+    const prompted = this.negative ? data("prompted", [...this.vars.z.shape]) : null;
+    const plans =
+      this.negative && prompted
+        ? {
+            ask: stage("ask", this.conditioning, (graph, v) => graph.assign(prompted, v)),
+            step: stage("step", this.negative, (graph, v, z) =>
+              move(graph, guidedVelocity(graph.read(prompted), v, scale), z),
+            ),
+          }
+        : { step: stage("step", this.conditioning, move) };
     const score = (graph: Graph, pictures: Tensor) => {
       const constant = (name: string, values: Float32Array | Uint32Array, shape: readonly number[]) =>
         session.constant(graph, name, values, shape);
@@ -107,7 +140,7 @@ export class Drawing {
         { title: `${title} finish`, geometry: this.geometry, tile, channels: pipeline.channels },
         (graph, packed) => pipeline.decode(graph, packed, tile),
       );
-      this.plans = { step, finish: this.tiled.plan };
+      this.plans = { ...plans, finish: this.tiled.plan };
       if (scorers.length > 0)
         this.plans.score = session.plan(`${title} score`, (graph) => score(graph, graph.read(this.vars.pictures)));
       return;
@@ -117,7 +150,7 @@ export class Drawing {
       graph.assign(this.vars.pictures, pictures);
       score(graph, pictures);
     });
-    this.plans = { step, finish };
+    this.plans = { ...plans, finish };
   }
 
   /**
@@ -166,23 +199,24 @@ export class Drawing {
 
   /** Draws all requests; `onDrawn` hears how many are done. */
   async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
-    const { session, vars, conditioning, sigmas } = this;
-    const { batch, steps, guidance } = this.options;
+    const { session, vars, sigmas } = this;
+    const { batch, steps, guidance, first = 0 } = this.options;
+    const told = [this.conditioning, ...(this.negative ? [this.negative] : [])];
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);
     for (let at = 0; at < requests.length; at += batch) {
       // The last batch is filled up with its first request; the surplus is drawn and dropped.
       const part = ones.map((_, i) => requests[at + i] ?? requests[at]!);
       session.write(vars.z, joined(part.map((r) => r.noise)));
-      conditioning.writeTexts(session, part);
-      conditioning.writeGuidance(session, guidance);
-      for (let i = 0; i < steps; i++) {
-        conditioning.writeTimes(
-          session,
-          part.map(() => this.timeAt(sigmas[i]!)),
-        );
+      this.conditioning.writeTexts(session, part);
+      this.negative?.writeTexts(session, part.map(negativeOf));
+      for (const conditioning of told) conditioning.writeGuidance(session, guidance);
+      for (let i = first; i < steps; i++) {
+        const times = part.map(() => this.timeAt(sigmas[i]!));
+        for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
-        session.run(this.plans.step);
+        await this.plans.ask?.run();
+        await this.plans.step.run();
       }
       const kept = Math.min(batch, requests.length - at);
       const pictures = await this.finish(kept);
@@ -199,4 +233,9 @@ export class Drawing {
     }
     return out;
   }
+}
+
+function negativeOf({ negative }: DrawRequest): TextEmbedding {
+  if (!negative) throw new Error("classifier-free guidance needs the embedding of a negative prompt");
+  return negative;
 }

@@ -8,6 +8,7 @@ import type { FileStore } from "../base/files.ts";
 import { sha256 } from "../base/hash.ts";
 import { Safetensors } from "../formats/safetensors.ts";
 import { writeSafetensors } from "../formats/safetensors_write.ts";
+import type { TextEmbedding } from "../models/velocity_network.ts";
 
 /** Rises when entries of an older form must not be read any more. */
 const VERSION = 2;
@@ -15,6 +16,16 @@ const VERSION = 2;
 /** What decides an entry's values, as plain JSON: the picture's hash, the bucket, the encoder's identity, ... */
 export type EntryFacts = Readonly<Record<string, string | number | boolean>>;
 export type EntryArrays = Readonly<Record<string, Float32Array>>;
+
+/** A prompt's entry; models that take no pooled text have none there. */
+export const textEntry = ({ states, pooled }: TextEmbedding): EntryArrays =>
+  pooled.length > 0 ? { states, pooled } : { states };
+
+/** The embedding in a prompt's entry. */
+export const textOfEntry = (entry: EntryArrays): TextEmbedding => ({
+  states: entry["states"]!,
+  pooled: entry["pooled"] ?? new Float32Array(0),
+});
 
 /** How an entry was found. */
 export type Lookup = { found: EntryArrays } | { found: null; why: "absent" | "damaged" };

@@ -1,4 +1,5 @@
-// Prompt embeddings computed once: T5 states and pooled CLIP vectors of every prompt that a run will need, kept on the host.
+// Prompt embeddings computed once: states, and pooled vectors in families that have them, of every prompt that a run will need,
+// kept on the host.
 
 import type { Pipeline } from "../models/pipeline.ts";
 import type { TextEmbedding } from "../models/velocity_network.ts";
@@ -9,13 +10,14 @@ export class PromptEncoder {
   readonly plan: Plan;
   /** Prompts with words that the embedded tables do not know. */
   readonly unknown = new Set<string>();
-  /** Prompts of which the second encoder reads the beginning alone. */
+  /** Prompts of which the encoder that gives the states reads the beginning alone. */
   readonly cut = new Set<string>();
   private readonly session: Session;
   private readonly pipeline: Pipeline;
   readonly batch: number;
   private readonly remember: boolean;
-  private readonly vars: { clip: Variable; ends: Variable; t5: Variable; states: Variable; pooled: Variable };
+  private readonly inputs: ReadonlyMap<string, Variable>;
+  private readonly vars: { states: Variable; pooled: Variable | null };
   private readonly cache = new Map<string, TextEmbedding>();
 
   /** @param remember keeps every embedding, so that a text is computed once; a list without repeats needs no memory */
@@ -24,23 +26,21 @@ export class PromptEncoder {
     this.session = session;
     this.pipeline = pipeline;
     this.batch = batch;
-    const inputs = pipeline.textInputs(batch);
+    const { jointWidth, pooledWidth } = pipeline.config;
+    const inputs = Object.entries(pipeline.textInputs(batch)).map(
+      ([name, { shape, dtype }]) => [name, session.data(`prompt.${name}`, shape, dtype)] as const,
+    );
+    this.inputs = new Map(inputs);
     const vars = {
-      clip: session.data("prompt.clip", inputs.clip.shape, inputs.clip.dtype),
-      ends: session.data("prompt.ends", [batch], "u32"),
-      t5: session.data("prompt.t5", inputs.t5.shape, inputs.t5.dtype),
-      states: session.data("prompt.states", [batch, pipeline.textLength, pipeline.config.jointWidth]),
-      pooled: session.data("prompt.pooled", [batch, pipeline.config.pooledWidth]),
+      states: session.data("prompt.states", [batch, pipeline.textLength, jointWidth]),
+      pooled: pooledWidth > 0 ? session.data("prompt.pooled", [batch, pooledWidth]) : null,
     };
     this.vars = vars;
     this.plan = session.plan("prompt encoders", (graph) => {
-      const { states, pooled } = pipeline.traceText(graph, session, {
-        clip: graph.read(vars.clip),
-        ends: graph.read(vars.ends),
-        t5: graph.read(vars.t5),
-      });
+      const tokens = Object.fromEntries(inputs.map(([name, variable]) => [name, graph.read(variable)]));
+      const { states, pooled } = pipeline.traceText(graph, session, tokens);
       graph.assign(vars.states, states);
-      graph.assign(vars.pooled, pooled);
+      if (vars.pooled && pooled) graph.assign(vars.pooled, pooled);
     });
   }
 
@@ -51,16 +51,14 @@ export class PromptEncoder {
     for (let at = 0; at < missing.length; at += batch) {
       const part = missing.slice(at, at + batch);
       const padded = [...part, ...Array.from({ length: batch - part.length }, () => part[0]!)];
-      const tokens = this.pipeline.tokenize(padded);
-      for (const text of tokens.unknown) this.unknown.add(text);
-      for (const text of tokens.cut) this.cut.add(text);
-      const { clip, t5 } = await this.pipeline.gatherText(tokens);
-      session.write(vars.clip, clip);
-      session.write(vars.ends, tokens.ends);
-      session.write(vars.t5, t5);
+      const { tokens, unknown, cut: shortened } = this.pipeline.tokenize(padded);
+      for (const text of unknown) this.unknown.add(text);
+      for (const text of shortened) this.cut.add(text);
+      const values = await this.pipeline.gatherText(tokens);
+      for (const [name, variable] of this.inputs) session.write(variable, values[name]!);
       session.run(this.plan);
       const states = await session.read(vars.states);
-      const pooled = await session.read(vars.pooled);
+      const pooled = vars.pooled ? await session.read(vars.pooled) : new Float32Array(0);
       part.forEach((text, i) => {
         const cut = (all: Float32Array) => all.slice(i * (all.length / batch), (i + 1) * (all.length / batch));
         this.cache.set(text, { states: cut(states), pooled: cut(pooled) });

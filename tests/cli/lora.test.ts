@@ -12,6 +12,7 @@ import { writeSafetensors } from "../../src/formats/safetensors_write.ts";
 import { fluxModules, inferConfig } from "../../src/models/flux/keys.ts";
 import { OWN_FIXTURES } from "../helpers/files.ts";
 import { FACTS, lokrLayers, loraLayers } from "../helpers/lora_files.ts";
+import { layer } from "../helpers/small_adapters.ts";
 import { config, files, json, run, SMALL, small } from "./lora_runner.ts";
 
 let folder: string;
@@ -130,7 +131,7 @@ describe("lora verify", () => {
     ["fused rows", pair(q, [1, D], [3 * D, 1]), 1, "holds query, key and value fused"],
     ["a block beyond the last", pair("transformer_blocks.77.attn.to_q", [1, D], [D, 1]), 1, "is for block 77"],
     ["a module that is none", pair("transformer_blocks.0.attn.to_qq", [1, D], [D, 1]), 1, `the nearest is ${q}`],
-    ["an unknown key", { [`transformer.${q}.lora_C.weight`]: [1] }, 1, "is no key of a FLUX.1 LoRA; the nearest is"],
+    ["an unknown key", { [`transformer.${q}.lora_C.weight`]: [1] }, 1, "is no key of a FLUX LoRA; the nearest is"],
     ["a text encoder", { "lora_te1_text_model_encoder.lora_down.weight": [1, 1] }, 1, "belongs to a text encoder"],
     ["a number that is none", pair(q, [1, D], [D, 1]), Number.NaN, "values that are not finite"],
     [
@@ -200,6 +201,33 @@ describe("lora verify", () => {
     ]);
     await writeSafetensors(files, at("guided.safetensors"), tensors, { metadata: { base_model: "schnell" } });
     expect((await json("verify", at("guided.safetensors"))).value).toMatchObject({ base: "flux-dev", ok: true });
+  });
+
+  it("knows a file of FLUX.2 and which of its models it is for, and says what loads it", async () => {
+    const fused = "single_transformer_blocks.3.attn.to_qkv_mlp_proj";
+    for (const [name, width] of [
+      ["flux2-klein-4b", 3072],
+      ["flux2-klein-9b", 4096],
+    ] as const) {
+      await writeLora(files, at("second.safetensors"), new Map([[fused, layer(1, 9 * width, width, 1)]]));
+      const { value } = await json("verify", at("second.safetensors"));
+      expect(value).toMatchObject({ base: name, ok: true, why: `its layers are FLUX.2's, of width ${width}` });
+      expect(value.notes.map((note: { loads: string }) => note.loads)).toEqual(["yes", "partly", "yes", "no"]);
+      const first = await run("verify", at("second.safetensors"), "--base=flux-dev");
+      expect(first.code).toBe(4);
+    }
+    await run("convert", at("second.safetensors"), "--style=kohya", `--output=${at("second.kohya.safetensors")}`);
+    const kohya = await json("verify", at("second.kohya.safetensors"));
+    expect(kohya.value.notes[0]).toMatchObject({ program: "diffusers", loads: "yes" });
+    const modulation = new Map([["single_stream_modulation.linear", layer(1, 9216, 3072, 1)]]);
+    await writeKohya(files, at("modulation.safetensors"), modulation);
+    expect((await json("verify", at("modulation.safetensors"))).value.notes[0].loads).toBe("partly");
+    expect(kohya.value).toMatchObject({ base: "flux2-klein-9b", style: "kohya", ok: true });
+    await writeLora(files, at("alphas.safetensors"), new Map([[fused, layer(2, 27648, 3072, 1)]]), {
+      scales: "tensors",
+    });
+    const refused = (await json("verify", at("alphas.safetensors"))).value.notes[0];
+    expect(refused).toMatchObject({ program: "diffusers", loads: "no" });
   });
 
   it("takes presets, folders and files as the base, and nothing else", async () => {

@@ -1,11 +1,15 @@
 // `longtail plan` and `longtail sample` on the embedded model: what they print for machines, and the pictures they leave.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCommandLine } from "../../src/cli/main.ts";
-import { decodePng } from "../../src/formats/png.ts";
+import { EmbeddedData } from "../../src/data/embedded.ts";
+import { writeLora } from "../../src/formats/lora.ts";
+import { decodePng, encodePng, fromPlanes } from "../../src/formats/png.ts";
+import { EMBEDDED } from "../helpers/embedded.ts";
+import { NodeFiles } from "../helpers/files.ts";
 import { SMALL_RUN } from "../helpers/processes.ts";
 import { RecordingTerminal } from "./recorder.ts";
 
@@ -34,6 +38,7 @@ describe("plan", () => {
       "seconds",
       "speed",
       "steps",
+      "texts",
     ]);
     expect(plan).toMatchObject({ dispatchesPerUpdate: expect.any(Number), flopsPerUpdate: expect.any(Number) });
     expect([40, 80, 160]).toContain(plan.steps);
@@ -48,8 +53,11 @@ describe("plan", () => {
     );
     expect(memory.arena).toBe(Math.max(...memory.plans.map((p: { arena: number }) => p.arena)));
     expect(memory.plans.map((p: { name: string }) => p.name)).toEqual(
-      expect.arrayContaining(["prompt encoders", "rollout", "micro-step", "optimizer", "draw step", "draw finish"]),
+      expect.arrayContaining(["rollout", "micro-step", "optimizer", "draw step", "draw finish"]),
     );
+    // Texts are encoded before and their encoders given back: none of them is in the plan of the training.
+    expect(memory.plans.every(({ name }: { name: string }) => !/text|prompt/.test(name))).toBe(true);
+    for (const key of ["encoders", "towers", "prompts", "cached", "texts"]) expect(plan.texts[key]).toBeGreaterThan(0);
     for (const key of ["update", "training", "evaluation"]) expect(plan.seconds[key]).toBeGreaterThan(0);
     expect(readdirSync(folder)).not.toContain("runs");
   });
@@ -67,8 +75,25 @@ describe("plan", () => {
       "dispatches",
       "GFLOP",
       "7 updates: about",
+      "first the text encoders: ",
+      "then the text towers of rewards and judge: ",
     ])
       expect(output).toContain(word);
+  });
+});
+
+describe("plan --memory", () => {
+  it("shows what makes an alignment smaller", async () => {
+    const asked = ["plan", "--align.batch=2", ...SMALL_RUN.filter((word) => !word.startsWith("--align.batch"))];
+    const { output, errors } = await longtail(...asked, "--memory=1MiB", "--json");
+    expect(errors).toBe("");
+    const { ladder, texts, memory } = JSON.parse(output);
+    expect(ladder[0]).toEqual({ change: [], bytes: memory.total, fits: false });
+    expect(ladder.at(-1).change).toContain("--align.batch=1");
+    expect(ladder.at(-1).bytes).toBeLessThan(memory.total);
+    expect(ladder.at(-1).bytes).toBeGreaterThan(Math.max(texts.encoders, texts.towers));
+    const words = await longtail(...asked, "--memory=1MiB");
+    expect(words.output).toContain("none of these fits; lower model.image_size");
   });
 });
 
@@ -118,6 +143,86 @@ describe("sample", () => {
     expect(other.code).toBe(2);
     expect(other.errors).toMatch(/^E-ARG-052 .*its seed is "5" and not "6".*Fix: /);
     expect(readFileSync(path).equals(before.bytes)).toBe(true);
+  });
+
+  it("starts from a picture: all of it drawn anew is the picture without it, and a little of it is nearly itself", async () => {
+    const pixels = (name: string) => {
+      const path = join(folder, name, "noto_icon_of_taco_0.png");
+      return decodePng(readFileSync(path), path);
+    };
+    const draw = async (name: string, ...more: string[]) => {
+      const all = [
+        "noto icon of taco",
+        `--output=${join(folder, name)}`,
+        "--count=1",
+        ...words,
+        "--sample.steps=4",
+        ...more,
+      ];
+      const result = await longtail("sample", ...all);
+      expect([result.errors, result.code]).toEqual(["", 0]);
+      return pixels(name);
+    };
+    const difference = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+      Array.from(a, (v, i) => Math.abs(v - b[i]!)).reduce((x, y) => x + y) / a.length;
+    const data = await EmbeddedData.load(new NodeFiles(), EMBEDDED);
+    const source = fromPlanes((await data.picture(data.items[0]!, "noto"))!, data.size, data.size);
+    const path = join(folder, "source.png");
+    writeFileSync(path, encodePng(source));
+    const image = `--image=${path}`;
+    const whole = await draw("whole", image, "--strength=1", "--sample.seed=6");
+    const plain = await draw("plain", "--sample.seed=6");
+    expect(whole.data).toEqual(plain.data);
+    expect(whole.text).toMatchObject({ image_strength: "1", image_id: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    expect(plain.text).not.toHaveProperty("image_id");
+    const little = await draw("little", image, "--strength=0.25", "--sample.seed=6", "--sample.shift=1");
+    expect(difference(little.data, source.data)).toBeLessThan(difference(plain.data, source.data) / 2);
+    // A picture of another strength is another one.
+    const other = await longtail(
+      "sample",
+      "noto icon of taco",
+      `--output=${join(folder, "little")}`,
+      "--count=1",
+      ...words,
+      "--sample.steps=4",
+      "--sample.seed=6",
+      "--sample.shift=1",
+      image,
+      "--image-strength=0.5",
+    );
+    expect(other.errors).toMatch(/^E-ARG-052 .*its image_strength is "0.25" and not "0.5"/);
+  });
+
+  it("refuses a picture to start from that is none, and strengths that leave nothing to do", async () => {
+    const start = (...more: string[]) => longtail("sample", "icon of taco", ...words, "--sample.steps=4", ...more);
+    writeFileSync(join(folder, "noise.png"), "this is no picture");
+    const image = `--image=${join(folder, "noise.png")}`;
+    expect(await start(image)).toMatchObject({ code: 4, errors: expect.stringMatching(/^E-DATA-021 .*noise\.png/) });
+    expect(await start(`--image=${join(folder, "nowhere.png")}`)).toMatchObject({
+      code: 4,
+      errors: expect.stringMatching(/^E-FILE-001 .*nowhere\.png/),
+    });
+    for (const strength of ["1.5", "-0.1", "much"]) {
+      const errors = expect.stringMatching(/^E-ARG-051 .*between 0 and 1/);
+      expect(await start(image, `--strength=${strength}`)).toMatchObject({ code: 2, errors });
+    }
+    expect((await start(image, "--strength=0")).errors).toMatch(/^E-ARG-053 .*leaves no step/);
+    expect((await start("--image-strength=0.5")).errors).toMatch(/^E-ARG-054 .*Fix: /);
+    expect((await start(image, "--size=100x64")).errors).toMatch(/^E-CFG-041 /);
+  });
+
+  it("writes no black picture where the numbers leave the range of f32", async () => {
+    const path = join(folder, "wild.safetensors");
+    const config = JSON.parse(readFileSync(join(EMBEDDED, "transformer/config.json"), "utf8"));
+    const width = config.num_attention_heads * config.attention_head_dim;
+    const layer = { rank: 1, inputs: width, outputs: width, scale: 1 };
+    const factors = { down: new Float32Array(width).fill(1e30), up: new Float32Array(width).fill(1e30) };
+    const layers = new Map([["single_transformer_blocks.0.attn.to_v", { ...layer, ...factors }]]);
+    await writeLora(new NodeFiles(), path, layers, { fields: "portable" });
+    const output = join(folder, "wild");
+    const result = await longtail("sample", "noto icon of taco", `--weights=${path}`, `--output=${output}`, ...words);
+    expect(result).toMatchObject({ code: 5, errors: expect.stringMatching(/^E-NUM-012 noto icon of taco.*Fix: /) });
+    expect(existsSync(output)).toBe(false);
   });
 
   it("refuses what cannot be drawn", async () => {

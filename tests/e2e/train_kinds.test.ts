@@ -7,6 +7,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RandomStream } from "../../src/base/random.ts";
+import { readLora } from "../../src/formats/lora.ts";
+import { writeSafetensors } from "../../src/formats/safetensors_write.ts";
+import { tensorsToWrite } from "../../src/models/mapped_source.ts";
+import { openPart, readLayout } from "../../src/models/pipeline_layout.ts";
+import { EMBEDDED } from "../helpers/embedded.ts";
+import { NodeFiles } from "../helpers/files.ts";
 import { type PictureFolder, writePictureFolder } from "../helpers/picture_folder.ts";
 import { here, json, type Report, shortRun, tensorsOf } from "../helpers/short_run.ts";
 
@@ -74,6 +80,35 @@ describe("every kind of adapter and optimizer", () => {
       await train(`--resume=${join(place, "ckpt/step-000001")}`);
       for (const [i, file] of weights.entries())
         expect(tensorsOf(join(place, file)).equals(inOneGo[i]!), file).toBe(true);
+    },
+    300_000,
+  );
+});
+
+describe("full training on a transformer in the place of the pipeline's own", () => {
+  it.runIf(LONG)(
+    "leaves a LoRA of the change that training made, not of the way from the pipeline's transformer",
+    async () => {
+      const files = new NodeFiles();
+      const own = await openPart(files, "transformer", (await readLayout(files, EMBEDDED, "auto")).transformer);
+      const doubled = tensorsToWrite(own).map(({ name, shape }) => ({
+        name,
+        shape,
+        dtype: "F32" as const,
+        data: async () => (await own.load(name)).map((v) => 2 * v),
+      }));
+      const transformer = join(folder, "doubled.safetensors");
+      await writeSafetensors(files, transformer, doubled);
+      await own.close();
+      const words = ["train", "lora", "--name=swapped", ...shortRun(folder, pictures), "--steps=1", "--adapter=full"];
+      const more = ["--adapter.difference_rank=1", "--sample.every=0", "--sample.steps=1", "--lr=1e-6"];
+      const result = await here(...words, ...more, `--model.transformer=${transformer}`);
+      expect([result.errors, result.code]).toEqual(["", 0]);
+      const { layers } = await readLora(files, join(folder, "runs/swapped/swapped.lora.safetensors"));
+      const length = (values: Float32Array) => Math.hypot(...values);
+      expect(layers.size).toBeGreaterThan(10);
+      // One update moves a number by the rate; the two transformers are apart by the weights themselves.
+      for (const [module, { down, up }] of layers) expect(length(down) * length(up), module).toBeLessThan(0.1);
     },
     300_000,
   );

@@ -7,17 +7,23 @@ import { join } from "node:path";
 import type { RunEvent } from "../../src/base/events.ts";
 import type { FileStore } from "../../src/base/files.ts";
 import { loadItems } from "../../src/cli/align/items.ts";
+import { judgedItems } from "../../src/cli/align/judged.ts";
+import { Phases } from "../../src/cli/align/phases.ts";
 import { type AlignInputs, type AlignOutcome, runAlignment } from "../../src/cli/align/run.ts";
 import { RunStore } from "../../src/cli/align/store.ts";
+import { encodeTexts, type RunTexts } from "../../src/cli/align/texts.ts";
 import { buildWorld, openWorld, type World } from "../../src/cli/align/world.ts";
 import { loadConfig } from "../../src/cli/config/load.ts";
 import type { Config } from "../../src/cli/config/schema.ts";
+import { adapterStreams, chooseOffload } from "../../src/cli/offload.ts";
 import { projectSources } from "../../src/cli/project.ts";
 import { openRunFolder, type RunFolder } from "../../src/cli/run_folder.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
+import type { StreamOptions } from "../../src/models/pipeline.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Pool } from "../../src/tensor/variable.ts";
+import { EncodingCache } from "../../src/training/encoding_cache.ts";
 import { testGpu } from "./gpu.ts";
 
 /** Settings under which a run is seconds of work. */
@@ -60,6 +66,7 @@ export class Bench {
   readonly folder: string;
   readonly events: RunEvent[] = [];
   run: RunFolder | null = null;
+  private readonly prompts = new EncodingCache(new DiskFiles(), null);
   private readonly changes: Changes;
   private start: Uint32Array[] = [];
 
@@ -73,7 +80,10 @@ export class Bench {
   static async open(changes: Changes = {}, gpu?: Gpu): Promise<Bench> {
     const device = gpu ?? (await testGpu());
     const config = await smallConfig(changes);
-    const world = await buildWorld(new DiskFiles(), config, targetOf(device), { train: true });
+    const build = (stream: StreamOptions | null) =>
+      buildWorld(new DiskFiles(), config, targetOf(device), { train: true, stream });
+    const { stream } = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const world = await build(stream);
     const bench = new Bench(device, world, changes);
     await openWorld(world, device, config, () => {});
     bench.start = await bench.bits();
@@ -103,6 +113,24 @@ export class Bench {
     return all;
   }
 
+  /** The texts of a run, as `align` encodes them before it opens its world. */
+  async texts(config: Config): Promise<RunTexts> {
+    const files = new DiskFiles();
+    const { items } = await loadItems(files, config);
+    return await encodeTexts({
+      files,
+      config,
+      gpu: this.gpu,
+      items,
+      judged: judgedItems(config, items),
+      stored: null,
+      emit: () => {},
+      phases: new Phases(() => {}),
+      signal: new AbortController().signal,
+      cache: this.prompts,
+    });
+  }
+
   /** Runs or continues the run `name`, as `align` does after its world is open. */
   async align(name: string, options: RunOptions = {}): Promise<AlignOutcome> {
     const files = options.files ?? new DiskFiles();
@@ -118,6 +146,7 @@ export class Bench {
       config,
       world: this.world,
       items,
+      texts: await this.texts(config),
       data,
       emit,
       signal: options.signal ?? new AbortController().signal,

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
 import { Pipeline, type PipelineParts } from "../../src/models/pipeline.ts";
+import { isStreamed, type VelocityNetwork } from "../../src/models/velocity_network.ts";
 import { ClipScorer } from "../../src/rewards/scorer.ts";
 import type { Session } from "../../src/tensor/session.ts";
 import { openSource } from "./dumps.ts";
@@ -68,6 +69,12 @@ export const embeddedFixture = JSON.parse(
 
 export function embeddedTensors() {
   return openSource(join(OWN_FIXTURES, "embedded/fixture.safetensors"));
+}
+
+/** The transformer of a pipeline that was opened without streaming. */
+export function wholeTransformer({ transformer }: Pipeline): VelocityNetwork {
+  if (isStreamed(transformer)) throw new Error("this pipeline streams its transformer");
+  return transformer;
 }
 
 export function openPipeline(session: Session, parts: Partial<PipelineParts> = {}): Promise<Pipeline> {

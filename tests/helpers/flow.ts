@@ -5,8 +5,11 @@ import { join } from "node:path";
 import { RandomStream } from "../../src/base/random.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables } from "../../src/models/flux/embeddings.ts";
+import { fileBlocks } from "../../src/models/flux/streamed/sources.ts";
+import { type Slots, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
 import { type Geometry, geometryName } from "../../src/models/pipeline.ts";
+import type { VelocityModel } from "../../src/models/velocity_network.ts";
 import { Adapter, chooseAdapters } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
 import { Optimizer, type OptimizerSettings } from "../../src/optim/optimizer.ts";
@@ -47,7 +50,7 @@ export const FLOW: FlowSettings = {
 export const GRID: Geometry = { rows: 3, columns: 5 };
 
 /** A model without a pipeline around it. */
-export function flowModel(transformer: FluxTransformer, textLength: number): FlowModel {
+export function flowModel(transformer: VelocityModel, textLength: number): FlowModel {
   const { config } = transformer;
   return {
     transformer,
@@ -85,6 +88,8 @@ export interface FlowRunOptions {
   geometries?: readonly Geometry[];
   session?: SessionOptions;
   backend?: GpuBackend;
+  /** Streams the model's blocks through so many places. */
+  slots?: Slots;
   /** Train the model's own weights; there is no adapter then. */
   full?: boolean;
   /** What an earlier run left, in place of drawn factors (both are drawn, so that every gradient flows). */
@@ -115,9 +120,11 @@ export class FlowRun {
   static async open(options: FlowRunOptions = {}): Promise<FlowRun> {
     const gpu = await testGpu(options.backend);
     const session = new Session(targetOf(gpu), options.session);
-    const parameters = new Parameters(session.pool("weights", "weights"));
     const config = fluxConfig(readConfig(WEIGHTS), WEIGHTS);
-    const transformer = new FluxTransformer(parameters, config);
+    const transformer = options.slots
+      ? new StreamedFlux(session, config, { slots: options.slots })
+      : new FluxTransformer(new Parameters(session.pool("weights", "weights")), config);
+    const { parameters } = transformer;
     const shapes = chooseAdapters(parameters, { targets: "diffusers", rank: 4, alpha: 8 });
     const adapter = options.full ? null : new Adapter(session, parameters, shapes);
     const trained = adapter?.pool ?? parameters.pool;
@@ -126,7 +133,9 @@ export class FlowRun {
     const settings = { ...FLOW, ...options.settings };
     const trainer = new FlowTrainer(session, model, optimizer, options.geometries ?? [GRID], settings);
     await session.open(gpu);
-    await loadParameters(session, parameters, await openSource(WEIGHTS));
+    const source = await openSource(WEIGHTS);
+    if (transformer instanceof StreamedFlux) await transformer.load(fileBlocks(source));
+    else await loadParameters(session, parameters, source);
     const widths = { joint: config.jointWidth, pooled: config.pooledWidth };
     const run = new FlowRun({ session, trainer, trained, optimizer, channels: config.inChannels }, widths);
     adapter?.initialise(session, 5);

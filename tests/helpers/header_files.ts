@@ -35,6 +35,11 @@ export class HeaderFiles extends NodeFiles {
     return this.made.has(path) || [...this.made.keys()].some((p) => p.startsWith(`${path}/`)) || super.exists(path);
   }
 
+  override async list(folder: string): Promise<string[]> {
+    const own = [...this.made.keys()].filter((path) => path.startsWith(`${folder}/`));
+    return own.length > 0 ? own.map((path) => path.slice(folder.length + 1).split("/")[0]!) : super.list(folder);
+  }
+
   override async open(path: string): Promise<FileHandle> {
     const file = this.made.get(path);
     if (!file) return super.open(path);

@@ -1,7 +1,7 @@
 // Runs a model on the test device: weights from a dump, inputs by name, any traced tensors out, gradients of all parameters.
 
 import type { TensorSource } from "../../src/base/tensor_source.ts";
-import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
+import { loadParameters, Parameters, type ParametersOptions } from "../../src/nn/parameters.ts";
 import { backward } from "../../src/ops/backward.ts";
 import { full } from "../../src/ops/pointwise.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
@@ -37,12 +37,14 @@ export async function runModel<M>(options: {
   inputs: Record<string, ModelInput>;
   trace: (model: M, inputs: Record<string, Tensor>, graph: Graph) => { outputs: Record<string, Tensor>; loss?: Tensor };
   fuse?: boolean;
+  /** How the weights are kept; f32 by default. */
+  keep?: ParametersOptions;
 }): Promise<ModelRun> {
   const gpu = await testGpu();
   const session = new Session(targetOf(gpu), { fuse: options.fuse });
   try {
     const pool = session.pool("weights", "weights");
-    const parameters = new Parameters(pool);
+    const parameters = new Parameters(pool, options.keep);
     const model = options.build(parameters);
     const inputs = Object.entries(options.inputs).map(([name, spec]) => ({
       name,

@@ -9,9 +9,11 @@ import { positionIds, ropeTables, sinusoids } from "../../src/models/flux/embedd
 import type { BlockSource } from "../../src/models/flux/streamed/sources.ts";
 import { type Slots, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { ConditioningVariables } from "../../src/models/velocity_network.ts";
 import { Adapter, type AdapterSettings, chooseAdapters } from "../../src/nn/adapters.ts";
 import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
 import { backward } from "../../src/ops/backward.ts";
+import type { Graph } from "../../src/tensor/graph.ts";
 import { type MemoryTable, Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { testGpu } from "./gpu.ts";
@@ -44,7 +46,7 @@ export interface StreamResult {
   /** The velocity of a pass that cannot train, in the same session. */
   sampled?: Float32Array;
   /** The first kernel that made a value which is not finite, where that was asked for. */
-  located?: string | null;
+  located?: { label: string; scope: string; plan: string } | null;
 }
 
 /** Everything that both runs read. */
@@ -150,16 +152,23 @@ export async function runStreamed(
     const { config, storage, batch, textTokens, grid } = task;
     const model = new StreamedFlux(session, config, { storage, slots });
     const adapter = adapt(model.parameters);
-    const shape = { name: "pass", batch, textTokens, imageTokens: grid[0] * grid[1], training: true };
+    const conditioning = new ConditioningVariables(session, "pass", config, batch, textTokens);
+    const inputs = inputsOf(task);
+    const { cosine, sine, latents, velocityGradient, ...told } = inputs;
+    const rotary = (graph: Graph) => ({
+      cosine: session.constant(graph, "cosine", cosine!.values, cosine!.shape),
+      sine: session.constant(graph, "sine", sine!.values, sine!.shape),
+    });
+    const shape = { name: "pass", conditioning, rotary, imageTokens: grid[0] * grid[1], training: true };
     const pass = model.pass({ ...shape, spill: options.spill });
     const sampling = options.spill ? model.pass({ ...shape, name: "sampling", training: false }) : null;
     await session.open(gpu);
     await model.load(source);
-    const inputs = inputsOf(task);
-    for (const [name, { values }] of Object.entries(inputs)) session.write(pass[name as "latents"], values);
+    for (const [name, { values }] of Object.entries(told)) session.write(conditioning[name as "states"], values);
+    session.write(pass.latents, latents!.values);
+    session.write(pass.velocityGradient!, velocityGradient!.values);
     const sample = async (other: typeof pass) => {
-      for (const [name, { values }] of Object.entries(inputs))
-        if (name !== "velocityGradient") session.write(other[name as "latents"], values);
+      session.write(other.latents, latents!.values);
       await other.forward();
       return await session.read(other.velocity);
     };
@@ -175,7 +184,7 @@ export async function runStreamed(
     return {
       ...result,
       sampled: sampling ? await sample(sampling) : undefined,
-      located: options.locate ? await pass.locateNotFinite("forward") : null,
+      located: options.locate ? await pass.firstNotFinite("forward") : null,
       memory: session.memory(),
       streamed: model.ring.times.bytes - before,
       shared: session.plans.filter((plan) => plan.like).length,

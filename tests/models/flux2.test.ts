@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { LongtailError } from "../../src/base/errors.ts";
 import { DISTILLED_STEPS, empiricalSigmas } from "../../src/diffusion/empirical_shift.ts";
 import { FLUX2_PRESETS, flux2Config } from "../../src/models/flux2/config.ts";
+import { flux2Modules } from "../../src/models/flux2/keys.ts";
 import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
 import { KLEIN_LAYERS, qwen3Config } from "../../src/models/qwen3/config.ts";
 import { Qwen3Encoder } from "../../src/models/qwen3/encoder.ts";
@@ -20,6 +21,8 @@ it.each([
   const parameters = new Parameters(anyPool());
   new Flux2Transformer(parameters, FLUX2_PRESETS[name]!);
   expect(parameters.count / 1e9).toBeCloseTo(billions, 2);
+  const linears = [...parameters.linears].map(([module, { outputs, inputs }]) => [module, { outputs, inputs }]);
+  expect(new Map(flux2Modules(FLUX2_PRESETS[name]!))).toEqual(new Map(linears as [string, object][]));
 });
 
 it("the states of klein's text encoders are as wide as its transformers take them", () => {

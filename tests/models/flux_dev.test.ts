@@ -5,74 +5,19 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadConfig } from "../../src/cli/config/load.ts";
 import type { Config } from "../../src/cli/config/schema.ts";
+import { chooseOffload } from "../../src/cli/offload.ts";
 import { projectSources } from "../../src/cli/project.ts";
+import type { TrainingData } from "../../src/cli/train/data.ts";
+import { memoryLadder } from "../../src/cli/train/ladder.ts";
 import { buildTrainWorld } from "../../src/cli/train/world.ts";
-import { ClipTextModel } from "../../src/models/clip/text.ts";
-import { fluxConfig } from "../../src/models/flux/config.ts";
-import { FluxTransformer } from "../../src/models/flux/transformer.ts";
-import { geometryOf, Pipeline } from "../../src/models/pipeline.ts";
-import { T5Encoder, t5Config } from "../../src/models/t5/encoder.ts";
-import { Autoencoder } from "../../src/models/vae/autoencoder.ts";
-import { Parameters } from "../../src/nn/parameters.ts";
-import type { Target } from "../../src/tensor/lower.ts";
+import { geometryOf, Pipeline, type StreamOptions } from "../../src/models/pipeline.ts";
 import { Session } from "../../src/tensor/session.ts";
-import { portableTarget } from "../../src/tensor/target.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
-import { HeaderFiles } from "../helpers/header_files.ts";
-
-const GIB = 2 ** 30;
-/** A desktop GPU. */
-const desktop: Target = {
-  ...portableTarget(),
-  kernels: {
-    subgroups: true,
-    subgroupMinSize: 32,
-    subgroupMaxSize: 32,
-    maxComputeInvocationsPerWorkgroup: 1024,
-    maxComputeWorkgroupStorageSize: 49152,
-    maxComputeWorkgroupsPerDimension: 65535,
-  },
-  software: false,
-  f16: true,
-  maxBindingBytes: GIB,
-  maxStorageBuffers: 10,
-};
-
-const FOLDER = "FLUX.1-dev";
-const TRANSFORMER = { _class_name: "FluxTransformer2DModel", guidance_embeds: true };
-const CLIP = { hidden_size: 768, max_position_embeddings: 77, hidden_act: "quick_gelu" };
-const VAE = { _class_name: "AutoencoderKL", use_quant_conv: false, use_post_quant_conv: false, sample_size: 1024 };
-
-/** The folder's configurations, and headers with the shapes that they mean. */
-function fluxDev(): HeaderFiles {
-  const files = new HeaderFiles();
-  const session = new Session({ ...desktop, maxBindingBytes: Number.MAX_SAFE_INTEGER });
-  const declare = (name: string, file: string, config: object, model: (parameters: Parameters) => unknown) => {
-    const parameters = new Parameters(session.pool(name, "weights"));
-    model(parameters);
-    files.addJson(`${FOLDER}/${name}/config.json`, config);
-    files.addWeights(
-      `${FOLDER}/${name}/${file}.safetensors`,
-      [...parameters.variables].map(([key, variable]) => [key, variable.shape] as const),
-    );
-  };
-  files.addJson(`${FOLDER}/model_index.json`, { _class_name: "FluxPipeline" });
-  declare(
-    "transformer",
-    "diffusion_pytorch_model",
-    TRANSFORMER,
-    (p) => new FluxTransformer(p, fluxConfig(TRANSFORMER, "")),
-  );
-  const clip = { rows: 49408, positions: 77, width: 768, heads: 12, layers: 12, inner: 3072, activation: "quick_gelu" };
-  declare("text_encoder", "model", CLIP, (p) => new ClipTextModel(p, clip));
-  declare("text_encoder_2", "model", {}, (p) => new T5Encoder(p, t5Config({})));
-  const settings = { kind: "kl", scale: 1, shift: 0, config: VAE } as const;
-  declare("vae", "diffusion_pytorch_model", VAE, (p) => new Autoencoder(p, settings, { encoder: true, decoder: true }));
-  return files;
-}
+import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
+import type { HeaderFiles } from "../helpers/header_files.ts";
 
 describe("FLUX.1 dev in its real size", () => {
   let files: HeaderFiles;
@@ -93,7 +38,8 @@ describe("FLUX.1 dev in its real size", () => {
 
   it("takes 512 tokens, 1024 pixels and 11.9 billion parameters from the configurations", async () => {
     const pipeline = await open(new Session(desktop), { transformer: true });
-    expect([pipeline.textLength, pipeline.clipLength, pipeline.imageSize]).toEqual([512, 77, 1024]);
+    expect([pipeline.textLength, pipeline.imageSize]).toEqual([512, 1024]);
+    expect(pipeline.layout.text).toMatchObject({ kind: "clip-t5", clipLength: 77 });
     expect(pipeline.transformer.parameters.count).toBe(11_901_408_320);
   });
 
@@ -134,6 +80,43 @@ describe("FLUX.1 dev in its real size", () => {
       expect(world.session.memory().total / GIB).toBeLessThan(most);
     },
   );
+
+  it.each([
+    [1024, "bf16", 12],
+    [512, "nf4", 6],
+  ] as const)(
+    "streams blocks of %i pixels' training on %s weights where the device may hold %i GiB, and fills them",
+    async (side, storage, cap) => {
+      const device = { ...config.device, memory_cap: 1024 * cap };
+      const wanted = { ...config, device, model: { ...config.model, storage } };
+      const geometry = geometryOf(side, side, "a test");
+      const build = (stream: StreamOptions | null) => buildTrainWorld(files, wanted, desktop, [geometry], 4, stream);
+      const { stream, text } = await chooseOffload(wanted, { canStream: true }, build);
+      expect(text).toMatch(/because with the whole of it the run takes .* GiB, above device\.memory_cap/);
+      const { total } = (await build(stream)).session.memory();
+      expect(total / GIB).toBeLessThan(cap);
+      expect(total / GIB).toBeGreaterThan(0.93 * cap);
+    },
+  );
+
+  it("keeps the whole transformer on the device where the run fits, and where streaming is not wanted", async () => {
+    const build = () => Promise.reject(new Error("nothing has to be traced"));
+    expect(await chooseOffload(config, { canStream: true }, build)).toEqual({ stream: null, text: null });
+    const capped = (offload: "auto" | "none") => ({ ...config, device: { ...config.device, memory_cap: 9, offload } });
+    expect((await chooseOffload(capped("none"), { canStream: true }, build)).stream).toBe(null);
+    expect((await chooseOffload(capped("auto"), { canStream: false }, build)).stream).toBe(null);
+  });
+
+  it("names streaming among the settings that fit a small memory", async () => {
+    const geometries = [geometryOf(512, 512, "a test")];
+    const data = { geometries, samplePictures: 1 } as unknown as TrainingData;
+    const single = { ...config, model: { ...config.model, storage: "nf4" as const } };
+    const rungs = await memoryLadder(files, single, desktop, data, 0, 6 * GIB);
+    expect(rungs.map(({ change, fits }) => [change.join(" "), fits])).toEqual([
+      ["", false],
+      ["--device.offload=blocks", true],
+    ]);
+  });
 
   const MIB = 2 ** 20;
   const draw = async (side: number, maxBindingBytes: number) => {

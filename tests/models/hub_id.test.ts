@@ -63,9 +63,42 @@ describe("the files of a model", () => {
     expect(choose([...shards, "config.json"], { ...id, path: shards[0]! })).toEqual([...shards, "config.json"].sort());
   });
 
+  it("are the folders of a pipeline with its tokenizer, and not a single file of the same weights at the root", () => {
+    const parts = [
+      "model_index.json",
+      "scheduler/scheduler_config.json",
+      "text_encoder/config.json",
+      "text_encoder/model-00001-of-00002.safetensors",
+      "text_encoder/model-00002-of-00002.safetensors",
+      "text_encoder/model.safetensors.index.json",
+      "tokenizer/chat_template.jinja",
+      "tokenizer/tokenizer.json",
+      "transformer/config.json",
+      "transformer/diffusion_pytorch_model.safetensors",
+      "vae/config.json",
+      "vae/diffusion_pytorch_model.safetensors",
+    ];
+    expect(chooseModelFiles()([...parts, "flux-2-klein-4b.safetensors", "README.md"], id)).toEqual(parts);
+  });
+
   it("leave out the weights of a part that come from elsewhere", () => {
     const paths = ["model_index.json", "transformer/config.json", "transformer/a.safetensors", "vae/b.safetensors"];
     expect(chooseModelFiles(null, ["transformer"])(paths, id)).toEqual([paths[0], paths[1], paths[3]]);
+  });
+
+  it("come with what describes them: open_clip's configuration and a CLIP's statistics beside a single file", () => {
+    const paths = ["HPS_v2.1.pt", "other.pt", "open_clip_config.json", "preprocessor_config.json", "vocab.json"];
+    const single = chooseModelFiles()(paths, { ...id, path: "HPS_v2.1.pt" });
+    expect(single).toEqual(["HPS_v2.1.pt", "open_clip_config.json", "preprocessor_config.json"]);
+    // open_clip's and transformers' weights of one model: those of transformers, with both configurations.
+    const both = [
+      "config.json",
+      "model.safetensors",
+      "open_clip_config.json",
+      "open_clip_model.safetensors",
+      "pytorch_model.bin",
+    ];
+    expect(chooseModelFiles()(both, id)).toEqual(both.slice(0, 3));
   });
 
   it("must be clear and there", () => {

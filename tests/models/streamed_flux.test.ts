@@ -8,6 +8,7 @@ import { GeneratedBlocks } from "../../src/models/flux/streamed/generated.ts";
 import { CachedBlocks, fileBlocks } from "../../src/models/flux/streamed/sources.ts";
 import { chooseSlots, pieceBytes, StreamedFlux } from "../../src/models/flux/streamed/streamed.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
+import { ConditioningVariables } from "../../src/models/velocity_network.ts";
 import { Adapter, type AdapterSettings, chooseAdapters } from "../../src/nn/adapters.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { Session } from "../../src/tensor/session.ts";
@@ -150,7 +151,7 @@ describe("the streamed transformer", () => {
     const task: StreamTask = { ...base, storage: "bf16", magnitude: 1e37 };
     const streamed = await runStreamed(task, generated(SMALL, 40), { double: 2, single: 2 }, { locate: true });
     expect(streamed.velocity.every(Number.isFinite)).toBe(false);
-    expect(streamed.located).toMatch(/ in .*\(pass (embed|transformer_blocks\.\d+)\)$/);
+    expect(streamed.located!.plan).toMatch(/^pass (embed|transformer_blocks\.\d+)$/);
   });
 
   test("refuses a DoRA by name", () => {
@@ -158,7 +159,9 @@ describe("the streamed transformer", () => {
     const model = new StreamedFlux(session, SMALL, { storage: "bf16", slots: { double: 2, single: 2 } });
     const { parameters } = model;
     new Adapter(session, parameters, chooseAdapters(parameters, { ...LORA, kind: "dora" }));
-    const shape = { name: "pass", batch: 1, textTokens: 2, imageTokens: 4, training: true };
+    const conditioning = new ConditioningVariables(session, "pass", SMALL, 1, 2);
+    const rotary = () => expect.fail("nothing is traced");
+    const shape = { name: "pass", conditioning, rotary, imageTokens: 4, training: true };
     expect(() => model.pass(shape)).toThrow(/E-CFG-044.*transformer_blocks\.0\.attn\.to_q/s);
   });
 });
@@ -193,9 +196,29 @@ test("a file's bytes are taken as they are where they have the storage, and enco
   expect((await source.read("w", "f32")).codes).toEqual(values);
   expect(loads).toBe(2);
   expect(source.bytes).toBe(8 + 8 + 16);
+  const picky = new CachedBlocks(
+    fileBlocks(file, (name) => `there.${name}`),
+    100,
+    (name) => name !== "w",
+  );
+  await picky.read("w", "f32");
+  expect(picky.bytes).toBe(0);
 });
 
 describe("slots", () => {
+  test("say which tensors take turns in them", () => {
+    const session = new Session(portableTarget());
+    const slots = { double: 2, single: SMALL.singleBlocks };
+    const model = new StreamedFlux(session, SMALL, { storage: "bf16", slots });
+    const turning = [...model.parameters.tensors.keys()].filter((name) => model.takesTurns(name));
+    expect(new Set(turning.map((name) => name.split(".")[0]))).toEqual(new Set(["transformer_blocks"]));
+    const piece = pieceBytes(SMALL, "bf16", portableTarget().maxBindingBytes);
+    expect(model.turningBytes() / (SMALL.doubleBlocks * piece.double)).toBeCloseTo(1, 1);
+    // Room for a single block more than there are goes to the doubles, and no room takes it back.
+    expect(model.slotsWith(piece.double)).toEqual({ double: 3, single: SMALL.singleBlocks });
+    expect(model.slotsWith(-piece.single)).toEqual({ double: 2, single: SMALL.singleBlocks - 1 });
+  });
+
   test("fill the memory that is given, two of each kind at least, and never exceed the blocks", () => {
     const dev: FluxConfig = { ...SMALL, doubleBlocks: 19, singleBlocks: 38, headSize: 128, heads: 24, width: 3072 };
     const config = { ...dev, inChannels: 64, outChannels: 64, jointWidth: 4096, pooledWidth: 768 };

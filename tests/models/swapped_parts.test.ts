@@ -32,7 +32,8 @@ describe("a pipeline with parts from elsewhere", () => {
     const vaeOriginal = tensorsToWrite(mappedSource(vae, vaeOriginalMap(shapesOf(vae))));
     await writeSafetensors(files, join(folder, "ae/ae.safetensors"), vaeOriginal);
 
-    for (const place of ["srpo/flux.safetensors", "srpo", "one"]) {
+    // "one" is how SRPO's transformer is published: diffusers' names, and no configuration beside the file.
+    for (const place of ["srpo/flux.safetensors", "srpo", "one", "one/diffusion_pytorch_model.safetensors"]) {
       const layout = await readLayout(files, folder, join(folder, "ae/ae.safetensors"), join(folder, place));
       expect(layout.transformer.config).toEqual(own.transformer.config);
       expect(layout.autoencoder.settings).toEqual(own.autoencoder.settings);

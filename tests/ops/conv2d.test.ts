@@ -4,7 +4,9 @@
 import { describe, expect, it } from "vitest";
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { add, relu } from "../../src/ops/pointwise.ts";
+import { stretchOf, winogradPays } from "../../src/ops/winograd.ts";
 import { noise, relativeError, runOps } from "../helpers/gpu.ts";
+import { convReference } from "./table/products.ts";
 
 describe("convolution", () => {
   it("runs bias, residual and ReLU in its own kernel with the same result", async () => {
@@ -21,5 +23,27 @@ describe("convolution", () => {
     const plain = await runOps(inputs, body, { fuse: false });
     expect(fused.calls).toHaveLength(1);
     expect(relativeError(fused.outputs[0]!, plain.outputs[0]!)).toBeLessThan(1e-7);
+  });
+
+  it("goes through Winograd's tiles stretch by stretch where their transforms are large", async () => {
+    const [N, C, O, H, W] = [2, 16, 17, 107, 181];
+    const shape = { N, IC: C, H, W, OC: O, OH: H, OW: W, KH: 3, KW: 3, padTop: 1, padLeft: 1 };
+    expect(winogradPays(shape)).toBe(true);
+    const target = { software: true, maxBindingBytes: 128 << 20 };
+    const stretches = Math.ceil((N * Math.ceil(H / 4) * Math.ceil(W / 4)) / stretchOf(shape, target));
+    expect(stretches).toBe(2);
+    const x = noise(N * C * H * W, 1);
+    const w = noise(O * C * 9, 2);
+    const ran = await runOps(
+      [
+        { shape: [N, C, H, W], values: x },
+        { shape: [O, C, 3, 3], values: w },
+      ],
+      ([a, b]) => [conv2d(a!, b!, { padding: [1, 1, 1, 1] })],
+    );
+    expect(ran.calls.filter((label) => label.endsWith("tiles"))).toHaveLength(stretches);
+    const c = { x: [N, C, H, W], out: O, kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
+    const exact = convReference(Float64Array.from(x), Float64Array.from(w), c);
+    expect(relativeError(ran.outputs[0]!, exact)).toBeLessThan(2e-6);
   });
 });

@@ -5,11 +5,13 @@
 import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { mainJob } from "../../bench/lib/main_job.ts";
+import type { KernelLimits } from "../../src/gpu/kernel_limits.ts";
 import { convGradWeightVariants, convVariants } from "../../src/ops/conv_choice.ts";
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { matmulVariants } from "../../src/ops/matmul_choice.ts";
 import { add, geluTanh, mul, relu } from "../../src/ops/pointwise.ts";
+import { WINOGRAD } from "../../src/ops/winograd.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { type Job, noise, runMany, testGpu } from "../helpers/gpu.ts";
 import { measure } from "../helpers/table.ts";
@@ -109,6 +111,8 @@ async function findUsed(): Promise<Record<string, Set<string>>> {
     else if (c["TILE_M"] !== undefined) used["matmul"]!.add(`tiled_${c["TILE_M"]}x${c["TILE_N"]}x${c["TILE_K"]}`);
     else if (c["VECTORS"] !== undefined)
       used["conv2d_grad_weight"]!.add(`weight_${c["CHANNELS"]}x${c["LANES"]}${broadcast}`);
+    else if (c["FLIPPED"] !== undefined && c["W"] !== undefined && c["PIXELS"] === undefined)
+      used["conv2d"]!.add(WINOGRAD);
     else if (c["PIXELS"] !== undefined)
       used["conv2d"]!.add(`direct_${c["CHANNELS"]}x${c["PIXELS"]}x${c["LANES"]}${broadcast}`);
   }
@@ -145,7 +149,7 @@ const FAMILIES = [
   {
     family: "conv2d",
     operation: "conv2d",
-    all: convVariants,
+    all: (limits: KernelLimits) => [...convVariants(limits), WINOGRAD],
     cases: (long ? CONVS_LONG : CONVS).flatMap((c) => (long ? [convCase(c), residualConv(c)] : [residualConv(c)])),
   },
   {

@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from common import deviation, parse_args, report, save, save_json, versions
 from diffusers import AutoencoderKL, AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers.pipelines.flux import pipeline_flux_img2img as img2img
 from generated_weights import generated, hashed
 from tiny import VAE_COMMON
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 HEIGHT, WIDTH = 64, 96
-STEPS, GUIDANCE = 4, 3.5
+STEPS, STRENGTH, GUIDANCE = 4, 0.6, 3.5
 LENGTH = {"dev": 512, "schnell": 256}
 FLUX = dict(patch_size=1, in_channels=64, out_channels=None, num_layers=1, num_single_layers=2, attention_head_dim=32, num_attention_heads=2,
             joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=[8, 12, 12])
@@ -112,6 +113,10 @@ def run(variant: str, pipe: FluxPipeline, dtype: torch.dtype) -> dict[str, torch
         scaled = (mean - config.shift_factor) * config.scaling_factor
         out.update(mean=mean, packed=pipe._pack_latents(scaled, 1, 16, HEIGHT // 8, WIDTH // 8))
         latent = pipe._unpack_latents(start, HEIGHT, WIDTH, 8)
+        # From a picture: its latents are given as they are, which the pipeline does not encode, and the noise is ours.
+        img2img.randn_tensor = lambda *_, **__: latent
+        call.pop("latents")
+        out["from_picture"] = img2img.FluxImg2ImgPipeline(**pipe.components)(**call, image=scaled, strength=STRENGTH, output_type="latent").images
         out["decoded"] = pipe.vae.decode(latent / config.scaling_factor + config.shift_factor, return_dict=False)[0] / 2 + 0.5
     return out
 
@@ -139,7 +144,7 @@ def main():
     save(folder / "io.safetensors", tensors)
     sample = generated("transformer/x_embedder.weight", (64, 64)).flatten()[:4].double().tolist()
     folder.joinpath("pipeline.json").write_text(json.dumps(described, separators=(",", ":")) + "\n")
-    save_json(folder / "config.json", {"height": HEIGHT, "width": WIDTH, "steps": STEPS, "guidance": GUIDANCE, "lengths": LENGTH, "prompts": PROMPTS,
+    save_json(folder / "config.json", {"height": HEIGHT, "width": WIDTH, "steps": STEPS, "strength": STRENGTH, "guidance": GUIDANCE, "lengths": LENGTH, "prompts": PROMPTS,
               "first values of transformer/x_embedder.weight": sample,
               "_oracle": {"seed": args.seed, "variant": args.variant, "f32_vs_f64": checks, "versions": versions()}})
     report("pipeline", folder, checks)

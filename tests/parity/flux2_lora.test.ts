@@ -87,6 +87,13 @@ suite("flux2_lora", (dump) => {
       alpha: oracle.alpha,
     });
     expect([...chosen.keys()].sort()).toEqual([...oracle.modules].sort());
+    const { rank, alpha } = oracle;
+    const named = chooseAdapters(parameters, { targets: "diffusers", rank, alpha });
+    expect([...named.keys()].sort()).toEqual([...oracle.modules].sort());
+    const attention = [...chooseAdapters(parameters, { targets: "attention", rank, alpha }).keys()];
+    expect(attention.filter((module) => module.startsWith("transformer_blocks.0."))).toHaveLength(8);
+    expect(attention).toContain("single_transformer_blocks.0.attn.to_qkv_mlp_proj");
+    expect(attention).not.toContain("single_transformer_blocks.0.attn.to_out");
   });
 
   it.each([false, true])("agrees on the output and all gradients; blocks traced again: %s", async (checkpoint) => {

@@ -1,141 +1,72 @@
-// A whole FLUX.2 klein against Flux2KleinPipeline itself, from prompt and noise to the picture: token ids, text states, sigmas,
-// latents after every step; distilled, and base with classifier-free guidance. The transformer comes in Black Forest Labs' layout.
+// A whole FLUX.2 klein in diffusers' folder against Flux2KleinPipeline itself, from prompt and noise to the picture: token ids,
+// text states, sigmas, latents; distilled, and base with classifier-free guidance. The reference's transformer was generated
+// in Black Forest Labs' layout, which is read as a single file as well.
 
-import { expect, it } from "vitest";
-import type { RangedSource } from "../../src/base/tensor_source.ts";
-import { QwenTokenizer } from "../../src/data/tokenizers/qwen.ts";
-import { guidedVelocity } from "../../src/diffusion/classifier_free.ts";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { LongtailError } from "../../src/base/errors.ts";
 import { empiricalSigmas } from "../../src/diffusion/empirical_shift.ts";
-import { ropeTables, SINUSOID_WIDTH, sinusoids } from "../../src/models/flux/embeddings.ts";
-import { Flux2Autoencoder, flux2AutoencoderConfig } from "../../src/models/flux2/autoencoder.ts";
-import { flux2BflMap, inferFlux2Config } from "../../src/models/flux2/bfl_keys.ts";
+import { inferFlux2Config } from "../../src/models/flux2/bfl_keys.ts";
 import { flux2Config } from "../../src/models/flux2/config.ts";
-import { positionIds } from "../../src/models/flux2/embeddings.ts";
-import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
-import { mappedSource, shapesOf } from "../../src/models/mapped_source.ts";
-import { qwen3Config } from "../../src/models/qwen3/config.ts";
-import { paddingScores, Qwen3Encoder, qwen3Rotary } from "../../src/models/qwen3/encoder.ts";
-import { loadParameters, Parameters } from "../../src/nn/parameters.ts";
-import { add, clamp, mul } from "../../src/ops/pointwise.ts";
-import { slice } from "../../src/ops/slab.ts";
+import { shapesOf } from "../../src/models/mapped_source.ts";
+import { geometryOf, Pipeline, type PipelineOptions } from "../../src/models/pipeline.ts";
+import { readLayout } from "../../src/models/pipeline_layout.ts";
+import { HIDDEN_SCORE } from "../../src/models/qwen3/encoder.ts";
 import { Session } from "../../src/tensor/session.ts";
-import { targetOf } from "../../src/tensor/target.ts";
+import { portableTarget, targetOf } from "../../src/tensor/target.ts";
+import { Drawing } from "../../src/training/drawing.ts";
+import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { Comparison, idRows, largestDifference } from "../helpers/compare.ts";
 import { type Dump, suite, tolerance } from "../helpers/dumps.ts";
 import { NodeFiles } from "../helpers/files.ts";
-import { generatedSource } from "../helpers/generated_source.ts";
+import { diffusersTransformer, writeFlux2Folder, writeOriginalTransformer } from "../helpers/flux2_folder.ts";
 import { hashed } from "../helpers/generated_weights.ts";
 import { testGpu } from "../helpers/gpu.ts";
 
-/** The transformer's weights as diffusers names them, out of a source in the original layout. */
-function transformerSource(dump: Dump): RangedSource {
-  const original = generatedSource("transformer", dump.config["_oracle"]["tensors"]["transformer"]);
-  const ranged: RangedSource = {
-    ...original,
-    dtype: () => "F32",
-    loadRange: async (name, first, count) =>
-      (await original.load(name)).slice(first, count === undefined ? undefined : first + count),
-    loadBytes: () => Promise.reject(new Error("not needed")),
-    close: () => Promise.resolve(),
-  };
-  return mappedSource(ranged, flux2BflMap(shapesOf(original)));
-}
+let root: string;
+beforeAll(() => {
+  root = mkdtempSync(join(tmpdir(), "longtail-flux2-"));
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-async function draw(dump: Dump, guided: boolean) {
-  const { configs, height, width, steps, length, layers, guidance, prompts } = dump.config;
-  const [rows, columns] = [height / 16, width / 16];
-  const tokens = rows * columns;
-  const config = flux2Config(configs.transformer, "transformer/config.json");
-  const text = qwen3Config(configs.text_encoder, "text_encoder/config.json");
+const options = (folder: string): PipelineOptions => ({ folder, vae: "auto", tokenizers: "", imageSize: 0 });
+
+/** Everything that the dump holds, by the classes that commands use. */
+async function draw(dump: Dump, folder: string, more: Partial<PipelineOptions> = {}) {
+  const { height, width, steps, prompts } = dump.config as Record<string, any>;
+  const geometry = geometryOf(width, height, "the dump");
   const gpu = await testGpu();
   const session = new Session(targetOf(gpu));
   try {
-    const at = (name: string) => new Parameters(session.pool(name, "weights"));
-    const parameters = { transformer: at("transformer"), text_encoder: at("text_encoder"), vae: at("vae") };
-    const transformer = new Flux2Transformer(parameters.transformer, config);
-    const encoder = new Qwen3Encoder(parameters.text_encoder, text, { layers });
-    const vaeConfig = flux2AutoencoderConfig(configs.vae, "vae/config.json");
-    const vae = new Flux2Autoencoder(parameters.vae, vaeConfig, { decoder: true });
-    // The prompts, then the empty one that guidance needs.
+    const pipeline = await Pipeline.open(new NodeFiles(), session, { ...options(folder), ...more });
+    const { classifierFree } = pipeline.layout;
+    // The prompts, then the empty one that guidance leads away from.
     const texts = [...(prompts as string[]), ""];
-    const ids = session.data("ids", [texts.length, length], "u32");
-    const mask = session.data("mask", [texts.length, length]);
-    const states = session.data("states", [texts.length, length, encoder.outputWidth]);
-    const z = session.data("z", [1, tokens, config.inChannels]);
-    const time = session.data("time", [1, SINUSOID_WIDTH]);
-    const step = session.data("step", [1]);
-    const picture = session.data("picture", [1, 3, height, width]);
-    const encode = session.plan("encode", (graph) => {
-      const { cosine, sine } = qwen3Rotary(length, text);
-      const shape = [length, text.headSize / 2];
-      const found = encoder.forward(graph, {
-        tokens: graph.read(ids),
-        mask: graph.read(mask),
-        cosine: session.constant(graph, "qwen3 cosine", cosine, shape),
-        sine: session.constant(graph, "qwen3 sine", sine, shape),
-      });
-      graph.assign(states, found);
-    });
-    const advance = session.plan("step", (graph) => {
-      const places = positionIds(length, rows, columns);
-      const { cosine, sine } = ropeTables(places, config.ropeAxes, config.ropeTheta);
-      const shape = [places.length, config.headSize / 2];
-      const rotary = {
-        cosine: session.constant(graph, "cosine", cosine, shape),
-        sine: session.constant(graph, "sine", sine, shape),
-      };
-      const velocity = (row: number) =>
-        transformer.forward(graph, {
-          latents: graph.read(z),
-          time: graph.read(time),
-          states: slice(graph.read(states), 0, row, 1),
-          ...rotary,
-        }).output;
-      const v = guided ? guidedVelocity(velocity(0), velocity(texts.length - 1), guidance) : velocity(0);
-      graph.assign(z, add(graph.read(z), mul(v, graph.read(step))));
-    });
-    const finish = session.plan("finish", (graph) => {
-      graph.assign(picture, clamp(vae.decode(graph, graph.read(z), rows, columns), 0, 1));
+    const encoder = new PromptEncoder(session, pipeline, 2);
+    const drawing = new Drawing(session, pipeline, [], {
+      batch: 1,
+      steps,
+      shift: "auto",
+      guidance: 1,
+      classifierFree,
+      geometry,
     });
     await session.open(gpu);
-    const shapes = dump.config["_oracle"]["tensors"];
-    await loadParameters(session, parameters.transformer, transformerSource(dump));
-    await loadParameters(session, parameters.text_encoder, generatedSource("text_encoder", shapes["text_encoder"]));
-    await loadParameters(session, parameters.vae, generatedSource("vae", shapes["vae"]));
-    const tokenizer = await QwenTokenizer.load(new NodeFiles(), dump.path("tokenizer.json"));
-    const encoded = texts.map((prompt) => tokenizer.encodePrompt(prompt, length));
-    session.write(ids, Uint32Array.from(encoded.flatMap((e) => [...e.ids])));
-    session.write(
-      mask,
-      paddingScores(
-        encoded.map(({ count }) => count),
-        length,
-      ),
-    );
+    await pipeline.loadWeights(session);
     session.poison();
-    session.run(encode);
-    session.write(
-      z,
-      Float32Array.from(hashed("latents", tokens * config.inChannels), (u) => u * 1.7),
-    );
-    const sigmas = empiricalSigmas(steps, tokens);
-    const latents: number[] = [];
-    for (let i = 0; i < steps; i++) {
-      // The network hears sigma by way of a float32 timestep.
-      session.write(time, sinusoids([Math.fround(Math.fround(1000 * sigmas[i]!) / 1000)]));
-      session.write(step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
-      session.run(advance);
-      latents.push(...(await session.read(z)));
-    }
-    session.run(finish);
-    const all = await session.read(states);
+    const embeddings = await encoder.encode(texts);
+    const noise = Float32Array.from(hashed("latents", drawing.noise(0, 0).length), (u) => u * 1.7);
+    const [drawn] = await drawing.draw([{ ...embeddings[0]!, negative: embeddings.at(-1)!, noise }]);
     return {
-      ids: encoded.map((e) => [...e.ids]),
-      counts: encoded.map((e) => e.count),
-      states: all.subarray(0, (all.length / texts.length) * prompts.length),
-      sigmas,
-      latents,
-      picture: await session.read(picture),
+      classifierFree,
+      tokens: pipeline.tokenize(texts),
+      embeddings,
+      states: embeddings.slice(0, -1).flatMap(({ states }) => [...states]),
+      sigmas: drawing.sigmas,
+      latents: await session.read(drawing.latents),
+      picture: drawn!.picture,
     };
   } finally {
     session.close();
@@ -143,30 +74,118 @@ async function draw(dump: Dump, guided: boolean) {
 }
 
 suite("flux2_pipeline", (dump) => {
-  it.each(["klein", "base"])("gives Flux2KleinPipeline's states, sigmas, latents and picture: %s", async (name) => {
-    const io = await dump.open("io");
-    const own = dump.config["_oracle"]["f32_vs_f64"][name];
-    const drawn = await draw(dump, name === "base");
-    expect(drawn.ids).toEqual(await idRows(io, "ids"));
-    expect(drawn.counts).toEqual((await idRows(io, "mask")).map((row) => row.reduce((a, b) => a + b)));
-    const comparison = new Comparison(`flux2_pipeline ${name}`);
-    comparison.note("sigmas", name, largestDifference(drawn.sigmas, await io.load(`${name}.sigmas`)), 1e-6);
-    for (const [part, table] of [
-      ["states", 2e-5],
-      ["latents", 5e-5],
-      ["picture", 1e-4],
-    ] as const) {
-      if (!io.has(`${name}.${part}`)) continue;
-      const expected = await io.load(`${name}.${part}`);
-      comparison.values(part, name, drawn[part], expected, tolerance(table, own[part].relative_l2));
-    }
+  const folderOf = async (name: "klein" | "base") => {
+    await writeFlux2Folder(join(root, name), dump, { distilled: name === "klein" });
+    return join(root, name);
+  };
+
+  it.each(["klein", "base"] as const)(
+    "gives Flux2KleinPipeline's tokens, states, sigmas, latents and picture from its folder: %s",
+    async (name) => {
+      const io = await dump.open("io");
+      const own = dump.config["_oracle"]["f32_vs_f64"];
+      const drawn = await draw(dump, await folderOf(name));
+      expect(drawn.classifierFree).toBe(name === "klein" ? 1 : dump.config["guidance"]);
+      const { qwen, mask } = drawn.tokens.tokens;
+      const ids = await idRows(io, "ids");
+      expect([...qwen!]).toEqual(ids.flat());
+      expect([...mask!]).toEqual((await idRows(io, "mask")).flat().map((kept) => (kept ? 0 : HIDDEN_SCORE)));
+      expect(drawn.embeddings.every(({ pooled }) => pooled.length === 0)).toBe(true);
+      const comparison = new Comparison(`flux2_pipeline ${name}`);
+      comparison.note("sigmas", name, largestDifference(drawn.sigmas, await io.load(`${name}.sigmas`)), 1e-6);
+      const states = tolerance(2e-5, own.klein.states.relative_l2);
+      comparison.values("states", name, drawn.states, await io.load("klein.states"), states);
+      const steps = await io.load(`${name}.latents`);
+      const last = steps.subarray(steps.length - drawn.latents.length);
+      comparison.values("latents", name, drawn.latents, last, tolerance(5e-5, own[name].latents.relative_l2));
+      const picture = await io.load(`${name}.picture`);
+      comparison.values("picture", name, drawn.picture, picture, tolerance(1e-4, own[name].picture.relative_l2));
+      comparison.finish();
+    },
+  );
+
+  it("draws the same with the transformer from a single file in the original layout", async () => {
+    const folder = await folderOf("klein");
+    const transformer = join(root, "flux2.safetensors");
+    await writeOriginalTransformer(transformer, dump);
+    const layout = await readLayout(new NodeFiles(), folder, "auto", transformer);
+    expect(layout.transformer.foreign).toBe(true);
+    // A folder means the file in it, which runs take the identity of.
+    const of = await readLayout(new NodeFiles(), folder, `${folder}/vae`, `${folder}/transformer`);
+    expect(of.transformer.weights).toBe(join(folder, "transformer/diffusion_pytorch_model.safetensors"));
+    const [own, swapped] = [await draw(dump, folder), await draw(dump, folder, { transformer })];
+    expect(swapped.picture).toEqual(own.picture);
+  });
+
+  it("reads rows of a large token table from the file and gives the same bits", async () => {
+    const folder = await folderOf("klein");
+    const rows = await draw(dump, folder, { deviceTableBytes: 0 });
+    expect(rows.picture).toEqual((await draw(dump, folder)).picture);
+  });
+
+  it("keeps the matrices of a large encoder as the halves of its file, which are the same values", async () => {
+    await writeFlux2Folder(join(root, "halves"), dump, { dtype: "BF16" });
+    const full = await draw(dump, join(root, "halves"));
+    const halves = await draw(dump, join(root, "halves"), { halvesFromBytes: 0 });
+    const comparison = new Comparison("qwen3 in bf16");
+    comparison.values("states", "all", halves.states, full.states, 1e-6);
     comparison.finish();
   });
 
+  it("reads 512 tokens and layers 9, 18 and 27 where nothing says otherwise, and refuses an encoder with fewer", async () => {
+    const folder = join(root, "plain");
+    await writeFlux2Folder(folder, dump, { plain: true });
+    const layout = await readLayout(new NodeFiles(), folder, "auto");
+    expect(layout).toMatchObject({ family: "flux2", textLength: 512, imageSize: 1024, classifierFree: 1 });
+    expect(layout.text).toMatchObject({ kind: "qwen3", layers: [9, 18, 27] });
+    expect(await refusal(folder)).toMatch(/^E-FILE-042 .* 5 layers/);
+  });
+
+  it("takes the transformer of FLUX.2 dev, and refuses to encode prompts with its language model", async () => {
+    const folder = join(root, "dev");
+    await writeFlux2Folder(folder, dump, {
+      index: { _class_name: "Flux2Pipeline" },
+      configs: { text_encoder: { model_type: "mistral3" } },
+      plain: true,
+    });
+    expect(await refusal(folder)).toMatch(/^E-FILE-043 .*mistral3/);
+    expect(await refusal(folder, { parts: { text: false } })).toBe(null);
+  });
+
+  it("refuses a transformer of the other family", async () => {
+    const folder = join(root, "mixed");
+    await writeFlux2Folder(folder, dump, { plain: true, index: { _class_name: "FluxPipeline" } });
+    expect(await refusal(folder)).not.toBe(null);
+  });
+
+  it("spaces sigmas by the empirical shift unless the scheduler has a static one", async () => {
+    const sigmas = async (name: string, scheduler: Record<string, unknown>) => {
+      await writeFlux2Folder(join(root, name), dump, { configs: { scheduler } });
+      const session = new Session(portableTarget());
+      const parts = { text: false };
+      const pipeline = await Pipeline.open(new NodeFiles(), session, { ...options(join(root, name)), parts });
+      return new Drawing(session, pipeline, [], { batch: 1, steps: 4, shift: "auto", guidance: 1 }).sigmas;
+    };
+    expect(await sigmas("dynamic", {})).toEqual(empiricalSigmas(4, 16));
+    // The static shift by 3 at t = 1/2.
+    expect((await sigmas("static", { use_dynamic_shifting: false }))[2]).toBeCloseTo(0.75, 6);
+  });
+
   it("knows the configuration from the shapes of the tensors", () => {
-    const shapes = shapesOf(transformerSource(dump));
+    const shapes = shapesOf(diffusersTransformer(dump));
     expect(inferFlux2Config(shapes)).toEqual(flux2Config(dump.config["configs"]["transformer"], ""));
     shapes.delete("single_stream_modulation.linear.weight");
     expect(inferFlux2Config(shapes)).toBe(null);
   });
 });
+
+/** Code and reason why a folder is not opened; null where it is. */
+async function refusal(folder: string, more: Partial<PipelineOptions> = {}): Promise<string | null> {
+  try {
+    await Pipeline.open(new NodeFiles(), new Session(portableTarget()), { ...options(folder), ...more });
+  } catch (error) {
+    if (error instanceof LongtailError) return `${error.code} ${error.parts.what}`;
+    throw error;
+  }
+  return null;
+}

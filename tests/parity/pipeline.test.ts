@@ -7,10 +7,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LongtailError } from "../../src/base/errors.ts";
+import { firstStep, noisedLatents } from "../../src/diffusion/image_start.ts";
 import { type Geometry, geometryOf, Pipeline } from "../../src/models/pipeline.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
-import { Drawing } from "../../src/training/drawing.ts";
+import { Drawing, type DrawingOptions } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { Comparison, idRows, item, largestDifference } from "../helpers/compare.ts";
@@ -44,6 +45,8 @@ interface Result {
   picture: Float32Array;
   decoded: Float32Array;
   packed: Float32Array;
+  /** Latents drawn from the picture and noise. */
+  fromPicture: Float32Array;
 }
 
 /** Everything that the dump holds, by the classes that commands use. */
@@ -52,7 +55,7 @@ async function runPipeline(
   variant: Variant,
   options: { folder?: string; deviceTableBytes?: number; halvesFromBytes?: number } = {},
 ): Promise<Result> {
-  const { height, width, steps, guidance, prompts } = dump.config as Record<string, any>;
+  const { height, width, steps, strength = 0.6, guidance, prompts } = dump.config as Record<string, any>;
   const geometry: Geometry = geometryOf(width, height, "the dump");
   const gpu = await testGpu();
   const session = new Session(targetOf(gpu));
@@ -67,7 +70,8 @@ async function runPipeline(
     });
     const encoder = new PromptEncoder(session, pipeline, 2);
     const pictures = new PictureEncoder(session, pipeline, [geometry], 1);
-    const drawing = new Drawing(session, pipeline, [], { batch: 1, steps, shift: "auto", guidance, geometry });
+    const settings: DrawingOptions = { batch: 1, steps, shift: "auto", guidance, geometry };
+    const drawing = new Drawing(session, pipeline, [], settings);
     const packed = [1, geometry.rows * geometry.columns, pipeline.channels];
     const start = session.data("start", packed);
     const decoded = session.data("decoded", [1, 3, height, width]);
@@ -82,15 +86,21 @@ async function runPipeline(
     const [drawn] = await drawing.draw([{ ...embeddings[0]!, noise }]);
     session.write(start, noise);
     session.run(decode);
+    const latents = await session.read(drawing.latents);
     const picture = Float32Array.from(hashed("picture", 3 * height * width), (u) => (u + 1) / 2);
+    const [encoded] = await pictures.encode([picture], geometry);
+    settings.first = firstStep(steps, strength);
+    const sigma = drawing.sigmas[settings.first]!;
+    await drawing.draw([{ ...embeddings[0]!, noise: noisedLatents(encoded!, noise, sigma) }]);
     return {
-      tokens: pipeline.tokenize(prompts),
+      tokens: pipeline.tokenize(prompts).tokens as Result["tokens"],
       embeddings,
       sigmas: drawing.sigmas,
-      latents: await session.read(drawing.latents),
+      latents,
       picture: drawn!.picture,
       decoded: await session.read(decoded),
-      packed: (await pictures.encode([picture], geometry))[0]!,
+      packed: encoded!,
+      fromPicture: await session.read(drawing.latents),
     };
   } finally {
     session.close();
@@ -104,7 +114,7 @@ suite("pipeline", (dump) => {
   });
 
   describe.each(["dev", "schnell"] as const)("variant %s", (variant) => {
-    it("gives FluxPipeline's tokens, embeddings, sigmas, latents and picture", async () => {
+    it("gives FluxPipeline's tokens, embeddings, sigmas, latents and picture, and FluxImg2ImgPipeline's latents", async () => {
       const io = await dump.open("io");
       const own = dump.config["_oracle"]["f32_vs_f64"][variant];
       const bound = (table: number, name: string) => tolerance(table, own[name].relative_l2);
@@ -142,6 +152,10 @@ suite("pipeline", (dump) => {
       await values("latents", 5e-5);
       await values("packed", 5e-5);
       await values("picture", 1e-4);
+      if (io.has(`${variant}.from_picture`)) {
+        const expected = await io.load(`${variant}.from_picture`);
+        comparison.values("from a picture", variant, result.fromPicture, expected, bound(5e-5, "from_picture"));
+      }
       if (io.has(`${variant}.decoded`)) await values("decoded", 5e-5);
       comparison.finish();
     });

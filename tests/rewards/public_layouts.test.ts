@@ -167,6 +167,10 @@ describe("labels", () => {
 
   it("name the model by its folder where the file has a general name", () => {
     expect(scoreLabel("pickscore", "x/PickScore_v1/model.safetensors")).toBe("PickScore (PickScore_v1)");
+    const cached = "cache/hub/models--yuvalkirstain--PickScore_v1/snapshots/0123abcd";
+    for (const path of [cached, `${cached}/model.safetensors`])
+      expect(scoreLabel("pickscore", path)).toBe("PickScore (PickScore_v1)");
+    expect(scoreLabel("hps", "hub/models--xswu--HPSv2/snapshots/0123/HPS_v2.1_compressed.pt")).toBe("HPS v2.1");
     expect(scoreLabel("clip", "models/embedded/judge/")).toBe("CLIP score (judge)");
   });
 });

@@ -4,7 +4,6 @@
 
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { f32ToF16 } from "../../src/base/halves.ts";
 import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
 import { type PictureFit, preprocessPictures } from "../../src/rewards/clip_reward.ts";
 import { fitPlanes } from "../../src/rewards/fit.ts";
@@ -13,59 +12,7 @@ import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { MemoryFiles, MODELS, NodeFiles } from "../helpers/files.ts";
 import { noise, relativeError, runMany, testGpu } from "../helpers/gpu.ts";
-import { Ordered, Storage, Tensor, torchZip } from "../helpers/torch_writer.ts";
-
-const ROWS = 600;
-const WIDTH = 64;
-
-/** A CLIP of one block a tower as torch.save writes it, every tensor a storage of halves. */
-function hpsFile(): Uint8Array {
-  const entries = new Map<string, Tensor>();
-  const storages = new Map<string, Uint8Array>();
-  const add = (name: string, shape: number[], scale = 0.1, offset = 0) => {
-    const count = shape.reduce((product, size) => product * size, 1);
-    const values = Float32Array.from(noise(count, entries.size + 1), (value) => scale * value + offset);
-    const key = String(entries.size);
-    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, size) => product * size, 1));
-    entries.set(name, new Tensor(new Storage(key, "HalfStorage", count), 0, shape, strides));
-    storages.set(key, new Uint8Array(f32ToF16(values).buffer));
-  };
-  const norm = (name: string) => {
-    add(`${name}.weight`, [WIDTH], 0.1, 1);
-    add(`${name}.bias`, [WIDTH]);
-  };
-  for (const tower of ["visual.transformer", "transformer"]) {
-    const block = `${tower}.resblocks.0`;
-    norm(`${block}.ln_1`);
-    norm(`${block}.ln_2`);
-    for (const [name, out, inner] of [
-      ["attn.out_proj", WIDTH, WIDTH],
-      ["mlp.c_fc", 4 * WIDTH, WIDTH],
-      ["mlp.c_proj", WIDTH, 4 * WIDTH],
-    ] as const) {
-      add(`${block}.${name}.weight`, [out, inner]);
-      add(`${block}.${name}.bias`, [out]);
-    }
-    add(`${block}.attn.in_proj_weight`, [3 * WIDTH, WIDTH]);
-    add(`${block}.attn.in_proj_bias`, [3 * WIDTH]);
-  }
-  for (const name of ["visual.ln_pre", "visual.ln_post", "ln_final"]) norm(name);
-  add("visual.conv1.weight", [WIDTH, 3, 8, 8]);
-  add("visual.class_embedding", [WIDTH]);
-  add("visual.positional_embedding", [5, WIDTH]);
-  add("visual.proj", [WIDTH, 32]);
-  add("positional_embedding", [77, WIDTH]);
-  add("token_embedding.weight", [ROWS, WIDTH], 1);
-  add("text_projection", [WIDTH, 32]);
-  add("logit_scale", [], 0, Math.log(100));
-  return torchZip(
-    new Map<string, Ordered | number>([
-      ["epoch", 3],
-      ["state_dict", new Ordered(entries)],
-    ]),
-    storages,
-  );
-}
+import { hpsFile } from "../helpers/hps_file.ts";
 
 describe("a scorer of weights alone", () => {
   it("gives the same text features from the device's table and from the file's, as f32 and as halves", async () => {
@@ -105,6 +52,47 @@ describe("a scorer of weights alone", () => {
       expect(scorers[0]!.factor("hps")).toBe(1);
       expect(scorers[0]!.factor("pickscore")).toBeCloseTo(5, 1);
       expect(scorers[0]!.scale("pickscore")).toBeCloseTo(100, 0);
+    } finally {
+      session.close();
+    }
+  });
+});
+
+describe("a tower alone", () => {
+  it("gives the bits that it gives beside the other, and declares none of the other's weights", async () => {
+    const files = new MemoryFiles({ "HPS.pt": hpsFile() });
+    const path = join(MODELS, "tokenizers/clip/bpe_simple_vocab_16e6.txt.gz");
+    const tokenizer = await ClipTokenizer.load(new NodeFiles(), path);
+    const gpu = await testGpu();
+    const session = new Session(targetOf(gpu));
+    try {
+      const open = (name: string, options: object) =>
+        ClipScorer.open(files, session, { name, folder: "HPS.pt", ...options });
+      const both = await open("both", { tokenizer });
+      const text = await open("text", { tokenizer, towers: "text" });
+      const picture = await open("picture", { towers: "picture" });
+      const pixels = session.data("pixels", [1, 3, 16, 16]);
+      const features = [both, picture].map((scorer) => session.data(`features.${scorer.name}`, [1, scorer.width]));
+      const plan = session.plan("pictures", (graph) => {
+        for (const [i, { model }] of [both, picture].entries())
+          graph.assign(features[i]!, model.imageFeatures(graph, graph.read(pixels)));
+      });
+      for (const scorer of [both, text]) scorer.planText(session, 2);
+      expect(() => picture.model.text).toThrow(/without its text tower/);
+      expect(() => text.model.vision).toThrow(/without its picture tower/);
+      const counts = [both, text, picture].map(({ model }) => model.parameters.count);
+      expect(counts[1]! + counts[2]!).toBe(counts[0]);
+      await session.open(gpu);
+      for (const scorer of [both, text, picture]) await scorer.loadWeights(session);
+      session.write(pixels, Float32Array.from(noise(3 * 16 * 16, 5)));
+      session.run(plan);
+      expect(await session.read(features[1]!)).toEqual(await session.read(features[0]!));
+      const texts = ["! a", "a ! ( !", "("];
+      const heard: number[] = [];
+      const alone = await text.textFeatures(session, texts, (done) => heard.push(done));
+      expect(alone).toEqual(await both.textFeatures(session, texts));
+      expect(heard).toEqual([2, 3]);
+      expect(files.openHandles).toBe(0);
     } finally {
       session.close();
     }

@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { loadItems } from "../../src/cli/align/items.ts";
-import { preparePrompts, promptOrder } from "../../src/cli/align/run.ts";
+import { promptOrder } from "../../src/cli/align/prompts.ts";
+import { preparePrompts } from "../../src/cli/align/run.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { Bench, type Changes, smallConfig } from "../helpers/alignment.ts";
 
@@ -30,7 +31,8 @@ async function oneUpdate(changes: Changes): Promise<{ loss: number; norm: number
       return lists;
     };
     const before = await read();
-    const prompts = await preparePrompts({ config, world, data }, promptOrder(config, items), 1);
+    const texts = await bench.texts(config);
+    const prompts = await preparePrompts({ config, world, texts, data }, promptOrder(config, items), 1);
     const report = await world.trainer!.update(1, prompts);
     const after = await read();
     expect(trained[0]!.variables.length).toBeGreaterThan(10);

@@ -168,7 +168,7 @@ describe("an update of flow matching", () => {
     await withRun({}, async (run) => {
       const plans = run.trainer.plans.get("3x5")!;
       expect([plans.begin, plans.micro]).toEqual([null, null]);
-      const labels = plans.update!.lowered.calls.map((call) => call.label);
+      const labels = plans.update!.plans[0]!.lowered.calls.map((call) => call.label);
       expect(labels).toContain("random_normal");
       expect(labels.some((label) => label.includes("adamw"))).toBe(true);
       let replays = 0;

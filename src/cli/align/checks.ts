@@ -2,9 +2,11 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { Config } from "../config/schema.ts";
+import { checkOffload } from "../offload.ts";
 
 /** @throws LongtailError E-CFG-052 for schedules without a length and for a running mean, which alignment does not keep */
 export function checkAlignment(config: Config): void {
+  checkOffload(config);
   const { align, schedule, optim } = config;
   if (align.steps === "ladder" && schedule.kind !== "constant") {
     throw new LongtailError("E-CFG-052", {

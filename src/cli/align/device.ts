@@ -64,6 +64,6 @@ export function checkMemoryCap(config: Config, plannedBytes: number): void {
   throw new LongtailError("E-MEM-004", {
     what: `the plan needs ${Math.ceil(plannedBytes / 2 ** 20)} MiB of device memory, above the cap of ${config.device.memory_cap} MiB`,
     where: "device.memory_cap",
-    fix: "lower align.batch or eval.batch, set train.checkpointing = true, or raise the cap",
+    fix: 'lower align.batch or eval.batch, set train.checkpointing = true, stream a LoRA\'s base with device.offload = "blocks", or raise the cap',
   });
 }

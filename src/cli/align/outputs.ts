@@ -21,13 +21,14 @@ import { dataUri, encodePng, fromPlanes } from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
+import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
 import type { Session } from "../../tensor/session.ts";
 import { type TomlSource, toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
-import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { realPictures } from "./protocol.ts";
 import type { AlignOutcome } from "./run.ts";
@@ -44,6 +45,8 @@ export interface OutputInputs {
   environment: EnvironmentFacts;
   command: string;
   allocatedBytes: number | null;
+  /** Device memory that the encoders of the texts had before training. */
+  encoderBytes: number;
   events: { step?: number; code: string; text: string }[];
 }
 
@@ -67,11 +70,11 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
   );
   const rank = config.adapter.difference_rank;
   if (rank === 0) return null;
-  const base = `${embeddedPath(config.model.pipeline, "embedded")}/transformer/diffusion_pytorch_model.safetensors`;
-  const original = await Safetensors.open(files, base);
+  // The transformer that training began with, which need not be the pipeline's own.
+  const original = await openPart(files, "transformer", world.pipeline.layout.transformer);
   const tuned = await Safetensors.open(files, run.paths.transformer);
   try {
-    const difference = await differenceLora(tensorSource(original), tensorSource(tuned), { rank });
+    const difference = await differenceLora(original, tensorSource(tuned), { rank });
     await writeLora(files, run.paths.lora, difference.layers, {
       fields: "portable",
       metadata: { software: "longtail", energy_kept: difference.energy.kept.toFixed(4) },
@@ -164,10 +167,10 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
     },
     model: {
       label: embedded ? "embedded micro-FLUX" : basename(config.model.pipeline),
-      architecture: "FluxTransformer2DModel",
+      architecture: FAMILY_CLASSES[world.pipeline.layout.family].transformer,
       parameters: world.parameters,
       trainedParameters: world.trained.reduce((n, pool) => pool.variables.reduce((m, v) => m + v.size, n), 0),
-      autoencoder: "TAEF2",
+      autoencoder: AUTOENCODER_NAMES[world.pipeline.layout.autoencoder.settings.kind],
       reward: world.rewards.map((r) => `${r.scorer.name} (${r.kind}, open_clip)`).join(", "),
       ...(world.judge ? { judge: "open_clip, held out" } : {}),
       base: embedded ? "models/embedded" : config.model.pipeline,
@@ -190,7 +193,7 @@ export async function reportData(inputs: OutputInputs, difference: DifferenceLor
     config: toToml(resolved),
     device: deviceInfo(gpu, environment, outcome.flopsPerSecond, config.device.backend),
     timing: outcome.timing,
-    memory: memoryCategories(world.session, inputs.allocatedBytes),
+    memory: memoryCategories(world.session, inputs.allocatedBytes, inputs.encoderBytes, inputs.gpu.facts.software),
     versions: versions(environment),
     attributions: attributions(inputs.data, embedded),
     files: runFiles(inputs, lora),
@@ -245,8 +248,17 @@ export function deviceInfo(
   };
 }
 
-/** What a session planned, and in the last row what was measured. */
-export function memoryCategories(session: Session, allocated: number | null): MemoryCategory[] {
+/**
+ * What a training session planned, and in the last row what was measured. A GPU takes memory that was given back at once; a
+ * CPU adapter's file of pages keeps it, so that there the encoders of before count too.
+ * @param encoders bytes of the session that encoded before and was closed; 0 where there was none
+ */
+export function memoryCategories(
+  session: Session,
+  allocated: number | null,
+  encoders: number,
+  software: boolean,
+): MemoryCategory[] {
   const { variables, arena, uniforms, bindings, staging, total } = session.memory();
   const rows: MemoryCategory[] = Object.entries(variables)
     .filter(([, bytes]) => bytes > 0)
@@ -255,8 +267,9 @@ export function memoryCategories(session: Session, allocated: number | null): Me
   rows.push({ category: "uniforms", plannedBytes: uniforms });
   rows.push({ category: "tables of bindings", plannedBytes: bindings });
   rows.push({ category: "staging", plannedBytes: staging });
-  rows.push({ category: "total", plannedBytes: total, ...(allocated ? { allocatedBytes: allocated } : {}) });
-  return rows;
+  if (encoders > 0) rows.push({ category: "encoders, before training and freed", plannedBytes: encoders });
+  const plannedBytes = software ? total + encoders : Math.max(total, encoders);
+  return [...rows, { category: "total", plannedBytes, ...(allocated ? { allocatedBytes: allocated } : {}) }];
 }
 
 export function versions(environment: EnvironmentFacts): Record<string, string> {

@@ -2,56 +2,16 @@
 // depends on the weights, so before and after differ in the model alone.
 
 import { type EmbeddedData, STYLES, type Style } from "../../data/embedded.ts";
-import { fillTemplate, focusItems, type PromptItem } from "../../data/prompts.ts";
+import { fillTemplate, type PromptItem } from "../../data/prompts.ts";
 import type { GuardPoint } from "../../evaluation/guards.ts";
 import { cosine, diversity, pictureStatistics } from "../../evaluation/image_statistics.ts";
 import { mean } from "../../evaluation/statistics.ts";
-import type { Group, ItemScores } from "../../evaluation/summary.ts";
+import type { ItemScores } from "../../evaluation/summary.ts";
 import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
+import type { Judged } from "./judged.ts";
+import type { RunTexts } from "./texts.ts";
 import type { World } from "./world.ts";
-
-/** One judged item and its pictures' prompts. */
-export interface Judged {
-  item: PromptItem;
-  group: Group;
-  /** For each picture its style word (or null), its prompt, and the number that its noise is drawn with. */
-  pictures: { style: string | null; prompt: string; index: number }[];
-}
-
-/** Items of each group, in the order in which they are drawn. */
-export function judgedItems(config: Config, items: readonly PromptItem[]): Judged[] {
-  const { eval: settings } = config;
-  const aligned = focusItems(items, config.align.focus);
-  const alignedSet = new Set(aligned);
-  const head = items.filter((item) => !item.tail);
-  const otherTail = items.filter((item) => item.tail && !alignedSet.has(item));
-  const cap = (list: PromptItem[]) => (settings.items > 0 ? list.slice(0, settings.items) : list);
-  const groups: [Group, PromptItem[]][] = [
-    ["aligned", cap(aligned)],
-    ["other tail", cap(spread(otherTail, settings.other_tail_items))],
-    ["head", cap(spread(head, settings.head_items))],
-  ];
-  const judged: Judged[] = [];
-  let index = 0;
-  for (const [group, members] of groups) {
-    for (const item of members) {
-      const pictures = Array.from({ length: settings.pictures }, (_, p) => {
-        const style = settings.styles.length > 0 ? settings.styles[p % settings.styles.length]! : null;
-        return { style, prompt: fillTemplate(config.data.prompt, item, style), index: index++ };
-      });
-      judged.push({ item, group, pictures });
-    }
-  }
-  return judged;
-}
-
-/** `count` items spread evenly over the list: every ceil(n / count)-th. */
-function spread(items: PromptItem[], count: number): PromptItem[] {
-  if (count <= 0) return [];
-  const stride = Math.max(1, Math.ceil(items.length / count));
-  return items.filter((_, i) => i % stride === 0).slice(0, count);
-}
 
 /** Text features that scores are taken against. */
 export interface TextBank {
@@ -61,22 +21,21 @@ export interface TextBank {
   reward: Map<string, Float32Array>;
 }
 
-export async function textBank(
+export function textBank(
   config: Config,
-  world: World,
+  { rewards, judge: judging }: World,
+  texts: RunTexts,
   items: readonly PromptItem[],
   judged: readonly Judged[],
-): Promise<TextBank> {
+): TextBank {
   let judge: TextBank["judge"] = null;
-  if (world.judge) {
-    const features = await world.judge.textFeatures(
-      world.session,
-      items.map((item) => fillTemplate(config.eval.caption, item)),
-    );
+  if (judging) {
+    const captions = items.map((item) => fillTemplate(config.eval.caption, item));
+    const features = texts.features(judging.name, captions);
     judge = new Map(items.map((item, i) => [item, features[i]!]));
   }
   const prompts = judged.flatMap((j) => j.pictures.map((p) => p.prompt));
-  const features = await world.rewards[0]!.scorer.textFeatures(world.session, prompts);
+  const features = texts.features(rewards[0]!.scorer.name, prompts);
   return { judge, reward: new Map(prompts.map((prompt, i) => [prompt, features[i]!])) };
 }
 
@@ -84,11 +43,12 @@ export async function textBank(
 export async function drawJudged(
   config: Config,
   world: World,
+  texts: RunTexts,
   judged: readonly Judged[],
   onDrawn: (done: number) => void | Promise<void>,
 ): Promise<Drawn[][]> {
   const all = judged.flatMap((j) => j.pictures);
-  const embeddings = await world.prompts.encode(all.map((p) => p.prompt));
+  const embeddings = await texts.embeddings(all.map((p) => p.prompt));
   const requests = all.map((p, i) => ({ ...embeddings[i]!, noise: world.drawing.noise(config.eval.seed, p.index) }));
   const drawn = await world.drawing.draw(requests, onDrawn);
   let at = 0;

@@ -5,14 +5,7 @@ import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { EmbeddedData } from "../../data/embedded.ts";
-import {
-  fillTemplate,
-  focusItems,
-  type PairRule,
-  type PromptItem,
-  PromptOrder,
-  promptPair,
-} from "../../data/prompts.ts";
+import type { PromptItem, PromptOrder } from "../../data/prompts.ts";
 import { advanceGuard, type GuardState, initialGuardState, shouldStop } from "../../evaluation/guards.ts";
 import { cosine } from "../../evaluation/image_statistics.ts";
 import type { EvaluationPoint, PairCosine, PhaseTime, UpdatePoint } from "../../evaluation/report_data.ts";
@@ -24,10 +17,12 @@ import type { PreparedPrompt } from "../../training/srpo/trainer.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
 import type { Config } from "../config/schema.ts";
 import { leftRange } from "../run_checkpoints.ts";
-import { unknownText } from "../text_warnings.ts";
+import { type Judged, judgedItems } from "./judged.ts";
 import { Phases } from "./phases.ts";
-import { drawJudged, guardPoint, type Judged, judgedItems, scoreItem, type TextBank, textBank } from "./protocol.ts";
+import { drawsOf, measuredPairs, mostUpdates, promptOrder } from "./prompts.ts";
+import { drawJudged, guardPoint, scoreItem, type TextBank, textBank } from "./protocol.ts";
 import type { RunState, RunStore } from "./store.ts";
+import type { RunTexts } from "./texts.ts";
 import type { World } from "./world.ts";
 
 export interface AlignInputs {
@@ -35,6 +30,8 @@ export interface AlignInputs {
   config: Config;
   world: World;
   items: readonly PromptItem[];
+  /** All texts of the run, encoded. */
+  texts: RunTexts;
   /** Real pictures, where there are any. */
   data: EmbeddedData | null;
   emit: EventSink;
@@ -61,27 +58,18 @@ export interface AlignOutcome {
 }
 
 export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
-  const { config, world, items, emit, signal, store } = inputs;
+  const { config, world, items, texts, emit, signal, store } = inputs;
   const trainer = world.trainer!;
   const phases = new Phases(emit);
   const judged = judgedItems(config, items);
   const guarded = judged.filter((j) => j.group === "aligned").slice(0, config.align.guard.items);
-  const bank = await phases.timed("encode texts", items.length, "texts", async (tick) => {
-    const made = await textBank(config, world, items, judged);
-    await world.prompts.encode(
-      judged.flatMap((j) => j.pictures.map((p) => p.prompt)),
-      (done, total) => tick(done, total),
-    );
-    return made;
-  });
-  const { unknown } = world.prompts;
-  if (unknown.size > 0) emit({ kind: "warning", code: "E-DATA-060", text: unknownText(unknown) });
-  const pairs = await measurePairs(inputs);
+  const bank = textBank(config, world, texts, items, judged);
+  const pairs = measurePairs(inputs);
 
   const pictures = judged.reduce((n, j) => n + j.pictures.length, 0);
   const evaluate = (name: string) =>
     phases.timed(name, pictures, "pictures", async (tick) => {
-      const drawn = await drawJudged(config, world, judged, (done) => {
+      const drawn = await drawJudged(config, world, texts, judged, (done) => {
         tick(done);
         // Either nothing is trained yet, or the checkpoint is written: no work is lost.
         if (signal.aborted) throw signal.reason;
@@ -98,7 +86,8 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   if (state.evaluations.length === 0) record(state, inputs, guarded, judged, before, bank, 0);
   const perUpdate = updateFlops(world, config);
   const steps =
-    state.steps ||
+    // A ladder that was shortened since is the length that texts were encoded for.
+    Math.min(state.steps, mostUpdates(config)) ||
     (config.align.steps === "ladder" ? await inputs.chooseSteps(flopsPerSecond, perUpdate) : config.align.steps);
   state.steps = config.align.steps === "ladder" ? steps : config.align.steps;
 
@@ -129,7 +118,7 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
       tick(step);
       const last = step === state.steps;
       if (config.align.guard.every > 0 && step % config.align.guard.every === 0 && !last) {
-        const drawn = await drawJudged(config, world, guarded, () => {});
+        const drawn = await drawJudged(config, world, texts, guarded, () => {});
         const scores = guarded.map((j, i) => scoreItem(world, bank, j, drawn[i]!));
         record(state, inputs, guarded, guarded, { pictures: drawn, scores }, bank, step);
       }
@@ -174,63 +163,24 @@ export function updateFlops(world: World, config: Config): number {
   return settings.accumulation * (clean + micro) + plans.optimizer.flops;
 }
 
-/** The order in which items are trained on. */
-export function promptOrder(config: Config, items: readonly PromptItem[]): PromptOrder<PromptItem> {
-  const head = items.filter((item) => !item.tail);
-  return new PromptOrder(focusItems(items, config.align.focus), head, {
-    seed: config.train.seed,
-    headShare: config.align.head_share,
-    styles: config.data.prompt.includes("{style}") ? config.data.styles : [],
-  });
-}
-
-function pairRule(config: Config): PairRule {
-  const { align, data } = config;
-  const words = { positive: align.positive_words, negative: align.negative_words };
-  // «prompt-only» puts the attributes into the prompt; its reward has no pair.
-  const kind = align.pair === "prompt-only" ? "none" : align.pair;
-  return {
-    kind,
-    pos: align.pos_prompt || undefined,
-    neg: align.neg_prompt || undefined,
-    attributes: data.attributes,
-    words,
-  };
-}
-
-/** The generation prompt of an item, with attributes where the arm is «prompt-only». */
-function promptOf(config: Config, item: PromptItem, style: string | null): string {
-  const prompt = fillTemplate(config.data.prompt, item, style);
-  if (config.align.pair !== "prompt-only") return prompt;
-  return promptPair(item, { kind: "mia", attributes: config.data.attributes }, 0, prompt).pos;
-}
-
 /** Embeddings and text features of one update's prompts. */
 export async function preparePrompts(
-  inputs: Pick<AlignInputs, "config" | "world" | "data">,
+  inputs: Pick<AlignInputs, "config" | "world" | "texts" | "data">,
   order: PromptOrder<PromptItem>,
   step: number,
 ): Promise<PreparedPrompt[]> {
-  const { config, world, data } = inputs;
-  const count = world.trainer!.promptsPerUpdate;
-  const drawn = order.slice((step - 1) * count, count);
-  const prompts = drawn.map(({ item, style }) => promptOf(config, item, style));
-  const embeddings = await world.prompts.encode(prompts);
-  const rule = pairRule(config);
-  const pairs = drawn.map(({ item }, i) => promptPair(item, rule, step, prompts[i]!));
+  const { config, world, texts, data } = inputs;
+  const drawn = drawsOf(config, order, step);
+  const embeddings = await texts.embeddings(drawn.map(({ prompt }) => prompt));
   const prepared: PreparedPrompt[] = embeddings.map((e) => ({ ...e, texts: [] }));
   for (const { scorer } of world.rewards) {
-    const positive = await scorer.textFeatures(
-      world.session,
-      pairs.map((p) => p.pos),
-    );
-    const negative = await scorer.textFeatures(
-      world.session,
-      pairs.map((p) => p.neg ?? p.pos),
-    );
-    pairs.forEach((pair, i) =>
-      prepared[i]!.texts.push({ positive: positive[i]!, negative: pair.neg === null ? null : negative[i]! }),
-    );
+    for (const [i, { pair }] of drawn.entries()) {
+      const [positive, negative = null] = texts.features(
+        scorer.name,
+        pair.neg === null ? [pair.pos] : [pair.pos, pair.neg],
+      );
+      prepared[i]!.texts.push({ positive: positive!, negative });
+    }
   }
   if (config.align.offline) {
     for (const [i, { item, style }] of drawn.entries()) {
@@ -252,18 +202,13 @@ export async function preparePrompts(
 }
 
 /** Cosines of each aligned item's two texts under the first reward, and a warning where they are nearly one text. */
-async function measurePairs(inputs: AlignInputs): Promise<PairCosine[]> {
-  const { config, world, items, emit } = inputs;
-  const rule = pairRule(config);
-  const pairs: PairCosine[] = [];
-  const scorer = world.rewards[0]!.scorer;
-  for (const item of focusItems(items, config.align.focus)) {
-    const style = config.data.prompt.includes("{style}") ? (config.data.styles[0] ?? null) : null;
-    const pair = promptPair(item, rule, 0, promptOf(config, item, style));
-    if (pair.neg === null) return [];
-    const [positive, negative] = await scorer.textFeatures(world.session, [pair.pos, pair.neg]);
-    pairs.push({ item: item.item, positive: pair.pos, negative: pair.neg, cosine: cosine(positive!, negative!) });
-  }
+function measurePairs({ config, world, items, texts, emit }: AlignInputs): PairCosine[] {
+  const { name } = world.rewards[0]!.scorer;
+  const pairs = measuredPairs(config, items).map(({ item, pos, neg }): PairCosine => {
+    const [positive, negative] = texts.features(name, [pos, neg]);
+    return { item, positive: pos, negative: neg, cosine: cosine(positive!, negative!) };
+  });
+  if (pairs.length === 0) return [];
   const average = mean(pairs.map((p) => p.cosine));
   emit({
     kind: "message",

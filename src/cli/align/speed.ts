@@ -220,9 +220,10 @@ export async function measureSpeed(gpu: Gpu): Promise<AdapterSpeed> {
 /** Kernels whose time goes by their arithmetic; all others go by the bytes they touch. */
 const ARITHMETIC = /^(matmul|conv|attention)/;
 
-/** Estimated seconds of a plan: every call costs its dispatch, and its arithmetic or its bytes, whichever is slower. */
-export function estimateSeconds(plan: Plan, speed: AdapterSpeed): number {
-  return plan.lowered.calls.reduce((sum, call) => {
+/** Estimated seconds of plans: every call costs its dispatch, and its arithmetic or its bytes, whichever is slower. */
+export function estimateSeconds(plans: readonly Plan[], speed: AdapterSpeed): number {
+  const calls = plans.flatMap((plan) => plan.lowered.calls);
+  return calls.reduce((sum, call) => {
     const rate = call.label.startsWith("conv") ? speed.convolution : speed.matmul;
     const arithmetic = ARITHMETIC.test(call.label) ? call.flops / rate : 0;
     return sum + speed.dispatch + Math.max(arithmetic, call.bytes / speed.bandwidth);

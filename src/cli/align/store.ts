@@ -19,7 +19,7 @@ import type { Drawn } from "../../training/drawing.ts";
 import type { Config } from "../config/schema.ts";
 import { type PoolGroups, poolGroups, restorePools, savePools, tensorCount } from "../run_checkpoints.ts";
 import type { RunFolder } from "../run_folder.ts";
-import type { Judged } from "./protocol.ts";
+import type { Judged } from "./judged.ts";
 import type { World } from "./world.ts";
 
 /** Everything besides tensors that decides how a run goes on. */

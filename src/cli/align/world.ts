@@ -1,35 +1,28 @@
-// Everything that an alignment or a sampling run works with, put together from the configuration: pipeline, rewards, judge,
-// prompt encoder, drawing, trainer, all declared in one session. Nothing touches a device before `open`, so `plan` can
-// print the memory of the very same object that `align` runs.
+// Everything that an alignment trains with, put together from the configuration: pipeline, picture towers of rewards and
+// judge, drawing, trainer, all declared in one session. Texts are encoded before (texts.ts). Nothing touches a device before
+// `open`, so `plan` can print the memory of the very same object that `align` runs.
 
-import { join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
-import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { Pipeline } from "../../models/pipeline.ts";
-import { ClipScorer } from "../../rewards/scorer.ts";
+import { Pipeline, type StreamOptions } from "../../models/pipeline.ts";
+import type { ClipScorer } from "../../rewards/scorer.ts";
 import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
 import type { Pool } from "../../tensor/variable.ts";
 import { Drawing } from "../../training/drawing.ts";
-import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
 import { modelFiles } from "../model_files.ts";
-import { embeddedPath } from "../project.ts";
 import { checkPrecision } from "./device.ts";
+import { openPictureScorers } from "./scorers.ts";
 import { srpoSettings } from "./settings.ts";
-
-/** Texts that go through an encoder at a time. */
-const TEXT_BATCH = 16;
 
 export interface World {
   session: Session;
   pipeline: Pipeline;
   rewards: SrpoReward[];
   judge: ClipScorer | null;
-  prompts: PromptEncoder;
   drawing: Drawing;
   /** Absent in a world that only samples. */
   trainer: SrpoTrainer | null;
@@ -45,43 +38,24 @@ export async function buildWorld(
   files: FileStore,
   config: Config,
   target: Target,
-  options: { train: boolean },
+  options: { train: boolean; stream?: StreamOptions | null },
 ): Promise<World> {
   checkPrecision(config, target);
   const session = new Session(target);
   const precision = config.device.precision;
   const adapted = options.train && config.adapter.kind !== "full";
-  const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
   const pipeline = await Pipeline.open(files, session, {
     ...modelFiles(config),
-    parts: { encoder: options.train && config.align.offline },
+    parts: { text: false, encoder: options.train && config.align.offline },
     precision,
     // Trained weights stay f32: their updates are far below the resolution of f16.
     transformerPrecision: options.train && !adapted ? "f32" : precision,
     ...(adapted && config.model.storage !== "auto" ? { transformerStorage: config.model.storage } : {}),
+    stream: options.stream,
   });
-  const tokenizer = await ClipTokenizer.load(files, join(tokenizers, "clip/bpe_simple_vocab_16e6.txt.gz"));
-  const rewards: SrpoReward[] = [];
-  for (const [i, reward] of config.align.rewards.entries()) {
-    const folder = embeddedPath(reward.path, "embedded/reward");
-    const name = config.align.rewards.length > 1 ? `reward ${i}` : "reward";
-    const scorer = await ClipScorer.open(files, session, { name, folder, tokenizer, precision });
-    scorer.planText(session, TEXT_BATCH);
-    rewards.push({ scorer, kind: reward.kind, weight: reward.weight });
-  }
-  let judge: ClipScorer | null = null;
-  if (config.eval.judge !== "none") {
-    judge = await ClipScorer.open(files, session, {
-      name: "judge",
-      folder: embeddedPath(config.eval.judge, "embedded/judge"),
-      tokenizer,
-      precision,
-    });
-    judge.planText(session, TEXT_BATCH);
-  }
+  const { judge, rewards } = await openPictureScorers(files, session, config);
   const adapter = adapted ? await makeAdapter(files, session, pipeline.transformer.parameters, config) : null;
   const groups = adapter ? adapter.groups : [{ pool: pipeline.transformerPool }];
-  const prompts = new PromptEncoder(session, pipeline, TEXT_BATCH);
   const trainer = options.train
     ? new SrpoTrainer(session, pipeline, groups, rewards, {
         ...srpoSettings(config, target.software),
@@ -101,7 +75,6 @@ export async function buildWorld(
     pipeline,
     rewards,
     judge,
-    prompts,
     drawing,
     trainer,
     trained: groups.map(({ pool }) => pool),

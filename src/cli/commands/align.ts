@@ -7,15 +7,21 @@ import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
+import type { Target } from "../../tensor/lower.ts";
+import { targetOf } from "../../tensor/target.ts";
 import { checkAlignment } from "../align/checks.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
+import { judgedItems } from "../align/judged.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
 import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
 import { Phases } from "../align/phases.ts";
-import { judgedItems, realPictures } from "../align/protocol.ts";
+import { realPictures } from "../align/protocol.ts";
 import { runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
+import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
+import { encodeTexts } from "../align/texts.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
 import { buildWorld, openWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
@@ -23,6 +29,7 @@ import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
+import { adapterStreams, chooseOffload } from "../offload.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
@@ -48,7 +55,7 @@ export async function align(context: CommandContext, source: string, commandName
   let resolved = await context.loadConfig({ source });
   checkAlignment(resolved.config);
   for (const { code, text } of unreadKeys(resolved, "align")) context.emit({ kind: "warning", code, text });
-  resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit) };
+  resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit, true) };
   return await withRunDevice(resolved.config, context.emit, (gpu) =>
     alignOn(gpu, context, resolved, source, commandName),
   );
@@ -62,7 +69,8 @@ async function alignOn(
   commandName: string,
 ): Promise<number> {
   const { files, signal } = context;
-  let resolved = loaded;
+  const stored = await openStoredPrompts(files, loaded.config);
+  let resolved = { ...loaded, config: withStoredPrompts(loaded.config, stored) };
   const { config } = resolved;
   const started = performance.now();
   const events: { step?: number; code: string; text: string }[] = [];
@@ -72,16 +80,30 @@ async function alignOn(
   const phases = new Phases(emit);
 
   emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-  const { items, data } = await loadItems(files, config);
+  const { items, data } = await loadItems(files, config, stored);
+  if (stored)
+    emit({
+      kind: "message",
+      text: `prompts: ${items.length} captions of ${stored.folder}, encoded already; data.prompt and the styles are not read`,
+    });
+  const judged = judgedItems(config, items);
   // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
-  for (const judged of judgedItems(config, items)) await realPictures(data, judged);
+  for (const one of judged) await realPictures(data, one);
   const { environmentFacts } = await import("../../platform/environment.ts");
   const run = await context.openRun(resolved, { command: commandName });
+  const texts = await encodeTexts({ files, config, gpu, items, judged, stored, emit, phases, signal });
   const kernelsFile = join(run.paths.folder, "kernels.json");
   const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
-  const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
-    buildTuned(files, config, gpu, (target) => buildWorld(files, config, target, { train: true }), fixed),
-  );
+  const { world, choices, text, offload } = await phases.timed("trace and tune", 1, "session", async () => {
+    const build = (target: Target, stream: StreamOptions | null) =>
+      buildWorld(files, config, target, { train: true, stream });
+    const chosen = await chooseOffload(config, { canStream: adapterStreams(config) }, (stream) =>
+      build(targetOf(gpu), stream),
+    );
+    const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), fixed);
+    return { ...tuned, offload: chosen.text };
+  });
+  if (offload) emit({ kind: "message", text: offload });
   emit({ kind: "message", text });
   await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
   const { total } = world.session.memory();
@@ -97,6 +119,7 @@ async function alignOn(
     config,
     world,
     items,
+    texts,
     data,
     emit,
     signal,
@@ -123,6 +146,7 @@ async function alignOn(
     command:
       `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
     allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
+    encoderBytes: texts.plannedBytes,
     events,
   };
   const last = new Phases(emit);
@@ -132,6 +156,7 @@ async function alignOn(
   await writeReport(files, run, report);
   await run.finish("finished", { step: outcome.done });
   world.session.close();
+  await world.pipeline.close();
   const summary = closing(
     report,
     relative(".", run.paths.report) || run.paths.report,

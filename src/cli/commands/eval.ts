@@ -16,6 +16,7 @@ import type { Command, CommandContext } from "../command.ts";
 import { type ModelChoice, openEvalScorer } from "../eval/models.ts";
 import { findPictures } from "../eval/pictures.ts";
 import { PictureScoring } from "../eval/scoring.ts";
+import { modelLocator } from "../model_files.ts";
 import { renderTable } from "../table.ts";
 
 const KINDS: readonly ScoreKind[] = ["hps", "pickscore", "clip", "aesthetic"];
@@ -29,7 +30,7 @@ export const command: Command = {
       name: "model",
       value: "PATH",
       summary:
-        'HPS_v2.1.pt, a folder of open_clip or of transformers\' CLIPModel; "embedded" is the small judge (for hps the small reward)',
+        'HPS_v2.1.pt, a folder of open_clip or of transformers\' CLIPModel, or a hub id; "embedded" is the small judge (for hps the small reward)',
     },
     { name: "head", value: "FILE", summary: "the aesthetic predictor's linear head (.pth or safetensors)" },
     {
@@ -54,7 +55,10 @@ export const command: Command = {
   examples: [
     ["longtail eval clip runs/first --model=embedded", "a run's pictures by the judge that comes along"],
     ["longtail eval hps pictures --model=HPS_v2.1_compressed.pt", "HPS v2.1 of pictures with prompts"],
-    ["longtail eval pickscore pictures --model=PickScore_v1 --json", "PickScore, for machines"],
+    [
+      "longtail eval pickscore pictures --model=yuvalkirstain/PickScore_v1 --json",
+      "PickScore from the hub, for machines",
+    ],
   ],
   run: evaluate,
 };
@@ -65,6 +69,8 @@ async function evaluate(context: CommandContext): Promise<number> {
   const flags = context.arguments.flags;
   const { config } = await context.loadConfig({ preset: "embedded" });
   const text = (name: string) => (typeof flags[name] === "string" ? flags[name] : null);
+  const at = modelLocator(files, config, emit);
+  const here = async (name: string) => (text(name) === null ? null : await at(text(name)!));
   const kind = KINDS.find((one) => one === word);
   if (!kind)
     throw new LongtailError("E-ARG-083", {
@@ -74,8 +80,8 @@ async function evaluate(context: CommandContext): Promise<number> {
     });
   const chosen: ModelChoice = {
     kind,
-    model: text("model"),
-    head: text("head"),
+    model: await here("model"),
+    head: await here("head"),
     fit: text("fit") === null ? null : choice<PictureFit>(flags["fit"], "fit", ["crop", "pad"]),
     version:
       text("hps-version") === null ? null : choice<HpsVersion>(flags["hps-version"], "hps-version", ["2.1", "2.0"]),

@@ -2,20 +2,25 @@
 
 import { duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
 import type { Plan } from "../../tensor/session.ts";
+import { plansOf, type Stage } from "../../training/stage.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
+import { judgedItems } from "../align/judged.ts";
 import { chooseFromLadder } from "../align/ladder.ts";
-import { judgedItems } from "../align/protocol.ts";
+import { ALIGN_ADVICE, alignLadder, planTexts, textPhaseLines } from "../align/plan_phases.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
+import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
 import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
 import { withLocalModels } from "../model_files.ts";
+import { adapterStreams, checkOffload, chooseOffload } from "../offload.ts";
 import { withDataFlag } from "../train/checks.ts";
-import { parseMemory } from "../train/ladder.ts";
+import { ladderText, parseMemory } from "../train/ladder.ts";
 
 export const command: Command = {
   name: "plan",
@@ -23,7 +28,7 @@ export const command: Command = {
   usage: "[preset | file.toml] [--data=PATH] [--section.key=value ...]",
   options: [
     { name: "data", value: "PATH", summary: "pictures of a training run in place of data.sets" },
-    { name: "memory", value: "SIZE", summary: "which settings of a training run fit, --memory=24GiB" },
+    { name: "memory", value: "SIZE", summary: "which settings of the run fit, --memory=24GiB" },
   ],
   description:
     "All plans of the run are traced and placed on the host, so the memory is exact. Times come from a benchmark of this " +
@@ -47,30 +52,51 @@ export const command: Command = {
       resolved = withValue(resolved, "train.steps", Number(steps.value), "command line");
     const { memory } = context.arguments.flags;
     const available = typeof memory === "string" ? parseMemory(memory) : null;
-    const config = await withLocalModels(context.files, resolved.config, context.emit);
+    const config = await withLocalModels(
+      context.files,
+      resolved.config,
+      context.emit,
+      resolved.config.data.sets.length === 0,
+    );
     return await withRunDevice(config, context.emit, async (gpu) => {
-      if (config.data.sets.length === 0) return await planAlignment(gpu, context, config);
+      checkOffload(config);
+      if (config.data.sets.length === 0) return await planAlignment(gpu, context, config, available);
       const { planTraining } = await import("../train/plan.ts");
       return await planTraining(gpu, context, config, available);
     });
   },
 };
 
-async function planAlignment(gpu: Gpu, context: CommandContext, config: Config): Promise<number> {
+async function planAlignment(
+  gpu: Gpu,
+  context: CommandContext,
+  loaded: Config,
+  available: number | null,
+): Promise<number> {
   const { targetOf } = await import("../../tensor/target.ts");
-  const { items } = await loadItems(context.files, config);
-  const world = await buildWorld(context.files, config, targetOf(gpu), { train: true });
+  const { files } = context;
+  const target = targetOf(gpu);
+  const stored = await openStoredPrompts(files, loaded);
+  const config = withStoredPrompts(loaded, stored);
+  const { items } = await loadItems(files, config, stored);
+  const texts = await planTexts(files, config, target, items, stored);
+  const build = (stream: StreamOptions | null) => buildWorld(files, config, target, { train: true, stream });
+  const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+  const world = await build(offload.stream);
   const memory = world.session.memory();
+  const rungs = available === null ? null : await alignLadder(files, config, target, texts, available);
   const speed = await measureSpeed(gpu);
   const { plans, settings } = world.trainer!;
   const micro = settings.stacked ? 1 : settings.branches.length;
-  const cleaning: [Plan, number] = plans.rollout ? [plans.rollout, config.align.rollout_steps] : [plans.encode!, 1];
+  const cleaning: [Plan | Stage, number] = plans.rollout
+    ? [plans.rollout, config.align.rollout_steps]
+    : [plans.encode!, 1];
   /** Sum over all replays of one update. */
-  const update = (of: (plan: Plan) => number) =>
+  const update = (of: (work: Plan | Stage) => number) =>
     settings.accumulation * (cleaning[1] * of(cleaning[0]) + micro * of(plans.micro)) + of(plans.optimizer);
-  const estimate = (plan: Plan) => estimateSeconds(plan, speed);
+  const estimate = (work: Plan | Stage) => estimateSeconds(plansOf(work), speed);
   const updateSeconds = update(estimate);
-  const perUpdate = update((p) => p.flops);
+  const perUpdate = update((work) => work.flops);
   const steps =
     config.align.steps === "ladder"
       ? chooseFromLadder(config.align.ladder, perUpdate / updateSeconds, perUpdate).steps
@@ -80,15 +106,30 @@ async function planAlignment(gpu: Gpu, context: CommandContext, config: Config):
   const evaluation =
     2 * batches * (config.eval.steps * estimate(world.drawing.plans.step) + estimate(world.drawing.plans.finish));
   const seconds = { update: updateSeconds, training: steps * updateSeconds, evaluation };
-  const dispatches = update((p) => p.lowered.calls.length);
+  const dispatches = update((work) => plansOf(work).reduce((sum, plan) => sum + plan.lowered.calls.length, 0));
 
   const text = [
     `device: ${deviceLine(gpu)}`,
+    ...(offload.text ? [offload.text] : []),
     "",
     ...memoryTables(memory, context.columns()),
+    ...textPhaseLines(texts),
     `an update: ${grouped(dispatches)} dispatches, ${(perUpdate / 1e9).toFixed(1)} GFLOP, about ${seconds.update.toFixed(2)} s (${(perUpdate / updateSeconds / 1e9).toFixed(1)} GFLOP/s)`,
     `${steps} updates: about ${duration(seconds.training)}; ${2 * pictures} judged pictures: about ${duration(seconds.evaluation)}`,
+    ...(rungs ? ["", ladderText(rungs, available!, context.columns(), ALIGN_ADVICE)] : []),
   ].join("\n");
-  context.result({ memory, dispatchesPerUpdate: dispatches, flopsPerUpdate: perUpdate, speed, steps, seconds }, text);
+  context.result(
+    {
+      memory,
+      texts,
+      ...(rungs ? { ladder: rungs } : {}),
+      dispatchesPerUpdate: dispatches,
+      flopsPerUpdate: perUpdate,
+      speed,
+      steps,
+      seconds,
+    },
+    text,
+  );
   return 0;
 }

@@ -30,7 +30,7 @@ export const command: Command = {
   positionals: [1, 1],
   configuration: true,
   examples: [
-    ["longtail preprocess prompts.txt --output=texts --model.pipeline=FLUX.1-dev", "for a FLUX.1 model"],
+    ["longtail preprocess prompts.txt --output=texts --model.pipeline=FLUX.1-dev", "for another model"],
     ["longtail preprocess prompts.txt --output=data/rl_embeddings --format=torch", "files for SRPO's own trainer"],
   ],
   async run(context) {

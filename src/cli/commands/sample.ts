@@ -17,16 +17,18 @@ import { TOKEN_PIXELS } from "../../models/pipeline.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { deviceLine, withRunDevice } from "../align/device.ts";
 import { loadItems } from "../align/items.ts";
+import { numberFlag } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { withLocalModels } from "../model_files.ts";
+import { classifierFreeScale, layoutOf, withLocalModels } from "../model_files.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
-import { numberFlag, sizeOf, weightsOf } from "../sample/weights.ts";
+import { startPictureOf } from "../sample/start_picture.ts";
+import { sizeOf, weightsOf } from "../sample/weights.ts";
 
 export const command: Command = {
   name: "sample",
   summary: "draw pictures from prompts or items, also with a run's weights",
-  usage: '["prompt" ...] [--items=FILE|embedded] [--weights=RUN|FILE] [--strength=1]',
+  usage: '["prompt" ...] [--items=FILE|embedded] [--weights=RUN|FILE] [--strength=1] [--image=FILE]',
   options: [
     {
       name: "items",
@@ -38,7 +40,21 @@ export const command: Command = {
       value: "PATH",
       summary: "a run, a transformer file, or a LoRA, DoRA or LoKr file of any style; default the base model",
     },
-    { name: "strength", value: "NUMBER", summary: "strength of the adapter; default 1" },
+    {
+      name: "strength",
+      value: "NUMBER",
+      summary: "strength of the adapter; default 1. With --image alone, that of the picture",
+    },
+    {
+      name: "image",
+      value: "FILE",
+      summary: "PNG or JPEG to start from instead of noise alone; it is cut to the size drawn",
+    },
+    {
+      name: "image-strength",
+      value: "NUMBER",
+      summary: "share of the steps that redraw the picture, 0 to 1; default 0.6",
+    },
     { name: "size", value: "WxH", summary: "width and height in pixels; default the model's own" },
     { name: "count", value: "N", summary: "pictures for each prompt; default 2" },
     { name: "output", value: "PATH", summary: "folder for the pictures; default samples" },
@@ -49,6 +65,7 @@ export const command: Command = {
   examples: [
     ['longtail sample "noto icon of taco" --count=4', "four pictures of the base model"],
     ["longtail sample --items=embedded --weights=runs/first", "all embedded items with a run's weights"],
+    ['longtail sample "icon of taco" --image=taco.png --strength=0.6', "a picture drawn anew"],
     ['longtail sample "icon of sari" --weights=first.lora.safetensors --strength=0.5', "half of a LoRA"],
   ],
   run: sample,
@@ -62,19 +79,23 @@ async function sample(context: CommandContext): Promise<number> {
   const weights = await weightsOf(context);
   const output = typeof flags["output"] === "string" ? flags["output"] : "samples";
   const geometry = await sizeOf(context, config);
+  const start = await startPictureOf(context, config.sample.steps, geometry);
   const width = geometry.columns * TOKEN_PIXELS;
   const height = geometry.rows * TOKEN_PIXELS;
+  const classifierFree = classifierFreeScale(config, await layoutOf(files, config));
   const pictures = await wanted(context, config, {
     seed: String(config.sample.seed),
     steps: String(config.sample.steps),
     shift: String(config.sample.shift),
     guidance: String(config.sample.guidance),
+    ...(classifierFree === 1 ? {} : { cfg: String(classifierFree), negative_prompt: config.sample.negative_prompt }),
     size: `${width}x${height}`,
     model: basename(config.model.pipeline),
     weights: weights.path ? basename(weights.path) : "base",
     // Two files of one name are told apart, and a run that was continued from what it was before.
     ...(weights.path ? { weights_id: (await fileIdentity(files, weights.path)).slice(0, 16) } : {}),
     ...(weights.layers ? { strength: String(weights.strength) } : {}),
+    ...(start ? { image_id: start.id.slice(0, 16), image_strength: String(start.strength) } : {}),
     software: "longtail",
   });
   const cells = new Map<Picture, PngPicture>();
@@ -86,7 +107,7 @@ async function sample(context: CommandContext): Promise<number> {
   if (missing.length > 0) {
     await withRunDevice(config, context.emit, async (gpu) => {
       context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-      const sampler = await openSampler(context, config, gpu, geometry, missing, weights);
+      const sampler = await openSampler(context, config, gpu, geometry, missing, weights, start);
       await drawMissing(context, config, sampler, missing, async (picture, planes) => {
         const image = fromPlanes(planes, width, height, picture.text);
         const path = join(output, `${picture.name}.png`);
@@ -95,6 +116,7 @@ async function sample(context: CommandContext): Promise<number> {
         cells.set(picture, image);
       });
       sampler.session.close();
+      await sampler.pipeline.close();
     });
     const all = pictures.map((p) => toPlanes(cells.get(p)!));
     await files.writeAtomic(

@@ -5,6 +5,9 @@ import { join, relative } from "node:path";
 import type { EventSink, RunEvent } from "../../base/events.ts";
 import { duration } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
+import type { Target } from "../../tensor/lower.ts";
+import { targetOf } from "../../tensor/target.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
 import { Phases } from "../align/phases.ts";
@@ -14,6 +17,7 @@ import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
+import { adapterStreams, chooseOffload } from "../offload.ts";
 import { configText, openTensorBoard, type TensorBoardSink } from "../tensorboard_sink.ts";
 import { checkTraining, trainingWarnings, withDataFlag } from "../train/checks.ts";
 import { RunControl } from "../train/control.ts";
@@ -92,15 +96,16 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       const kernelsFile = join(run.paths.folder, "kernels.json");
       const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
       // Before anything is encoded: targets that meet no layer, a file that does not fit or too little memory are told at once.
-      const { world, choices, text } = await phases.timed("trace and tune", 1, "session", () =>
-        buildTuned(
-          files,
-          config,
-          gpu,
-          (target) => buildTrainWorld(files, config, target, data.geometries, data.samplePictures),
-          fixed,
-        ),
-      );
+      const { world, choices, text, offload } = await phases.timed("trace and tune", 1, "session", async () => {
+        const build = (target: Target, stream: StreamOptions | null) =>
+          buildTrainWorld(files, config, target, data.geometries, data.samplePictures, stream);
+        const chosen = await chooseOffload(config, { canStream: adapterStreams(config) }, (stream) =>
+          build(targetOf(gpu), stream),
+        );
+        const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), fixed);
+        return { ...tuned, offload: chosen.text };
+      });
+      if (offload) emit({ kind: "message", text: offload });
       emit({ kind: "message", text });
       await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
       checkMemoryCap(config, world.session.memory().total);
@@ -169,6 +174,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
       await writeTrainReport(files, run, report);
       await run.finish("finished", { step: state.step });
       world.session.close();
+      await world.pipeline.close();
       const path = relative(".", run.paths.report) || run.paths.report;
       const first = state.validation[0]?.loss;
       const last = state.validation.at(-1)?.loss;

@@ -13,7 +13,7 @@ export const rewardSchema = z.strictObject({
   path: field(
     text().min(1),
     "embedded",
-    'Folder or file of the reward\'s weights; "embedded" is the small one that comes along.',
+    'Folder, file or hub id (xswu/HPSv2:HPS_v2.1_compressed.pt) of the reward\'s weights; "embedded" is the small one that comes along.',
   ),
   weight: field(z.number(), 1, "Weight in the sum of rewards."),
 });

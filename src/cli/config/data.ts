@@ -37,7 +37,7 @@ export const dataSection = section(
     items: field(
       text().min(1),
       "embedded",
-      'File of items in CuRe\'s schema (item, category, region, optional pos and neg); "embedded" is the long tail in miniature.',
+      "File of items in CuRe's schema (item, category, region, optional pos and neg), or a folder of prompts that longtail preprocess or SRPO's script has encoded, with which no text encoder is opened; \"embedded\" is the long tail in miniature.",
     ),
     pictures: field(
       text().min(1),
@@ -47,7 +47,7 @@ export const dataSection = section(
     prompt: field(
       text().min(1),
       "{style} icon of {item}",
-      "Template of the generation prompt; {item}, {category}, {region} and {style} are filled in from the item, and underscores become spaces.",
+      "Template of the generation prompt; {item}, {category}, {region} and {style} are filled in from the item, and underscores become spaces. Prompts that are encoded already are their captions as they stand.",
     ),
     attributes: field(
       z.array(z.enum(["category", "region"])),

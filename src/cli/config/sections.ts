@@ -9,7 +9,7 @@ export const modelSection = section(
     pipeline: field(
       text().min(1),
       "embedded",
-      'Folder or hub id (owner/name[@revision]) of a FLUX.1 pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text_encoder, text_encoder_2, vae); "embedded" is the small FLUX.1 model that comes along.',
+      'Folder or hub id (owner/name[@revision]) of a FLUX.1 or FLUX.2 klein pipeline in diffusers\' layout (model_index.json or pipeline.json, transformer, text encoders, vae); "embedded" is the small FLUX.1 model that comes along.',
     ),
     transformer: field(
       text().min(1),
@@ -24,7 +24,7 @@ export const modelSection = section(
     tokenizers: field(
       text().min(1),
       "embedded",
-      'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along.',
+      'Folder with the CLIP and T5 tokenizer files; "embedded" are the public ones that come along. FLUX.2 reads the one in its own folder.',
     ),
     image_size: field(whole(0), 0, "Side of the square pictures; 0 takes the pipeline's own size.", "pixels"),
     offline: field(
@@ -46,7 +46,7 @@ export const evalSection = section(
     judge: field(
       text().min(1),
       "embedded",
-      'Folder of the held-out judge (open_clip layout); "embedded" comes along, "none" evaluates nothing.',
+      'Folder, file or hub id of the held-out judge, a CLIP model; "embedded" comes along, "none" evaluates nothing.',
     ),
     items: field(whole(0), 0, "Most items judged in each group; 0 judges all of the protocol.", "items"),
     head_items: field(whole(0), 24, "Head items of the protocol, spread evenly over the list.", "items"),
@@ -119,6 +119,17 @@ export const deviceSection = section(
       'Products and attention on the subgroup matrices (tensor cores) of a GPU, which round factors to f16 and add in f32: "auto" takes them with precision = "f16", "all" for f32 too, "off" never.',
     ),
     memory_cap: field(whole(0), 0, "Largest device memory that a run may plan for; 0 sets no limit of its own.", "MiB"),
+    offload: field(
+      z.enum(["auto", "none", "blocks"]),
+      "auto",
+      'Where the transformer\'s frozen weights lie: "blocks" keeps them in host memory and streams block after block through a few places on the device (block swapping, group offloading), "none" keeps all on the device, "auto" streams where the run would exceed device.memory_cap. With a LoRA or LoKr, and in sampling.',
+    ),
+    host_cache: field(
+      z.union([z.literal("auto"), real(0)]),
+      "auto",
+      'Host memory for streamed weights in the form in which the device takes them; what does not fit is read from the file in every pass. "auto" is half of what is free.',
+      "GiB",
+    ),
     tuner: field(
       z.enum(["on", "off", "fixed"]),
       "on",

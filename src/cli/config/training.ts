@@ -22,7 +22,7 @@ export const adapterSection = section(
     targets: field(
       z.union([z.enum(["diffusers", "attention", "kohya", "all-linear"]), words()]),
       "diffusers",
-      "Which Linear layers get an adapter: diffusers' FLUX set, attention alone, kohya's set (every layer of the blocks), every Linear, or a list of endings of module names.",
+      "Which Linear layers get an adapter: the set of diffusers' scripts for the model's family, attention alone, kohya's set (every layer of the blocks), every Linear, or a list of endings of module names.",
     ),
     exclude: field(words(), [], "Names or endings of modules that get none although the targets mean them."),
     layers: field(z.array(layerSchema), [], "Other ranks and alphas for some modules; the first match counts."),
@@ -183,9 +183,19 @@ export const sampleSection = section(
     shift: field(
       z.union([z.literal("auto"), z.number().gt(0)]),
       1.5,
-      "Time shift of the sampler's schedule; \"auto\" takes the pipeline's own scheduler, whose shift grows with the pictures' size in FLUX.1 dev.",
+      "Time shift of the sampler's schedule; \"auto\" takes the pipeline's own schedule, whose shift grows with the pictures' size in FLUX.1 dev and FLUX.2.",
     ),
     guidance: field(real(0), 3.5, "Guidance given to the network; ignored by a model without a guidance embedding."),
+    cfg: field(
+      z.union([z.literal("auto"), real(0)]),
+      "auto",
+      'Scale of classifier-free guidance, which asks the network twice a step; 1 is none. "auto" takes what the pipeline is meant for: 4 for FLUX.2 klein\'s base models, 1 for all others.',
+    ),
+    negative_prompt: field(
+      text(),
+      "",
+      "What classifier-free guidance leads away from; read where sample.cfg is not 1.",
+    ),
     every: field(
       whole(0),
       0,

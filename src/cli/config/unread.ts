@@ -36,7 +36,6 @@ const UNREAD: Readonly<Record<"align" | "train", readonly string[]>> = {
     "data.caption_lines",
     "data.shuffle_tags",
     "data.keep_tags",
-    "data.cache",
     "train.steps",
     "train.batch",
     "train.validate_every",

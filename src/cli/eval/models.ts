@@ -33,12 +33,12 @@ export interface OpenScorer {
 
 /** Where each model is published. */
 const PUBLISHED: Readonly<Record<ScoreKind, string>> = {
-  hps: "hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir hps, then --model=hps/HPS_v2.1_compressed.pt",
-  pickscore: "hf download yuvalkirstain/PickScore_v1 --local-dir PickScore_v1, then --model=PickScore_v1",
+  hps: "--model=xswu/HPSv2:HPS_v2.1_compressed.pt fetches it, or name your copy of that file",
+  pickscore: "--model=yuvalkirstain/PickScore_v1 fetches it, or name the folder of your copy",
   clip: "--model=embedded takes the small judge that comes along",
   aesthetic:
-    "hf download openai/clip-vit-large-patch14 --local-dir clip-vit-large-patch14, then --model=clip-vit-large-patch14 and " +
-    "--head with LAION's sac+logos+ava1-l14-linearMSE.pth",
+    "--model=openai/clip-vit-large-patch14 fetches it or names your copy, with " +
+    "--head=LAION's sac+logos+ava1-l14-linearMSE.pth",
 };
 
 /**

@@ -2,9 +2,11 @@
 // from FLUX.1, and the names in its metadata (sd-scripts' `ss_*`, ModelSpec) tell schnell from dev.
 
 import type { FileStore } from "../../base/files.ts";
-import { type LoraKeys, sortLoraKeys } from "../../formats/lora_keys.ts";
+import { type LoraKeys, sortFileKeys } from "../../formats/lora_keys.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
-import { FLUX_PRESETS, fluxModules } from "../../models/flux/keys.ts";
+import { FLUX_PRESETS, fluxModules, type ModuleSize } from "../../models/flux/keys.ts";
+import { FLUX2_PRESETS } from "../../models/flux2/config.ts";
+import { flux2Modules } from "../../models/flux2/keys.ts";
 import { type BaseModel, findBase } from "./base.ts";
 
 export interface InferredBase {
@@ -27,8 +29,10 @@ const NAMED_IN = [
 export async function inferBase(files: FileStore, path: string): Promise<InferredBase> {
   const file = await Safetensors.open(files, path);
   try {
-    const keys = sortLoraKeys(file.names());
-    const width = commonWidth(file, keys);
+    const keys = sortFileKeys(file.tensors);
+    if (keys.family === "flux2") return await inferSecond(files, file, keys);
+    const { width: usual } = FLUX_PRESETS["flux-dev"]!;
+    const width = commonWidth(file, keys, fluxModules(FLUX_PRESETS["flux-dev"]!), usual);
     const embedded = await findBase(files, "embedded").catch(() => null);
     if (embedded && width === embedded.config.width) {
       const { doubles, singles } = blockCounts(keys);
@@ -42,7 +46,6 @@ export async function inferBase(files: FileStore, path: string): Promise<Inferre
     const preset = async (name: string, why: string) => ({ base: await findBase(files, name), why });
     if (guided) return await preset("flux-dev", "it changes the guidance embedder, which only dev has");
     if (named) return await preset(named.variant, `its ${named.key} is ${JSON.stringify(named.text)}`);
-    const { width: usual } = FLUX_PRESETS["flux-dev"]!;
     const seen =
       width === usual ? `its width is ${width}` : width ? `its width, ${width}, is no known model's` : "no width";
     return await preset("flux-dev", `${seen}, and nothing in its metadata names schnell`);
@@ -51,10 +54,28 @@ export async function inferBase(files: FileStore, path: string): Promise<Inferre
   }
 }
 
-/** The number of inputs that most of the layers have which read the model's width; null where there is none. */
-function commonWidth(file: Safetensors, keys: LoraKeys): number | null {
-  const { width, ...rest } = FLUX_PRESETS["flux-dev"]!;
-  const modules = fluxModules({ width, ...rest });
+/** FLUX.2's public models differ in width. */
+async function inferSecond(files: FileStore, file: Safetensors, keys: LoraKeys): Promise<InferredBase> {
+  const klein = FLUX2_PRESETS["flux2-klein-4b"]!;
+  const width = commonWidth(file, keys, flux2Modules(klein), klein.width);
+  const found = Object.entries(FLUX2_PRESETS).find(([, config]) => config.width === width)?.[0];
+  const seen = width ? `its layers are FLUX.2's, of width ${width}` : "its layers are FLUX.2's";
+  return {
+    base: await findBase(files, found ?? "flux2-klein-4b"),
+    why: found ? seen : `${seen}, which is no known model's`,
+  };
+}
+
+/**
+ * The number of inputs that most of the layers have which read the model's width; null where there is none.
+ * @param modules of a model of the file's family, whose width is `width`
+ */
+function commonWidth(
+  file: Safetensors,
+  keys: LoraKeys,
+  modules: ReadonlyMap<string, ModuleSize>,
+  width: number,
+): number | null {
   const votes = new Map<number, number>();
   for (const { names, parts } of keys.layers.values()) {
     // Blocks that the public model does not have vote as its first.

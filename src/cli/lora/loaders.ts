@@ -1,5 +1,6 @@
 // What other programs do with an adapter file, told from its keys. The rules were read in their loaders: diffusers 0.42
-// (FluxLoraLoaderMixin and its converters), PEFT 0.21, ComfyUI (its key map for FLUX) and sd-scripts (networks/lora_flux.py).
+// (FluxLoraLoaderMixin, Flux2LoraLoaderMixin and their converters), PEFT 0.21, ComfyUI (its key map for FLUX) and sd-scripts
+// (networks/lora_flux.py).
 
 import type { LoraKeys } from "../../formats/lora_keys.ts";
 import type { BaseModel } from "./base.ts";
@@ -22,7 +23,7 @@ const KOHYA_IN_DIFFUSERS = { width: 3072, doubles: 19, singles: 38 };
 /** One note for each program. */
 export function loadabilityNotes(facts: Facts): Note[] {
   return [
-    { program: "diffusers", ...diffusers(facts) },
+    { program: "diffusers", ...(facts.base.family === "flux2" ? diffusers2(facts) : diffusers(facts)) },
     { program: "PEFT", ...peft(facts) },
     { program: "ComfyUI", ...comfy(facts) },
     { program: "sd-scripts", ...scripts(facts) },
@@ -76,6 +77,33 @@ function diffusers({ keys, kind, metadata, base }: Facts): Verdicts {
   return yes("through its kohya converter");
 }
 
+/** Layers that diffusers' kohya converter for FLUX.2 leaves out with a warning. */
+const LOST_2 = /_stream_modulation_|final_layer_adaLN/;
+
+/** FLUX.2's pipelines refuse alpha tensors in their own keys and know fewer styles than FLUX.1's. */
+function diffusers2({ keys, kind }: Facts): Verdicts {
+  const { style } = keys;
+  const stems = [...keys.layers.keys()];
+  if (style === "diffusers") {
+    const alphas = [...keys.layers.values()].some(({ parts }) => parts.has("alpha"));
+    return alphas
+      ? no("FLUX.2's pipelines refuse alpha tensors in its own keys; write it with --scales=folded")
+      : yes("every layer");
+  }
+  if (style === "lycoris" && kind === "lokr") {
+    const outer = stems.filter((stem) => !/transformer_blocks_\d/.test(stem)).length;
+    return outer > 0 ? no(`its LyCORIS converter refuses the ${outer} layers outside the blocks`) : yes("every layer");
+  }
+  if (style !== "bfl" && style !== "kohya") {
+    return no("it has no converter of these keys for FLUX.2; write it with --style=diffusers");
+  }
+  if (kind === "dora") return partly("its converters drop DoRA magnitudes, which changes the result");
+  const lost = style === "kohya" ? stems.filter((stem) => LOST_2.test(stem)).length : 0;
+  return lost > 0
+    ? partly(`its kohya converter loses ${lost} layers of the modulations`)
+    : yes("through its converter");
+}
+
 function peft({ keys, kind, metadata }: Facts): Verdicts {
   if (keys.style === "peft") return yes("PeftModel.from_pretrained, with adapter_config.json beside the file");
   if (keys.style === "diffusers") {
@@ -110,7 +138,8 @@ function comfy({ keys, kind, scales }: Facts): Verdicts {
   return yes("every layer");
 }
 
-function scripts({ keys, kind }: Facts): Verdicts {
+function scripts({ keys, kind, base }: Facts): Verdicts {
+  if (base.family === "flux2") return no("networks.lora_flux is for FLUX.1");
   if (keys.style !== "kohya") return no("it reads lora_unet_ keys alone; convert it with --style=kohya");
   if (kind !== "lora") return no("networks.lora_flux knows plain LoRAs alone");
   const outer = [...keys.layers.keys()].filter((stem) => /final_layer/.test(stem)).length;

@@ -57,7 +57,7 @@ export async function mergeLoras(
     const changes = new Map<string, Change[]>();
     for (const info of source.tensors.values()) {
       const found: Change[] = [];
-      for (const rows of info.shape.length === 2 ? modulesOfTensor(info.name) : []) {
+      for (const rows of info.shape.length === 2 ? modulesOfTensor(info.name, base.family) : []) {
         for (const { file, input, used } of adapters) {
           const layer = file.layers.get(rows.module) ?? file.lokr.get(rows.module);
           if (!layer) continue;

@@ -45,8 +45,8 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     usage: "FILE [--base=MODEL]",
     description:
       "Names each fault in words: a missing partner, another rank or width, fused matrices, unknown keys with the nearest name, " +
-      "values that are not finite, layers that are all zero. The base is flux-dev, flux-schnell, embedded, a pipeline's folder or " +
-      "a transformer file; without --base it is taken from the file's width and metadata. Exit code 0 without errors, 4 with one.",
+      "values that are not finite, layers that are all zero. The base is flux-dev, flux-schnell, flux2-klein-4b, flux2-klein-9b, " +
+      "flux2-dev, embedded, a pipeline's folder or a transformer file; without --base it is taken from the file's width and metadata. Exit code 0 without errors, 4 with one.",
     examples: [["longtail lora verify style.safetensors --base=flux-schnell", "does it fit that model?"]],
     words: [1, 1],
     flags: ["base"],

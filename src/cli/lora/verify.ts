@@ -4,7 +4,7 @@
 
 import { nearestName } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
-import { type LoraKeys, type LoraStyle, sortLoraKeys } from "../../formats/lora_keys.ts";
+import { type LoraKeys, type LoraStyle, sortFileKeys } from "../../formats/lora_keys.ts";
 import { partHeights } from "../../formats/lora_kohya.ts";
 import { scaleOf } from "../../formats/lora_metadata.ts";
 import { configurationOf } from "../../formats/lora_read.ts";
@@ -37,7 +37,7 @@ type Layer = LoraKeys["layers"] extends Map<string, infer V> ? V : never;
 export async function verifyLora(files: FileStore, path: string, base: BaseModel): Promise<Verdict> {
   const file = await Safetensors.open(files, path);
   try {
-    const keys = sortLoraKeys(file.names());
+    const keys = sortFileKeys(file.tensors);
     const checker = new Checker(file, keys, base);
     await checker.run();
     const kind = [...keys.layers.values()].some(({ parts }) =>
@@ -128,7 +128,7 @@ class Checker {
         return;
       }
       const near = i < SUGGESTED ? nearestName(key, known) : null;
-      this.error(key, `is no key of a FLUX.1 LoRA${near === null ? "" : `; the nearest is ${near}`}`);
+      this.error(key, `is no key of a FLUX LoRA${near === null ? "" : `; the nearest is ${near}`}`);
     });
   }
 
@@ -272,7 +272,7 @@ class Checker {
 }
 
 /** Layers whose inputs do not follow the model's width. */
-const FOREIGN = /^(x_embedder|context_embedder|time_text_embed\.\w+\.linear_1)$/;
+const FOREIGN = /^(x_embedder|context_embedder|time_(text|guidance)_embed\.\w+\.linear_1)$/;
 
 function partnerOf(key: string): string {
   const swaps: readonly [string, string][] = [

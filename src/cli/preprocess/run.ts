@@ -6,16 +6,19 @@ import {
   type EmbeddingForm,
   type EmbeddingType,
   embeddingPaths,
+  type Part,
+  partsOf,
   writeEmbedding,
   writeEmbeddingIndex,
 } from "../../data/prompt_embeddings.ts";
 import { fillTemplate, type PromptItem } from "../../data/prompts.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { familyModel } from "../../models/family.ts";
 import { Pipeline } from "../../models/pipeline.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
-import { fileIdentity } from "../../training/file_identity.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { textIdentity } from "../../training/text_identity.ts";
 import { checkMemoryCap, checkPrecision } from "../align/device.ts";
 import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
@@ -51,6 +54,8 @@ export interface Preprocessing {
   entries: readonly Entry[];
   missing: readonly number[];
   options: PreprocessOptions;
+  /** Files of each prompt; models without pooled text have fewer. */
+  parts: readonly Part[];
 }
 
 /** Looks at what is there and takes away what does not belong to these prompts and encoders. */
@@ -64,12 +69,12 @@ export async function prepare(
     const caption = fillTemplate(options.template, item);
     return { stem: String(i), caption, fields: item.fields };
   });
-  const encoders = await encodersOf(files, config, options);
+  const { identity: encoders, parts } = await encodersOf(files, config, options);
   const before = await readRecord(files, `${options.output}/${RECORD}`);
   const same = before !== null && JSON.stringify(before.encoders) === JSON.stringify(encoders);
   const missing: number[] = [];
   for (const [i, { stem, caption }] of entries.entries()) {
-    const paths = Object.values(embeddingPaths(options.output, stem, options.form));
+    const paths = Object.values(embeddingPaths(options.output, stem, options.form, parts));
     const there = await Promise.all(paths.map((path) => files.exists(path)));
     if (same && before.captions[i] === caption && there.every(Boolean)) continue;
     missing.push(i);
@@ -78,25 +83,18 @@ export async function prepare(
   }
   const record: EncodingRecord = { encoders, captions: entries.map(({ caption }) => caption) };
   await files.writeAtomic(`${options.output}/${RECORD}`, `${JSON.stringify(record, null, 1)}\n`);
-  return { entries, missing, options };
+  return { entries, missing, options, parts };
 }
 
 async function encodersOf(files: FileStore, config: Config, { form, dtype }: PreprocessOptions) {
   const layout = await layoutOf(files, config);
-  const { tokenizers } = modelFiles(config);
-  return {
-    clip: await fileIdentity(files, layout.clip.weights),
-    t5: await fileIdentity(files, layout.t5.weights),
-    clipTokenizer: await fileIdentity(files, `${tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
-    t5Tokenizer: await fileIdentity(files, `${tokenizers}/t5/tokenizer.json`),
-    clipConfig: JSON.stringify(layout.clip.config),
-    t5Config: JSON.stringify(layout.t5.config),
-    clipLength: layout.clipLength,
-    t5Length: layout.t5Length,
+  const identity = {
+    ...(await textIdentity(files, layout, modelFiles(config).tokenizers)),
     precision: config.device.precision,
     form,
     dtype,
   };
+  return { identity, parts: partsOf(familyModel(layout).config.pooledWidth > 0) };
 }
 
 async function readRecord(files: FileStore, path: string): Promise<EncodingRecord | null> {
@@ -155,8 +153,8 @@ export async function encode(
   }
 }
 
-export const writeList = (files: FileStore, { entries, options }: Preprocessing) =>
-  writeEmbeddingIndex(files, options.output, entries, options.form);
+export const writeList = (files: FileStore, { entries, options, parts }: Preprocessing) =>
+  writeEmbeddingIndex(files, options.output, entries, options.form, parts);
 
 /** T5-XXL's vocabulary has no Chinese, Japanese or Korean characters: each reads as «unknown». */
 const CJK = /[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]/;

@@ -1,22 +1,27 @@
 // Drawing apart from training: prompts are encoded first and the encoders freed, then transformer and decoder draw batch by
 // batch, with the base weights, another transformer, or an adapter at any strength.
 
+import { LongtailError } from "../../base/errors.ts";
+import { noisedLatents } from "../../diffusion/image_start.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { type Geometry, Pipeline } from "../../models/pipeline.ts";
+import { type Geometry, Pipeline, type StreamOptions } from "../../models/pipeline.ts";
+import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import { Adapter, adaptersOf } from "../../nn/adapters.ts";
 import { loadParameters } from "../../nn/parameters.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { Drawing } from "../../training/drawing.ts";
-import { EncodingCache } from "../../training/encoding_cache.ts";
+import { EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import { checkMemoryCap } from "../align/device.ts";
 import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
-import { modelFiles } from "../model_files.ts";
+import { classifierFreeScale, layoutOf, modelFiles } from "../model_files.ts";
+import { chooseOffload } from "../offload.ts";
 import { encodeAll } from "../train/encode.ts";
+import type { StartPicture } from "./start_picture.ts";
 import type { Weights } from "./weights.ts";
 
 /** One picture to be drawn. */
@@ -32,9 +37,14 @@ export interface Picture {
 
 export interface Sampler {
   session: Session;
+  pipeline: Pipeline;
   drawing: Drawing;
   /** Embeddings of the prompts, in the order of the pictures. */
-  texts: { states: Float32Array; pooled: Float32Array }[];
+  texts: TextEmbedding[];
+  /** That of the negative prompt, where there is classifier-free guidance. */
+  negative: { negative: TextEmbedding } | null;
+  /** Latents of the picture that drawing starts from. */
+  latents: Float32Array | null;
 }
 
 /** Encodes the prompts, frees the encoders, and opens the transformer with the weights that were asked for. */
@@ -45,33 +55,57 @@ export async function openSampler(
   geometry: Geometry,
   pictures: readonly Picture[],
   weights: Weights,
+  start: StartPicture | null = null,
 ): Promise<Sampler> {
   const { files, emit, signal } = context;
   const cache = new EncodingCache(files, null);
+  const { steps, shift, guidance, negative_prompt: unwanted } = config.sample;
+  const classifierFree = classifierFreeScale(config, await layoutOf(files, config));
   const encoded = await encodeAll(
     { files, config, gpu, cache, emit, phases: new Phases(emit), signal },
-    [],
-    pictures.map((p) => p.prompt),
+    start ? [start.want] : [],
+    [...pictures.map((p) => p.prompt), ...(classifierFree === 1 ? [] : [unwanted])],
   );
-  const texts = [];
-  for (const { prompt } of pictures) {
-    const { found } = await cache.get(encoded.texts.get(prompt)!);
-    texts.push({ states: found!["states"]!, pooled: found!["pooled"]! });
-  }
+  const failed = encoded.failed.get(0);
+  if (failed) throw failed;
+  const latents = start ? (await cache.get(encoded.pictures[0]!)).found!["latents"]! : null;
+  const embedding = async (prompt: string): Promise<TextEmbedding> =>
+    textOfEntry((await cache.get(encoded.texts.get(prompt)!)).found!);
+  const texts: TextEmbedding[] = [];
+  for (const { prompt } of pictures) texts.push(await embedding(prompt));
+  const negative = classifierFree === 1 ? null : { negative: await embedding(unwanted) };
   const target = targetOf(gpu);
-  const session = new Session(target);
-  const pipeline = await Pipeline.open(files, session, {
-    ...modelFiles(config),
-    parts: { text: false },
-    precision: config.device.precision,
-    transformerPrecision: config.device.precision,
-    ...(config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
-  });
-  const { parameters } = pipeline.transformer;
-  const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
-  const { steps, shift, guidance } = config.sample;
-  const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
-  const drawing = new Drawing(session, pipeline, [], { batch, steps, shift, guidance, geometry });
+  const build = async (stream: StreamOptions | null) => {
+    const session = new Session(target);
+    // A streamed transformer has one place where it comes from.
+    const swapped = stream && weights.path && !weights.layers ? { transformer: weights.path } : {};
+    const pipeline = await Pipeline.open(files, session, {
+      ...modelFiles(config),
+      ...swapped,
+      parts: { text: false },
+      precision: config.device.precision,
+      transformerPrecision: config.device.precision,
+      ...(config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
+      stream,
+    });
+    const { parameters } = pipeline.transformer;
+    const adapter = weights.layers ? new Adapter(session, parameters, adaptersOf(weights.layers)) : null;
+    const batch = pipeline.drawingBatch(config.eval.batch, geometry, target.maxBindingBytes);
+    const drawing = new Drawing(session, pipeline, [], {
+      batch,
+      steps,
+      shift,
+      guidance,
+      classifierFree,
+      geometry,
+      first: start?.first ?? 0,
+    });
+    return { session, pipeline, adapter, drawing };
+  };
+  const dora = [...adaptersOf(weights.layers ?? new Map())].some(([, shape]) => shape.kind === "dora");
+  const offload = await chooseOffload(config, { canStream: !dora }, build);
+  if (offload.text) emit({ kind: "message", text: offload.text });
+  const { session, pipeline, adapter, drawing } = await build(offload.stream);
   checkMemoryCap(config, session.memory().total);
   await new Phases(emit).timed("compile and load", session.plans.length, "plans", async (tick) => {
     await session.open(gpu, tick);
@@ -80,22 +114,25 @@ export async function openSampler(
   if (adapter) {
     adapter.load(session, weights.layers!, weights.path!);
     adapter.setStrength(session, weights.strength);
-  } else if (weights.path) {
+  } else if (weights.path && !pipeline.streamed) {
     const file = await Safetensors.open(files, weights.path);
     try {
-      await loadParameters(session, parameters, tensorSource(file));
+      await loadParameters(session, pipeline.transformer.parameters, tensorSource(file));
     } finally {
       await file.close();
     }
   }
-  return { session, drawing, texts };
+  return { session, pipeline, drawing, texts, negative, latents };
 }
 
-/** Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most. */
+/**
+ * Draws batch by batch and hands every picture out as soon as it is there, so that Ctrl-C loses one batch at most.
+ * @throws LongtailError E-NUM-012 where the transformer's numbers are not finite: no black picture is written
+ */
 export async function drawMissing(
   context: CommandContext,
   config: Config,
-  { drawing, texts }: Sampler,
+  { session, drawing, texts, negative, latents }: Sampler,
   missing: readonly Picture[],
   take: (picture: Picture, planes: Float32Array) => Promise<void>,
 ): Promise<void> {
@@ -103,10 +140,26 @@ export async function drawMissing(
     for (let at = 0; at < missing.length; at += drawing.options.batch) {
       if (context.signal.aborted) throw context.signal.reason;
       const part = missing.slice(at, at + drawing.options.batch);
-      const requests = part.map((p, i) => ({ ...texts[at + i]!, noise: drawing.noise(config.sample.seed, p.index) }));
+      const requests = part.map((p, i) => {
+        const noise = drawing.noise(config.sample.seed, p.index);
+        const sigma = drawing.sigmas[drawing.options.first ?? 0]!;
+        const from = latents ? noisedLatents(latents, noise, sigma) : noise;
+        return { ...texts[at + i]!, ...negative, noise: from };
+      });
       const drawn = await drawing.draw(requests);
+      checkFinite(await session.read(drawing.latents), part[0]!.prompt);
       for (const [i, picture] of part.entries()) await take(picture, drawn[i]!.picture);
       tick(at + part.length);
     }
+  });
+}
+
+function checkFinite(latents: Float32Array, prompt: string): void {
+  if (latents.every(Number.isFinite)) return;
+  throw new LongtailError("E-NUM-012", {
+    what: "the drawn latents are not finite",
+    where: prompt,
+    why: "the weights are damaged, an adapter's strength is too large, or a number exceeds the range of f32",
+    fix: "check the adapter with longtail lora verify, lower --strength, or take other weights",
   });
 }

@@ -5,10 +5,12 @@ import { LongtailError } from "../../base/errors.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
 import { type AdapterLayers, readLayers } from "../adapter_settings.ts";
+import { numberFlag } from "../choice.ts";
 import type { CommandContext } from "../command.ts";
 import { findRun } from "../commands/report.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
+import { adapterStrengthFlag } from "./start_picture.ts";
 
 export interface Weights {
   /** A transformer or an adapter file; null for the base model. */
@@ -20,7 +22,7 @@ export interface Weights {
 
 export async function weightsOf(context: CommandContext): Promise<Weights> {
   const { flags } = context.arguments;
-  const strength = numberFlag(flags["strength"], "strength", 1, -100, 100);
+  const strength = numberFlag(adapterStrengthFlag(flags), "strength", 1, -100, 100);
   if (typeof flags["weights"] !== "string") return { path: null, layers: null, strength };
   const path = await weightsFile(context, flags["weights"]);
   const layers = (await isAdapter(context, path)) ? await readLayers(context.files, path) : null;
@@ -67,23 +69,5 @@ export async function sizeOf(context: CommandContext, config: Config): Promise<G
     what: "--size is not WIDTHxHEIGHT in pixels",
     where: flag,
     fix: "as in --size=768x512",
-  });
-}
-
-/** A number given as a flag. */
-export function numberFlag(
-  value: string | true | undefined,
-  name: string,
-  byDefault: number,
-  least: number,
-  most: number,
-): number {
-  if (value === undefined) return byDefault;
-  const number = Number(value);
-  if (value !== true && Number.isFinite(number) && number >= least && number <= most) return number;
-  throw new LongtailError("E-ARG-051", {
-    what: `--${name} is not a number between ${least} and ${most}`,
-    where: String(value),
-    fix: `as in --${name}=${byDefault}`,
   });
 }

@@ -4,6 +4,7 @@
 import { LongtailError } from "../../base/errors.ts";
 import { type ResolvedConfig, withValue } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
+import { checkOffload } from "../offload.ts";
 
 /** The configuration with the pictures of `--data` in place of its sets. */
 export function withDataFlag(resolved: ResolvedConfig, flag: string | true | undefined): ResolvedConfig {
@@ -25,6 +26,7 @@ export function withDataFlag(resolved: ResolvedConfig, flag: string | true | und
 
 /** @throws LongtailError E-CFG-050 without pictures, E-CFG-051 for keys that exclude each other, E-CFG-054 for wrong numbers */
 export function checkTraining(config: Config): void {
+  checkOffload(config);
   const refuse = (code: string, where: string, what: string, why: string, fix: string): never => {
     throw new LongtailError(code, { where, what, why, fix });
   };

@@ -1,7 +1,6 @@
 // A training run's pictures and captions from configuration to batches: sets are opened, pictures are put into buckets,
 // everything that the run will draw is encoded, and batches are put together ahead of the device.
 
-import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
@@ -19,8 +18,9 @@ import {
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
 import type { PipelineLayout } from "../../models/pipeline_layout.ts";
 import { EncodingCache } from "../../training/encoding_cache.ts";
+import { cacheFolder, captionBytes, checkCaptionRoom } from "../caption_store.ts";
 import type { Config, PictureSetConfig } from "../config/schema.ts";
-import { layoutOf } from "../model_files.ts";
+import { classifierFreeScale, layoutOf } from "../model_files.ts";
 import { embeddedPath } from "../project.ts";
 import { encodeAll } from "./encode.ts";
 import {
@@ -34,8 +34,6 @@ import {
 
 /** Buckets beyond this many are merged: each costs a plan on the device. */
 const MOST_BUCKETS = 16;
-/** Encoded captions above this many bytes are told beforehand. */
-const TOLD_BYTES = 1e9;
 /** Dropped files that are named on the terminal; the report lists all. */
 const NAMED = 5;
 
@@ -270,36 +268,20 @@ export class TrainingData {
 
   /** Bytes that the encoded captions of the run take on disk or, without a cache folder, in memory. */
   captionBytes(layout: PipelineLayout): { captions: number; bytes: number } {
-    const { joint_attention_dim: joint = 4096, pooled_projection_dim: pooled = 768 } = layout.transformer
-      .config as Record<string, number>;
     const captions = captionsOfRun(this).size;
-    return { captions, bytes: 4 * captions * (layout.t5Length * joint + pooled) };
+    return { captions, bytes: captionBytes(layout, captions) };
   }
 
   /** @throws LongtailError E-ENV-021 where the encoded captions have no room */
   private async checkRoom(folder: string | null, emit: EventSink): Promise<void> {
-    const { captions, bytes } = this.captionBytes(await layoutOf(this.files, this.config));
-    if (bytes < TOLD_BYTES) return;
-    const size = `${(bytes / 1e9).toFixed(1)} GB`;
-    const free = folder === null ? null : await this.files.freeSpace(folder);
-    if (free !== null && bytes > free) {
-      throw new LongtailError("E-ENV-021", {
-        what: `${captions} captions take ${size} when they are encoded, and ${(free / 1e9).toFixed(1)} GB are free`,
-        where: folder!,
-        why: this.config.data.shuffle_tags
-          ? "data.shuffle_tags makes every draw a caption of its own"
-          : "each caption has as many vectors as the text encoder has tokens",
-        fix: this.config.data.shuffle_tags ? "set data.shuffle_tags = false" : "choose a folder with room: data.cache",
-      });
-    }
-    emit({ kind: "message", text: `${captions} captions take up to ${size} ${folder ? "on disk" : "of memory"}` });
+    const room = this.captionBytes(await layoutOf(this.files, this.config));
+    await checkCaptionRoom(this.files, folder, room, emit, this.config.data.shuffle_tags);
   }
 
   /** Encodes what the cache does not have. */
   async encode(request: EncodeRequest): Promise<EncodedData> {
     const { config } = this;
-    const { cache: choice } = config.data;
-    const folder = choice === "none" ? null : choice === "auto" ? join(config.run.folder, "cache") : choice;
+    const folder = cacheFolder(config);
     const cache = new EncodingCache(this.files, folder);
     const validation = this.validationPictures();
     const flips = config.data.flip ? [false, true] : [false];
@@ -308,11 +290,14 @@ export class TrainingData {
       ...validation.map((record) => ({ record, flip: false })),
     ];
     const samples = this.samplePrompts;
+    const guided = classifierFreeScale(config, await layoutOf(this.files, config)) !== 1;
+    const negative = guided ? config.sample.negative_prompt : null;
     await this.checkRoom(folder, request.emit);
     const captions = [
       ...captionsOfRun(this),
       ...validation.map((r) => this.plainCaption(r)),
       ...samples.map((s) => s.prompt),
+      ...(negative === null ? [] : [negative]),
     ];
     const encodings = await encodeAll(
       { ...request, files: this.files, config, cache },
@@ -324,7 +309,7 @@ export class TrainingData {
       request.emit,
     );
     const usable = validation.filter((record) => this.train.includes(record) || this.validation.includes(record));
-    return new EncodedData(this, cache, folder, encodings, wanted, usable, samples);
+    return new EncodedData(this, cache, folder, encodings, wanted, usable, samples, negative);
   }
 
   /** Takes out pictures that turned out not to decode. @throws LongtailError E-DATA-042 where none is left */

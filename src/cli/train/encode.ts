@@ -10,15 +10,15 @@ import { type Geometry, geometryName, Pipeline } from "../../models/pipeline.ts"
 import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
-import type { EncodingCache, EntryFacts } from "../../training/encoding_cache.ts";
+import { type EncodingCache, type EntryFacts, textEntry } from "../../training/encoding_cache.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
 import { PictureEncoder } from "../../training/picture_encoder.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
+import { textIdentity } from "../../training/text_identity.ts";
 import { checkMemoryCap, checkPrecision } from "../align/device.ts";
 import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf, modelFiles } from "../model_files.ts";
-import { embeddedPath } from "../project.ts";
 import { unknownText } from "../text_warnings.ts";
 
 /** Most texts and pictures that go through an encoder at a time. */
@@ -75,19 +75,7 @@ export async function encodeAll(
     shift: settings.shift,
     precision,
   };
-  const tokenizers = embeddedPath(config.model.tokenizers, "tokenizers");
-  const text = {
-    clip: await fileIdentity(files, layout.clip.weights),
-    t5: await fileIdentity(files, layout.t5.weights),
-    // The same weights make other embeddings of other tokens, and with other heads or activations.
-    clipTokenizer: await fileIdentity(files, `${tokenizers}/clip/bpe_simple_vocab_16e6.txt.gz`),
-    t5Tokenizer: await fileIdentity(files, `${tokenizers}/t5/tokenizer.json`),
-    clipConfig: JSON.stringify(layout.clip.config),
-    t5Config: JSON.stringify(layout.t5.config),
-    clipLength: layout.clipLength,
-    t5Length: layout.t5Length,
-    precision,
-  };
+  const text = { ...(await textIdentity(files, layout, modelFiles(config).tokenizers)), precision };
   const pictures = await Promise.all(wants.map((want) => cache.key("picture", { ...want.facts, ...autoencoder })));
   const distinct = [...new Set(captions)];
   const keys = await Promise.all(distinct.map((caption) => cache.key("text", { caption, ...text })));
@@ -227,8 +215,7 @@ async function encodeMissing(
           const part = texts.slice(at, at + textBatch);
           const embeddings = await prompts.encode(part.map(({ caption }) => caption));
           for (const [i, { key }] of part.entries()) {
-            const { states, pooled } = embeddings[i]!;
-            await cache.put(key, { states, pooled });
+            await cache.put(key, textEntry(embeddings[i]!));
           }
           tick(at + part.length);
         }

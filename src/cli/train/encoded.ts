@@ -1,13 +1,13 @@
 // Encoded pictures and captions of a run, and the batches that are made of them: which latents and texts a draw means, put
 // together a few batches ahead of the device.
 
-import { LongtailError } from "../../base/errors.ts";
 import { Prefetcher } from "../../data/pictures/prefetch.ts";
 import { fitPicture } from "../../data/pictures/prepare.ts";
 import type { PictureRecord } from "../../data/pictures/sets.ts";
 import type { Geometry } from "../../models/pipeline.ts";
-import type { EncodingCache, EntryArrays } from "../../training/encoding_cache.ts";
+import { type EncodingCache, type EntryArrays, textOfEntry } from "../../training/encoding_cache.ts";
 import type { FlowSample } from "../../training/flow/trainer.ts";
+import { encodedEntry } from "../caption_store.ts";
 import type { TrainingData } from "./data.ts";
 import type { EncodeInputs, Encodings, PictureWant } from "./encode.ts";
 import type { BatchSource, TrainBatch } from "./run.ts";
@@ -105,6 +105,7 @@ export class EncodedData {
     wanted: readonly { record: PictureRecord; flip: boolean }[],
     validation: readonly PictureRecord[],
     samples: readonly PromptOfPicture[],
+    negative: string | null,
   ) {
     this.data = data;
     this.cache = cache;
@@ -118,7 +119,12 @@ export class EncodedData {
     this.validation = validation;
     this.samplePrompts = samples.map(({ prompt, record, real }) => {
       const shown = record === undefined || data.train.includes(record) ? real : undefined;
-      return { prompt, key: encodings.texts.get(prompt)!, ...(shown ? { real: shown } : {}) };
+      return {
+        prompt,
+        key: encodings.texts.get(prompt)!,
+        ...(negative === null ? {} : { negativeKey: encodings.texts.get(negative)! }),
+        ...(shown ? { real: shown } : {}),
+      };
     });
   }
 
@@ -127,23 +133,15 @@ export class EncodedData {
     return Math.max(1, this.samplePrompts.length * this.data.config.sample.pictures);
   }
 
-  private async entry(key: string): Promise<EntryArrays> {
-    const { found } = await this.cache.get(key);
-    if (found) return found;
-    // The encoding phase has verified it: somebody changed the cache since.
-    throw new LongtailError("E-FILE-092", {
-      what: "an entry of the cache was removed or changed while the run was going on",
-      where: this.folder ? `${this.folder}, ${key}` : key,
-      why: "it was whole when the run began",
-      fix: "start the run again under its name: it goes on from its newest checkpoint and encodes what is missing",
-    });
+  private entry(key: string): Promise<EntryArrays> {
+    return encodedEntry(this.cache, this.folder, key);
   }
 
   private async sample(record: PictureRecord, flip: boolean, caption: string): Promise<FlowSample> {
     const { latents } = await this.entry(this.keys.get(keyOf(record, flip))!);
-    const { states, pooled } = await this.entry(this.encodings.texts.get(caption)!);
+    const text = textOfEntry(await this.entry(this.encodings.texts.get(caption)!));
     const prior = record.prior ? this.data.config.flow.prior_weight : 1;
-    return { latents: latents!, states: states!, pooled: pooled!, weight: record.weight * prior };
+    return { latents: latents!, ...text, weight: record.weight * prior };
   }
 
   /** Batches of `perUpdate` samples, prepared ahead from `first`, counted from 1. */

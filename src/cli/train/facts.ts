@@ -16,13 +16,7 @@ export async function adapterFacts(inputs: TrainOutputInputs): Promise<LoraFacts
   const side = config.data.resolution || world.pipeline.imageSize;
   return {
     name: run.name,
-    // FLUX.1's published transformers have these sizes; any other is one of the same kind.
-    architecture:
-      model.doubleBlocks === 19 && model.singleBlocks === 38
-        ? model.guidance
-          ? "flux-1-dev"
-          : "flux-1-schnell"
-        : "flux-1",
+    architecture: architectureOf(layout.family, model),
     date: new Date().toISOString().slice(0, 19),
     resolution: [side, side],
     ...(config.data.trigger ? { triggerPhrase: config.data.trigger } : {}),
@@ -55,6 +49,16 @@ export async function adapterFacts(inputs: TrainOutputInputs): Promise<LoraFacts
     comment: "trained with Longtail",
     programVersion: environment.longtail,
   };
+}
+
+/** FLUX.1's published transformers have known sizes; any other is one of the same kind. */
+function architectureOf(
+  family: "flux1" | "flux2",
+  { doubleBlocks, singleBlocks, guidance }: { doubleBlocks: number; singleBlocks: number; guidance: boolean },
+): LoraFacts["architecture"] {
+  if (family === "flux2") return "flux-2";
+  if (doubleBlocks !== 19 || singleBlocks !== 38) return "flux-1";
+  return guidance ? "flux-1-dev" : "flux-1-schnell";
 }
 
 /** Larger files are not read for a line of metadata; a sharded base has no single hash. */

@@ -1,11 +1,13 @@
 // Which settings of a training run fit into a given memory: the run is traced again with frozen weights stored in fewer bits,
-// with gradient checkpointing, and with a batch of one, from what costs nothing to what costs most time.
+// with gradient checkpointing, with a batch of one, and with blocks streamed from host memory, from what costs nothing to what
+// costs most time.
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { bytes } from "../../evaluation/format.ts";
 import type { Target } from "../../tensor/lower.ts";
 import type { Config } from "../config/schema.ts";
+import { leastStream, STREAMING, streamingChange } from "../offload.ts";
 import { renderTable } from "../table.ts";
 import type { TrainingData } from "./data.ts";
 import { buildTrainWorld } from "./world.ts";
@@ -31,11 +33,17 @@ export function parseMemory(text: string): number {
   });
 }
 
-/** Changes in order of their cost; each rung has those of the rungs before it where they help. */
-function changesOf({ adapter, model, train }: Config): string[][] {
+/** Storages of frozen weights below the configured one; none where the weights themselves are trained. */
+export function smallerStorages({ adapter, model }: Config): string[] {
   const storages = ["bf16", "int8", "nf4"];
   const from = storages.indexOf(model.storage) + 1;
-  const stored = adapter.kind === "full" ? [] : storages.slice(from).map((storage) => `--model.storage=${storage}`);
+  return adapter.kind === "full" ? [] : storages.slice(from).map((storage) => `--model.storage=${storage}`);
+}
+
+/** Changes in order of their cost; each rung has those of the rungs before it where they help. */
+function changesOf(config: Config, streamed: readonly string[]): string[][] {
+  const { train } = config;
+  const stored = smallerStorages(config);
   const checkpointing = train.checkpointing ? [] : ["--train.checkpointing=true"];
   const single = train.batch > 1 ? ["--train.batch=1", `--train.accumulation=${train.accumulation * train.batch}`] : [];
   const rungs: string[][] = [[], ...stored.map((storage) => [storage])];
@@ -44,18 +52,42 @@ function changesOf({ adapter, model, train }: Config): string[][] {
     rungs.push([...checkpointing, ...single]);
     if (stored.length > 0) rungs.push([stored.at(-1)!, ...checkpointing, ...single]);
   }
+  if (streamed.length > 0) {
+    // It saves most and costs most time; blocks are traced again in the backward pass anyway.
+    rungs.push([...streamed], ...stored.map((storage) => [storage, ...streamed]));
+    if (single.length > 0) rungs.push([...stored.slice(-1), ...single, ...streamed]);
+  }
   return rungs;
 }
+
+type Section = "model" | "train" | "align" | "eval" | "device";
 
 function changed(config: Config, changes: readonly string[]): Config {
   const copy = structuredClone(config);
   for (const change of changes) {
     const [key, value] = change.slice(2).split("=") as [string, string];
-    const [section, name] = key.split(".") as ["model" | "train", string];
+    const [section, name] = key.split(".") as [Section, string];
     const table = copy[section] as Record<string, unknown>;
     table[name] = value === "true" ? true : /^\d+$/.test(value) ? Number(value) : value;
   }
   return copy;
+}
+
+/** The need of a configuration under each of the changes. @param need traces a run and returns its bytes */
+export async function rungsOf(
+  config: Config,
+  changes: readonly string[][],
+  need: (config: Config) => Promise<number>,
+  available: number,
+): Promise<Rung[]> {
+  const rungs: Rung[] = [];
+  for (const change of changes) {
+    const found = await need(changed(config, change));
+    // Of a model of few blocks streaming saves nothing.
+    if (change.includes(STREAMING) && found >= rungs[0]!.bytes) continue;
+    rungs.push({ change, bytes: found, fits: found <= available });
+  }
+  return rungs;
 }
 
 /**
@@ -70,18 +102,22 @@ export async function memoryLadder(
   encoders: number,
   available: number,
 ): Promise<Rung[]> {
-  const rungs: Rung[] = [];
-  for (const change of changesOf(config)) {
-    const own = changed(config, change);
-    const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures);
-    const need = Math.max(world.session.memory().total, encoders);
-    rungs.push({ change, bytes: need, fits: need <= available });
-  }
-  return rungs;
+  const need = async (own: Config) => {
+    const world = await buildTrainWorld(files, own, target, data.geometries, data.samplePictures, leastStream(own));
+    return Math.max(world.session.memory().total, encoders);
+  };
+  return await rungsOf(config, changesOf(config, await streamingChange(files, config)), need, available);
 }
 
-/** The ladder as a table, and which rung to take. */
-export function ladderText(rungs: readonly Rung[], available: number, columns: number): string {
+const TRAINING_ADVICE = "lower data.resolution, adapter.rank or the samples' size";
+
+/** The ladder as a table, and which rung to take. @param advice what is left where none fits */
+export function ladderText(
+  rungs: readonly Rung[],
+  available: number,
+  columns: number,
+  advice = TRAINING_ADVICE,
+): string {
   const table = renderTable(
     [{ title: "settings" }, { title: "device memory", align: "right" }, { title: `fits ${bytes(available)}` }],
     rungs.map(({ change, bytes: need, fits }) => [
@@ -92,10 +128,10 @@ export function ladderText(rungs: readonly Rung[], available: number, columns: n
     columns,
   ).trimEnd();
   const first = rungs.find(({ fits }) => fits);
-  const advice = !first
-    ? "none of these fits; lower data.resolution, adapter.rank or the samples' size"
+  const told = !first
+    ? `none of these fits; ${advice}`
     : first.change.length === 0
       ? "the configuration fits as it is"
       : `the first that fits: ${first.change.join(" ")}`;
-  return `${table}\n${advice}`;
+  return `${table}\n${told}`;
 }

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
 import { renderLoraCard } from "../../evaluation/lora_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
-import type { MemoryCategory, PhaseTime } from "../../evaluation/report_data.ts";
+import type { PhaseTime } from "../../evaluation/report_data.ts";
 import { median, quantile } from "../../evaluation/statistics.ts";
 import { renderTrainReport } from "../../evaluation/train_report.ts";
 import type { TrainFile, TrainReportData, TrainSpeed } from "../../evaluation/train_report_data.ts";
@@ -14,7 +14,9 @@ import { dataUri, decodePng, encodePng, fromPlanes } from "../../formats/png.ts"
 import { Safetensors } from "../../formats/safetensors.ts";
 import { writeSafetensors } from "../../formats/safetensors_write.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { differenceLora } from "../../models/flux/difference.ts";
+import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import type { EnvironmentFacts } from "../../platform/environment.ts";
 import { deviceInfo, memoryCategories, versions } from "../align/outputs.ts";
@@ -22,7 +24,6 @@ import type { Phases } from "../align/phases.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
-import { embeddedPath } from "../project.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
 import type { TrainingData } from "./data.ts";
@@ -91,11 +92,11 @@ async function saveTransformer(inputs: TrainOutputInputs): Promise<SavedWeights>
   };
   const rank = config.adapter.difference_rank;
   if (rank === 0) return saved;
-  const base = `${embeddedPath(config.model.pipeline, "embedded")}/transformer/diffusion_pytorch_model.safetensors`;
-  const original = await Safetensors.open(files, base);
+  // The transformer that training began with, which need not be the pipeline's own.
+  const original = await openPart(files, "transformer", world.pipeline.layout.transformer);
   const tuned = await Safetensors.open(files, target);
   try {
-    const { layers, energy } = await differenceLora(tensorSource(original), tensorSource(tuned), { rank });
+    const { layers, energy } = await differenceLora(original, tensorSource(tuned), { rank });
     await writeLora(files, run.paths.lora, layers, {
       fields: "portable",
       metadata: { software: "longtail", energy_kept: energy.kept.toFixed(4) },
@@ -130,6 +131,7 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
   const { adapter, optim, schedule, train, flow } = config;
   const embedded = config.model.pipeline === "embedded";
   const lowRank = adapter.kind !== "full";
+  const { layout } = world.pipeline;
   return {
     kind: "train",
     name: run.name,
@@ -158,13 +160,11 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     },
     model: {
       label: embedded ? "embedded micro-FLUX" : basename(config.model.pipeline),
-      architecture: "FluxTransformer2DModel",
-      ...(embedded ? {} : { pipelineClass: "FluxPipeline" }),
+      architecture: FAMILY_CLASSES[layout.family].transformer,
+      ...(embedded ? {} : { pipelineClass: FAMILY_CLASSES[layout.family].pipeline }),
       parameters: world.parameters,
       trainedParameters: world.trainedParameters,
-      autoencoder: { kl: "AutoencoderKL", tiny: "AutoencoderTiny", taef2: "TAEF2" }[
-        world.pipeline.layout.autoencoder.settings.kind
-      ],
+      autoencoder: AUTOENCODER_NAMES[layout.autoencoder.settings.kind],
       base: embedded ? "models/embedded" : config.model.pipeline,
       ...(embedded ? { usageNote: EMBEDDED_USAGE } : {}),
       // What weights that were trained on a user's pictures may be used for is for the user to say.
@@ -198,7 +198,12 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
     ],
     ...speedOf(inputs),
     timing: ownTimes(inputs),
-    memory: memoryRows(inputs),
+    memory: memoryCategories(
+      world.session,
+      inputs.allocatedBytes,
+      inputs.encoded.plannedBytes,
+      inputs.gpu.facts.software,
+    ),
     device: deviceInfo(gpu, environment, flopsPerSecond(inputs), config.device.backend),
     versions: versions(environment),
     attributions: [...(data.usesEmbedded ? PICTURE_CREDITS : []), ...(embedded ? EMBEDDED_CREDITS : [])],
@@ -213,19 +218,6 @@ export async function trainReport(inputs: TrainOutputInputs, saved: SavedWeights
         : [],
     events: inputs.warnings,
   };
-}
-
-/**
- * The training session, and the encoders' that was closed before it: a GPU takes memory that was given back at once, a CPU
- * adapter's file of pages keeps it.
- */
-function memoryRows({ world, encoded, allocatedBytes, gpu }: TrainOutputInputs): MemoryCategory[] {
-  const rows = memoryCategories(world.session, allocatedBytes);
-  const total = rows.pop()!;
-  const encoders = encoded.plannedBytes;
-  if (encoders > 0) rows.push({ category: "encoders, before training and freed", plannedBytes: encoders });
-  const both = gpu.facts.software ? total.plannedBytes + encoders : Math.max(total.plannedBytes, encoders);
-  return [...rows, { ...total, plannedBytes: both }];
 }
 
 /** The samples that were drawn, as data URIs, with the training picture beside prompts that are a picture's caption. */

@@ -3,13 +3,16 @@
 
 import { bytes, duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
+import type { StreamOptions } from "../../models/pipeline.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
+import { plansOf, type Stage } from "../../training/stage.ts";
 import { deviceLine } from "../align/device.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import type { CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
+import { adapterStreams, chooseOffload } from "../offload.ts";
 import { renderTable } from "../table.ts";
 import { checkTraining } from "./checks.ts";
 import { openTrainingData } from "./data.ts";
@@ -31,7 +34,10 @@ export async function planTraining(
     const encoders = await traceEncoders(context.files, config, targetOf(gpu), true, data.geometries);
     const encoding = encoders.session.memory();
     const captions = data.captionBytes(encoders.pipeline.layout);
-    const world = await buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures);
+    const build = (stream: StreamOptions | null) =>
+      buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures, stream);
+    const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const world = await build(offload.stream);
     const memory = world.session.memory();
     const rungs =
       available === null
@@ -41,24 +47,27 @@ export async function planTraining(
     const perUpdate = world.trainer.samplesPerUpdate;
     // Buckets take turns as often as they have pictures.
     const draws = data.buckets.table.reduce((n, row) => n + row.draws, 0);
-    const average = (of: (plan: Plan) => number) =>
+    const average = (of: (work: Plan | Stage) => number) =>
       data.buckets.table.reduce((sum, { bucket, draws: own }) => {
         const plans = world.trainer.plans.get(`${bucket.height / 16}x${bucket.width / 16}`)!;
         const each = plans.update ? of(plans.update) : of(plans.begin!) + config.train.accumulation * of(plans.micro!);
         return sum + (own / draws) * each;
       }, 0);
-    const seconds = average((plan) => estimateSeconds(plan, speed));
-    const flops = average((plan) => plan.flops);
+    const seconds = average((work) => estimateSeconds(plansOf(work), speed));
+    const flops = average((work) => work.flops);
     const { steps } = config.train;
     const epochs = (steps * perUpdate) / draws;
+    const { ask, step } = world.drawing.plans;
+    const drawingSteps = [...(ask?.plans ?? []), ...step.plans];
     const sampling =
       Math.ceil(pictures / world.drawing.options.batch) *
-      (config.sample.steps * estimateSeconds(world.drawing.plans.step, speed) +
-        estimateSeconds(world.drawing.plans.finish, speed));
+      (config.sample.steps * estimateSeconds(drawingSteps, speed) +
+        estimateSeconds([world.drawing.plans.finish], speed));
     const samplings = 2 + (config.sample.every > 0 ? Math.floor((steps - 1) / config.sample.every) : 0);
     const text = [
       `device: ${deviceLine(gpu)}`,
       data.summary,
+      ...(offload.text ? [offload.text] : []),
       "",
       renderTable(
         [

@@ -6,7 +6,7 @@ import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { DrawRequest } from "../../training/drawing.ts";
-import type { EncodingCache } from "../../training/encoding_cache.ts";
+import { type EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
 import type { RunFolder } from "../run_folder.ts";
@@ -19,8 +19,9 @@ export const samplesPhase = (step: number): string => `draw samples, step ${step
 
 export interface SamplePrompt {
   prompt: string;
-  /** Key of its text in the cache. */
+  /** Key of its text in the cache, and of the negative prompt's where there is classifier-free guidance. */
   key: string;
+  negativeKey?: string;
 }
 
 export class SampleDrawer {
@@ -60,12 +61,17 @@ export class SampleDrawer {
     if (this.count === 0) return;
     const { seed, pictures } = this.config.sample;
     const requests: DrawRequest[] = [];
-    for (const [p, { key }] of this.prompts.entries()) {
+    const embedding = async (key: string) => {
       const { found } = await this.cache.get(key);
-      if (!found) throw new Error(`the text of sample ${p} is not in the cache`);
+      if (!found) throw new Error(`the text ${key} of a sample is not in the cache`);
+      return textOfEntry(found);
+    };
+    for (const [p, { key, negativeKey }] of this.prompts.entries()) {
+      const text = await embedding(key);
+      const negative = negativeKey ? { negative: await embedding(negativeKey) } : {};
       for (let i = 0; i < pictures; i++) {
         const noise = world.drawing.noise(seed, p * pictures + i);
-        requests.push({ states: found["states"]!, pooled: found["pooled"]!, noise });
+        requests.push({ ...text, ...negative, noise });
       }
     }
     const drawn = await this.phases.timed(samplesPhase(step), requests.length, "pictures", (tick) =>

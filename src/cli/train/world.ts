@@ -4,7 +4,7 @@
 
 import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
-import { type Geometry, Pipeline } from "../../models/pipeline.ts";
+import { type Geometry, Pipeline, type StreamOptions } from "../../models/pipeline.ts";
 import { Optimizer } from "../../optim/optimizer.ts";
 import type { Target } from "../../tensor/lower.ts";
 import { Session } from "../../tensor/session.ts";
@@ -14,7 +14,7 @@ import { FlowTrainer } from "../../training/flow/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import { checkPrecision } from "../align/device.ts";
 import type { Config } from "../config/schema.ts";
-import { modelFiles } from "../model_files.ts";
+import { classifierFreeScale, modelFiles } from "../model_files.ts";
 import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
 
 /** Most pictures that samples are drawn of at once. */
@@ -38,6 +38,7 @@ export interface TrainWorld {
  * Declares all models and traces all plans; nothing touches a device.
  * @param geometries sizes of pictures that are trained on
  * @param samples pictures of one sampling
+ * @param stream how the transformer's blocks are streamed; null keeps it on the device
  */
 export async function buildTrainWorld(
   files: FileStore,
@@ -45,6 +46,7 @@ export async function buildTrainWorld(
   target: Target,
   geometries: readonly Geometry[],
   samples: number,
+  stream: StreamOptions | null = null,
 ): Promise<TrainWorld> {
   checkPrecision(config, target);
   const session = new Session(target);
@@ -57,6 +59,7 @@ export async function buildTrainWorld(
     // Trained weights stay f32: their updates are far below the resolution of f16.
     transformerPrecision: full ? "f32" : precision,
     ...(full || config.model.storage === "auto" ? {} : { transformerStorage: config.model.storage }),
+    stream,
   });
   const adapter = full ? null : await makeAdapter(files, session, pipeline.transformer.parameters, config);
   const groups = adapter ? adapter.groups : [{ pool: pipeline.transformerPool }];
@@ -88,6 +91,7 @@ export async function buildTrainWorld(
     steps: config.sample.steps,
     shift: config.sample.shift,
     guidance: config.sample.guidance,
+    classifierFree: classifierFreeScale(config, pipeline.layout),
   });
   const count = (pools: readonly Pool[]) =>
     pools.reduce((n, pool) => pool.variables.reduce((m, v) => m + v.size, n), 0);

@@ -1,5 +1,6 @@
 // The byte-pair tokenizer of CLIP (Radford et al. 2021), used by FLUX's first text encoder and by every CLIP-type reward.
-// Built from OpenAI's merge list alone; `transformers` and `open_clip` differ only in what they pad with.
+// Built from OpenAI's merge list alone. Texts are split as `transformers` does it; `open_clip` differs in what it pads with, and
+// it repairs wrongly decoded characters first (ftfy), which is left out here.
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
@@ -14,8 +15,14 @@ export const CLIP_LENGTH = 77;
 
 const MERGES = 48_894;
 const WORD_END = "</w>";
-/** Runs of letters, single digits, runs of anything else; English endings and the two marks stand for themselves. */
-const WORDS = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
+/** The two marks, as they stand in a text. In capitals they are three words. */
+const MARKS = /(<\|(?:start|end)oftext\|>)/;
+const MARK_IDS: Record<string, number> = { "<|startoftext|>": CLIP_START, "<|endoftext|>": CLIP_END };
+/**
+ * English endings, runs of letters, single digits, runs of anything else. Space is what Unicode calls so, with U+0085 and
+ * without U+FEFF, unlike JavaScript's `\s`.
+ */
+const WORDS = /<\|(?:start|end)oftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
 const CACHED_WORDS = 20_000;
 
 /** One visible character for each byte: printable Latin-1 stands for itself, the other 68 bytes follow from U+0100 on. */
@@ -27,6 +34,11 @@ function byteSymbols(): { symbols: string[]; order: number[] } {
   let next = 256;
   for (const byte of order) symbols[byte] = String.fromCharCode(printable(byte) ? byte : next++);
   return { symbols, order };
+}
+
+/** Letter by letter: JavaScript's lower case turns a capital sigma at the end of a word into a final one. */
+function lowerCase(text: string): string {
+  return text.includes("Σ") ? text.replaceAll("Σ", "σ").toLowerCase() : text.toLowerCase();
 }
 
 export class ClipTokenizer {
@@ -70,8 +82,11 @@ export class ClipTokenizer {
   /** Ids of a text between start and end token, without padding and of any length. */
   encode(text: string): number[] {
     const ids = [CLIP_START];
-    const clean = text.normalize("NFC").replace(/\s+/g, " ").trim().toLowerCase();
-    for (const [word] of clean.matchAll(WORDS)) ids.push(...this.#encodeWord(word));
+    for (const part of text.split(MARKS)) {
+      const mark = MARK_IDS[part];
+      if (mark !== undefined) ids.push(mark);
+      else for (const [word] of lowerCase(part.normalize("NFC")).matchAll(WORDS)) ids.push(...this.#encodeWord(word));
+    }
     ids.push(CLIP_END);
     return ids;
   }
@@ -95,7 +110,7 @@ export class ClipTokenizer {
   #encodeWord(word: string): readonly number[] {
     const known = this.#words.get(word);
     if (known) return known;
-    const ids = word === "<|startoftext|>" ? [CLIP_START] : word === "<|endoftext|>" ? [CLIP_END] : this.#merge(word);
+    const ids = MARKS.test(word) ? word.split(/\b/).flatMap((w) => this.#merge(w)) : this.#merge(word);
     if (this.#words.size >= CACHED_WORDS) this.#words.clear();
     this.#words.set(word, ids);
     return ids;

@@ -59,13 +59,13 @@ export class QwenTokenizer {
 
   /**
    * Ids of a prompt in its chat, cut at the end and filled up behind it to `length`; FLUX.2 klein takes 512.
-   * @returns int32 [length], and how many of them are no padding
+   * @returns int32 [length], how many of them are no padding, and whether nothing was cut
    */
-  encodePrompt(prompt: string, length: number): { ids: Int32Array; count: number } {
+  encodePrompt(prompt: string, length: number): { ids: Int32Array; count: number; whole: boolean } {
     const found = this.encode(qwenChat(prompt));
     const count = Math.min(found.length, length);
     const ids = new Int32Array(length).fill(this.padding);
     ids.set(found.slice(0, count));
-    return { ids, count };
+    return { ids, count, whole: found.length <= length };
   }
 }

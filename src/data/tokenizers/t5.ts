@@ -1,10 +1,11 @@
 // The SentencePiece unigram tokenizer of T5 (Raffel et al. 2020), which feeds FLUX's second text encoder. The library of
-// Hugging Face runs it from `tokenizer.json`. Its vocabulary has no Chinese or Japanese: such words become unknown.
+// Hugging Face runs it from `tokenizer.json`, all but the normalizer (charsmap.ts). Its vocabulary has no Chinese or Japanese: such words become unknown.
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { parseJson } from "../../formats/jsonl.ts";
+import { exactNormalizer, type NormalizerDefinition } from "./charsmap.ts";
 
 export const T5_PADDING = 0;
 export const T5_END = 1;
@@ -24,7 +25,11 @@ export class T5Tokenizer {
   static async load(files: FileStore, path: string): Promise<T5Tokenizer> {
     const definition = parseJson(await files.readText(path), path);
     try {
-      const found = new T5Tokenizer(new Tokenizer(definition as object, {}));
+      const tokenizer = new Tokenizer(definition as object, {});
+      const { normalizer } = definition as { normalizer: NormalizerDefinition | null };
+      const exact = normalizer && exactNormalizer(normalizer);
+      if (exact) tokenizer.normalizer = exact as unknown as Tokenizer["normalizer"];
+      const found = new T5Tokenizer(tokenizer);
       const ids = found.encode("");
       if (ids.length !== 1 || ids[0] !== T5_END)
         throw new Error(`an empty text gives the ids [${ids.join(", ")}] instead of [1]`);

@@ -83,18 +83,38 @@ export function openClipConfig(json: Record<string, unknown>, where: string, row
   };
 }
 
+/** Which halves of a model are declared: texts that are known beforehand need no text tower beside a training model. */
+export type Towers = "both" | "picture" | "text";
+
+export interface OpenClipOptions {
+  towers?: Towers;
+  /** Declares no token table; `textFeatures` then takes embeddings. */
+  tableElsewhere?: boolean;
+}
+
 export class OpenClip {
   readonly config: OpenClipConfig;
   readonly parameters: Parameters;
-  readonly vision: OpenClipVision;
-  readonly text: OpenClipText;
+  private readonly towers: { vision: OpenClipVision | null; text: OpenClipText | null };
 
-  /** @param tableElsewhere declares no token table; `textFeatures` then takes embeddings */
-  constructor(parameters: Parameters, config: OpenClipConfig, tableElsewhere = false) {
+  constructor(parameters: Parameters, config: OpenClipConfig, options: OpenClipOptions = {}) {
+    const { towers = "both", tableElsewhere = false } = options;
     this.config = config;
     this.parameters = parameters;
-    this.vision = new OpenClipVision(parameters.at("visual"), config.vision);
-    this.text = new OpenClipText(parameters, config.text, tableElsewhere);
+    this.towers = {
+      vision: towers === "text" ? null : new OpenClipVision(parameters.at("visual"), config.vision),
+      text: towers === "picture" ? null : new OpenClipText(parameters, config.text, tableElsewhere),
+    };
+  }
+
+  get vision(): OpenClipVision {
+    if (!this.towers.vision) throw new Error("this CLIP model was opened without its picture tower");
+    return this.towers.vision;
+  }
+
+  get text(): OpenClipText {
+    if (!this.towers.text) throw new Error("this CLIP model was opened without its text tower");
+    return this.towers.text;
   }
 
   /** Normalised pictures -> unit features [B, E]. */

@@ -3,7 +3,7 @@
 // modulation stand in the other order. FLUX.1-dev has 1160 tensors in diffusers' layout and 780 in the other.
 
 import { LongtailError } from "../../base/errors.ts";
-import { fusePath } from "../../formats/lora_kohya.ts";
+import { fusePath } from "../../formats/lora_names.ts";
 import { type MappedTensor, rowsOfTensor, stackedRows, swappedHalves, wholeTensor } from "../mapped_source.ts";
 
 type Shape = readonly number[];

@@ -1,7 +1,7 @@
 // The Linear layers of a FLUX.1 transformer by name, with their sizes, in both layouts: diffusers' and Black Forest Labs'.
 // Made from a configuration alone, so that an adapter can be checked against a model that is not there.
 
-import { fusePath } from "../../formats/lora_kohya.ts";
+import { type AdapterFamily, fusePath } from "../../formats/lora_names.ts";
 import type { FluxConfig } from "./config.ts";
 import { fluxConfig } from "./config.ts";
 import { SINUSOID_WIDTH } from "./embeddings.ts";
@@ -64,13 +64,13 @@ export function fluxModules(config: FluxConfig): Map<string, ModuleSize> {
  * The modules whose rows a weight of a transformer file holds, in either layout and with any prefix that such files have;
  * empty for tensors that are no Linear layer's matrix by name.
  */
-export function modulesOfTensor(name: string): ModuleRows[] {
+export function modulesOfTensor(name: string, family: AdapterFamily = "flux1"): ModuleRows[] {
   const bare = name.replace(/^(model\.diffusion_model|diffusion_model|transformer)\./, "");
   if (!bare.endsWith(".weight")) return [];
   const path = bare.slice(0, -".weight".length);
-  const names = /^(double_blocks|single_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\b/.test(path)
-    ? fusePath(path)
-    : null;
+  const original =
+    /^(double_blocks|single_blocks|img_in|txt_in|time_in|vector_in|guidance_in|final_layer|\w+_stream_modulation\w*\.lin)\b/;
+  const names = original.test(path) ? fusePath(path, family) : null;
   if (!names) return [{ module: path, rows: "all", swapHalves: false }];
   if (names.modules.length === 1) {
     return [{ module: names.modules[0]!, rows: "all", swapHalves: names.swapHalves ?? false }];

@@ -9,6 +9,7 @@ import { add, affine, div, mul, sqrt, sub } from "../../ops/pointwise.ts";
 import { slice } from "../../ops/slab.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Variable } from "../../tensor/variable.ts";
+import type { PictureCoder } from "../vae/autoencoder.ts";
 import { type KlConfig, KlDecoder, KlEncoder, klConfig } from "../vae/kl.ts";
 import { packLatents, unpackLatents } from "../vae/packing.ts";
 
@@ -57,7 +58,7 @@ export function flux2AutoencoderConfig(json: Record<string, unknown>, where: str
   };
 }
 
-export class Flux2Autoencoder {
+export class Flux2Autoencoder implements PictureCoder {
   readonly config: Flux2AutoencoderConfig;
   private readonly encoder: { body: KlEncoder; quant: Conv2d | null } | null;
   private readonly decoder: { body: KlDecoder; quant: Conv2d | null } | null;
@@ -87,6 +88,10 @@ export class Flux2Autoencoder {
       : null;
     this.mean = parameters.at("bn").tensor("running_mean", [4 * channels]);
     this.variance = parameters.at("bn").tensor("running_var", [4 * channels]);
+  }
+
+  get latentChannels(): number {
+    return this.config.latentChannels;
   }
 
   /** Most channels that a value of a half has at the pictures' full resolution. */

@@ -22,10 +22,14 @@ export const KLEIN_LAYERS: readonly number[] = [9, 18, 27];
 export const KLEIN_TEXT_LENGTH = 512;
 
 /**
- * @param rows of a table that is kept compact; the whole vocabulary by default
+ * @param known rows of a table that is kept compact, the whole vocabulary by default, and the layers that will be read
  * @throws LongtailError E-FILE-042 where the file describes another architecture or contradicts itself
  */
-export function qwen3Config(json: Record<string, unknown>, where: string, rows?: number): Qwen3Config {
+export function qwen3Config(
+  json: Record<string, unknown>,
+  where: string,
+  known: { rows?: number; layers?: readonly number[] } = {},
+): Qwen3Config {
   const fail = (what: string): never => {
     throw new LongtailError("E-FILE-042", {
       what,
@@ -49,13 +53,16 @@ export function qwen3Config(json: Record<string, unknown>, where: string, rows?:
   const heads = number("num_attention_heads", 32);
   const keyValueHeads = number("num_key_value_heads", heads);
   if (heads % keyValueHeads !== 0) fail(`${keyValueHeads} key heads do not share out ${heads} query heads`);
+  const layers = number("num_hidden_layers", 36);
+  if (known.layers?.some((layer) => layer > layers))
+    fail(`it has ${layers} layers, and ${known.layers.join(", ")} are read`);
   return {
-    rows: rows ?? number("vocab_size", 151936),
+    rows: known.rows ?? number("vocab_size", 151936),
     width: number("hidden_size", 2560),
     headSize: number("head_dim", 128),
     heads,
     keyValueHeads,
-    layers: number("num_hidden_layers", 36),
+    layers,
     inner: number("intermediate_size", 9728),
     eps: number("rms_norm_eps", 1e-6),
     ropeTheta: (rope?.["rope_theta"] as number | undefined) ?? number("rope_theta", 1e6),

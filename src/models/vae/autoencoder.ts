@@ -9,25 +9,37 @@ import { KlDecoder, KlEncoder, klConfig } from "./kl.ts";
 import { packLatents, unpackLatents } from "./packing.ts";
 import { TAEF2, type TinyConfig, TinyDecoder, TinyEncoder } from "./tiny.ts";
 
-export type AutoencoderKind = "kl" | "tiny" | "taef2";
+export type AutoencoderKind = "kl" | "tiny" | "taef2" | "flux2";
 
 export interface AutoencoderSettings {
   kind: AutoencoderKind;
   /** Model latent = (autoencoder latent - shift) · scale. */
   scale: number;
   shift: number;
-  /** The config.json of diffusers' classes; TAEF2 has none. */
+  /** The config.json of diffusers' classes; TAEF2 has none. FLUX.2's (../flux2/autoencoder.ts) reads this alone. */
   config: Record<string, unknown>;
 }
 
 /** Pixels of a latent's side in every autoencoder of the family. */
 export const LATENT_STRIDE = 8;
 
+/** An autoencoder as pipelines know it. */
+export interface PictureCoder {
+  /** Channels of its latents. */
+  readonly latentChannels: number;
+  /** Most channels that a value of a half has at the pictures' full resolution. */
+  widest(half: "encoder" | "decoder"): number;
+  /** Pictures [B, 3, H, W] in [0, 1] -> packed model latents [B, H·W/256, 4C]. */
+  encode(graph: Graph, pictures: Tensor): Tensor;
+  /** Packed model latents of `rows` × `columns` tokens -> pictures in [0, 1], not clamped. */
+  decode(graph: Graph, packed: Tensor, rows: number, columns: number): Tensor;
+}
+
 interface Coder {
   forward(graph: Graph, x: Tensor): Tensor;
 }
 
-export class Autoencoder {
+export class Autoencoder implements PictureCoder {
   readonly settings: AutoencoderSettings;
   private readonly encoder: Coder | null;
   private readonly decoder: Coder | null;

@@ -25,17 +25,34 @@ export const DIFFUSERS_TARGETS: readonly string[] = [
 /** The projections of attention, both streams; the single blocks' output is fused with the feed-forward and left out. */
 export const ATTENTION_TARGETS: readonly string[] = DIFFUSERS_TARGETS.filter((entry) => entry.startsWith("attn."));
 
+/** The set of diffusers' FLUX.2 training scripts: the image stream's attention, and both fused matrices of the single blocks. */
+export const DIFFUSERS_TARGETS_2: readonly string[] = [
+  "attn.to_k",
+  "attn.to_q",
+  "attn.to_v",
+  "attn.to_out.0",
+  "attn.to_qkv_mlp_proj",
+  "attn.to_out",
+];
+
+/** FLUX.2's attention of both streams; in its single blocks query, key and value are one matrix with the gated layer. */
+const ATTENTION_TARGETS_2: readonly string[] = [...ATTENTION_TARGETS, "attn.to_qkv_mlp_proj"];
+
 export type AdapterPreset = "diffusers" | "attention" | "kohya" | "all-linear";
 
 /** kohya's sd-scripts adapt every Linear of double and single blocks, the modulation included. */
 const BLOCKS = /^(single_)?transformer_blocks\.\d+\./;
 
-const PRESETS: Readonly<Record<AdapterPreset, (module: string) => boolean>> = {
-  diffusers: (module) => DIFFUSERS_TARGETS.some((entry) => matchesEntry(module, entry)),
-  attention: (module) => ATTENTION_TARGETS.some((entry) => matchesEntry(module, entry)),
-  kohya: (module) => BLOCKS.test(module),
-  "all-linear": () => true,
-};
+const meets = (entries: readonly string[]) => (module: string) => entries.some((entry) => matchesEntry(module, entry));
+
+/** @param second whether the model is FLUX.2's kind */
+const presetOf = (preset: AdapterPreset, second: boolean): ((module: string) => boolean) =>
+  ({
+    diffusers: meets(second ? DIFFUSERS_TARGETS_2 : DIFFUSERS_TARGETS),
+    attention: meets(second ? ATTENTION_TARGETS_2 : ATTENTION_TARGETS),
+    kohya: (module: string) => BLOCKS.test(module),
+    "all-linear": () => true,
+  })[preset];
 
 export type AdapterKind = "lora" | "dora" | "lokr";
 
@@ -99,9 +116,7 @@ export function chooseAdapters(parameters: Parameters, wanted: AdapterSettings):
   const modules = [...parameters.linears.keys()];
   const { targets, exclude = [], rankOf = {}, alphaOf = {} } = wanted;
   const means =
-    typeof targets === "string"
-      ? PRESETS[targets]
-      : (module: string) => targets.some((entry) => matchesEntry(module, entry));
+    typeof targets === "string" ? presetOf(targets, modules.some(meets(["attn.to_qkv_mlp_proj"]))) : meets(targets);
   const meant = modules.filter(means);
   if (typeof targets !== "string") refuseUnmatched(targets, modules, "adapter.targets");
   refuseUnmatched(exclude, modules, "adapter.exclude");

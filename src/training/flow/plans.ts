@@ -1,11 +1,9 @@
 // Variables and plans of flow-matching training. Without accumulation the whole update is one plan: clear gradients, draw
-// noise, forward, backward, clip, optimizer, average, report. Pictures of several sizes have a set of plans each and share
-// the arena, the optimizer and everything that does not depend on the size.
+// noise, forward, backward, clip, optimizer, average, report; with it, or where the model is streamed, clearing, micro-step and
+// optimizer are apart. Pictures of several sizes have a set of plans each and share everything that does not depend on the size.
 
 import { type Geometry, geometryName } from "../../models/pipeline.ts";
-import { ConditioningVariables, type VelocityNetwork } from "../../models/velocity_network.ts";
-import { markTraining } from "../../nn/training_mode.ts";
-import { backward } from "../../ops/backward.ts";
+import { ConditioningVariables, isStreamed, type VelocityModel } from "../../models/velocity_network.ts";
 import { gatherRows } from "../../ops/gather_rows.ts";
 import { permute } from "../../ops/permute.ts";
 import { full } from "../../ops/pointwise.ts";
@@ -16,11 +14,12 @@ import type { Optimizer } from "../../optim/optimizer.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
-import { type FlowLoss, type FlowLossKind, traceFlowLoss } from "./steps.ts";
+import { PlanStage, type Stage, type StageParts, stageOf, traceStage } from "../stage.ts";
+import { type FlowLossKind, type FlowMix, judgeFlow, mixNoise } from "./steps.ts";
 
 /** What training needs of a model; a `Pipeline` is one. */
 export interface FlowModel {
-  readonly transformer: VelocityNetwork;
+  readonly transformer: VelocityModel;
   /** Channels of a packed token, and tokens of the text. */
   readonly channels: number;
   readonly textLength: number;
@@ -38,12 +37,12 @@ export interface FlowPlanOptions {
 }
 
 export interface FlowPlans {
-  /** The whole update, or null where gradients are accumulated. */
-  update: Plan | null;
+  /** The whole update, or null where it is in parts: gradients are accumulated, or the model is streamed. */
+  update: Stage | null;
   /** Clearing and noise, and one micro-step; null where there is an update in one. */
   begin: Plan | null;
-  micro: Plan | null;
-  validate: Plan | null;
+  micro: Stage | null;
+  validate: Stage | null;
 }
 
 /** Variables and plans of one geometry. */
@@ -76,14 +75,15 @@ export class FlowPlanner {
   readonly shared: FlowShared;
   /** By the geometry's name. */
   readonly shelves: ReadonlyMap<string, FlowShelf>;
-  /** One row of `report` a micro-step; null without accumulation. */
+  /** One row of `report` a micro-step; null where the update is one plan. */
   readonly reports: Variable | null;
-  /** The optimizer's step after the last micro-step; null without accumulation. */
+  /** The optimizer's step after the last micro-step; null where the update is one plan. */
   readonly optimizerPlan: Plan | null;
   private readonly session: Session;
   private readonly model: FlowModel;
   private readonly optimizer: Optimizer;
   private readonly options: FlowPlanOptions;
+  private readonly whole: boolean;
 
   /** Declares all variables and traces all plans; the session must not be open yet. */
   constructor(
@@ -98,6 +98,7 @@ export class FlowPlanner {
     this.optimizer = optimizer;
     this.options = options;
     const { batch, accumulation } = options;
+    this.whole = accumulation === 1 && !isStreamed(model.transformer);
     const data = (name: string, shape: number[], dtype: "f32" | "u32" = "f32") =>
       session.data(`flow.${name}`, shape, dtype);
     this.shared = {
@@ -111,16 +112,15 @@ export class FlowPlanner {
       report: data("report", [1 + batch]),
     };
     // In a pool of its own: WebGPU refuses copies within one buffer.
-    this.reports =
-      accumulation > 1
-        ? session.pool("flow reports", "data").add("flow.reports", [accumulation, 1 + batch], "f32")
-        : null;
-    const shelves = new Map<string, FlowShelf>();
-    for (const geometry of geometries) {
-      const name = geometryName(geometry);
-      if (!shelves.has(name)) shelves.set(name, this.makeShelf(name, geometry));
-    }
-    this.shelves = shelves;
+    this.reports = this.whole
+      ? null
+      : session.pool("flow reports", "data").add("flow.reports", [accumulation, 1 + batch], "f32");
+    const named = new Map(geometries.map((geometry) => [geometryName(geometry), geometry]));
+    // A streamed model's sizes share memory, for which the largest comes first.
+    const tokens = ({ rows, columns }: Geometry) => rows * columns;
+    const sorted = [...named].sort(([, a], [, b]) => tokens(b) - tokens(a));
+    const shelves = new Map(sorted.map(([name, geometry]) => [name, this.makeShelf(name, geometry)]));
+    this.shelves = new Map([...named.keys()].map((name) => [name, shelves.get(name)!]));
     this.optimizerPlan = this.reports
       ? session.plan("flow optimizer", (graph) => optimizer.trace(graph, { loss: graph.read(this.reports!) }))
       : null;
@@ -131,7 +131,7 @@ export class FlowPlanner {
     const { batch, accumulation } = options;
     const shape = [batch, geometry.rows * geometry.columns, this.model.channels];
     const data = (part: string, size: number[]) => session.data(`flow ${name}.${part}`, size);
-    const whole = accumulation === 1;
+    const { whole } = this;
     const shelf: FlowShelf = {
       geometry,
       latents: data("latents", shape),
@@ -139,27 +139,31 @@ export class FlowPlanner {
       given: options.givenNoise || options.validates ? data("given noise", shape) : null,
       plans: { update: null, begin: null, micro: null, validate: null },
     };
-    if (whole) {
-      shelf.plans.update = session.plan(`flow update ${name}`, (graph) => this.traceUpdate(graph, shelf));
+    const { transformer } = this.model;
+    if (this.whole && !isStreamed(transformer)) {
+      const update = this.parts(`flow update ${name}`, shelf, true, (graph) => this.drawnNoise(graph, shelf));
+      const plan = session.plan(update.name, (graph) => {
+        this.optimizer.clearGradients(graph);
+        const { loss } = traceStage(graph, transformer, update)!;
+        graph.scope(OPTIMIZER_SCOPE, () => this.optimizer.trace(graph, { loss }));
+      });
+      shelf.plans.update = new PlanStage(session, plan, OPTIMIZER_SCOPE);
     } else {
       shelf.plans.begin = session.plan(`flow begin ${name}`, (graph) => this.traceBegin(graph, shelf));
-      shelf.plans.micro = session.plan(`flow micro-step ${name}`, (graph) => this.traceMicro(graph, shelf));
+      const micro = this.parts(`flow micro-step ${name}`, shelf, true, (graph) => this.pickedNoise(graph, shelf));
+      shelf.plans.micro = stageOf(session, transformer, micro);
     }
     if (options.validates) {
-      shelf.plans.validate = session.plan(`flow validation ${name}`, (graph) => {
-        this.report(graph, this.traceLoss(graph, shelf, graph.read(shelf.given!), false));
-      });
+      const validation = this.parts(`flow validation ${name}`, shelf, false, (graph) => graph.read(shelf.given!));
+      shelf.plans.validate = stageOf(session, transformer, validation);
     }
     return shelf;
   }
 
-  private traceUpdate(graph: Graph, shelf: FlowShelf): void {
-    this.optimizer.clearGradients(graph);
-    const noise = this.options.givenNoise
-      ? graph.read(shelf.given!)
-      : randomNormal(graph.read(this.shared.key), shelf.latents.shape);
-    const { loss } = this.traceGradients(graph, shelf, noise);
-    graph.scope(OPTIMIZER_SCOPE, () => this.optimizer.trace(graph, { loss }));
+  /** Noise of an update in one. */
+  private drawnNoise(graph: Graph, shelf: FlowShelf): Tensor {
+    if (this.options.givenNoise) return graph.read(shelf.given!);
+    return randomNormal(graph.read(this.shared.key), shelf.latents.shape);
   }
 
   private traceBegin(graph: Graph, shelf: FlowShelf): void {
@@ -171,43 +175,42 @@ export class FlowPlanner {
     graph.assign(shelf.noise, permute(all, [1, 0, 2]));
   }
 
-  private traceMicro(graph: Graph, shelf: FlowShelf): void {
-    const noise = shelf.noise
-      ? reshape(gatherRows(graph.read(shelf.noise), graph.read(this.shared.slot)), shelf.latents.shape)
-      : graph.read(shelf.given!);
-    this.traceGradients(graph, shelf, noise);
+  /** Noise of a micro-step. */
+  private pickedNoise(graph: Graph, shelf: FlowShelf): Tensor {
+    if (!shelf.noise) return graph.read(shelf.given!);
+    return reshape(gatherRows(graph.read(shelf.noise), graph.read(this.shared.slot)), shelf.latents.shape);
   }
 
-  private traceLoss(graph: Graph, shelf: FlowShelf, noise: Tensor, checkpoint: boolean): FlowLoss {
-    const read = (name: "sigma" | "keep" | "factor" | "delta") => graph.read(this.shared[name]);
-    const { options, model } = this;
-    return traceFlowLoss(
-      graph,
-      model.transformer,
-      {
-        clean: graph.read(shelf.latents),
-        noise,
-        sigma: read("sigma"),
-        keep: read("keep"),
-        ...this.shared.conditioning.read(graph),
-        ...model.rotary(graph, this.session, shelf.geometry),
-        factor: read("factor"),
-        delta: options.loss === "mse" ? undefined : read("delta"),
-      },
-      { loss: options.loss, checkpoint },
-    );
-  }
-
-  private traceGradients(graph: Graph, shelf: FlowShelf, noise: Tensor): FlowLoss {
-    markTraining(graph);
-    const traced = this.traceLoss(graph, shelf, noise, this.options.checkpointing);
+  /** Mixing noise in, the loss of the velocity, and its report. */
+  private parts(
+    name: string,
+    shelf: FlowShelf,
+    training: boolean,
+    noise: (graph: Graph) => Tensor,
+  ): StageParts<FlowMix> {
+    const { shared, options, model, session } = this;
     const { lossScale } = this.optimizer;
-    backward(graph, [[traced.loss, lossScale ? graph.read(lossScale) : full(graph, [1], 1)]]);
-    this.report(graph, traced);
-    return traced;
-  }
-
-  private report(graph: Graph, { loss, samples }: FlowLoss): void {
-    graph.assign(this.shared.report, concat([loss, samples], 0));
+    return {
+      name,
+      conditioning: shared.conditioning,
+      rotary: (graph) => model.rotary(graph, session, shelf.geometry),
+      imageTokens: shelf.latents.shape[1]!,
+      training,
+      checkpoint: training && options.checkpointing,
+      inputs: (graph) => ({
+        clean: graph.read(shelf.latents),
+        noise: noise(graph),
+        sigma: graph.read(shared.sigma),
+        keep: graph.read(shared.keep),
+        factor: graph.read(shared.factor),
+        delta: options.loss === "mse" ? undefined : graph.read(shared.delta),
+      }),
+      latents: (_, mix) => mixNoise(mix),
+      judge: (graph, mix, _, velocity) => {
+        const { loss, samples } = judgeFlow(graph, velocity, mix, options.loss);
+        graph.assign(shared.report, concat([loss, samples], 0));
+        return { loss, seed: lossScale ? graph.read(lossScale) : full(graph, [1], 1) };
+      },
+    };
   }
 }

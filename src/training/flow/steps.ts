@@ -18,7 +18,8 @@ export const HUBER_SCHEDULES = ["constant", "sigma"] as const;
  */
 export type HuberSchedule = (typeof HUBER_SCHEDULES)[number];
 
-export interface FlowInputs extends Omit<VelocityInputs, "latents"> {
+/** Everything of a step that the network is not told. */
+export interface FlowMix {
   /** Model-scaled latents x and noise e, packed [B, L, C]. */
   clean: Tensor;
   noise: Tensor;
@@ -30,6 +31,8 @@ export interface FlowInputs extends Omit<VelocityInputs, "latents"> {
   /** Delta of the pseudo-Huber losses, [B, 1]. */
   delta?: Tensor;
 }
+
+export type FlowInputs = FlowMix & Omit<VelocityInputs, "latents">;
 
 export interface FlowLossOptions {
   loss: FlowLossKind;
@@ -61,6 +64,23 @@ export function flowDistance(kind: FlowLossKind, difference: Tensor, delta?: Ten
   return affine(kind === "huber" ? mul(straight, delta) : straight, 2, 0);
 }
 
+/** z = sigma e + (1 - sigma) x. */
+export function mixNoise({ noise, clean, sigma, keep }: Pick<FlowMix, "noise" | "clean" | "sigma" | "keep">): Tensor {
+  return add(mul(noise, sigma), mul(clean, keep));
+}
+
+/** The loss of a velocity of `mixNoise`'s latents. */
+export function judgeFlow(graph: Graph, velocity: Tensor, inputs: FlowMix, loss: FlowLossKind): FlowLoss {
+  return graph.scope("loss", () => {
+    const batch = inputs.clean.dim(0);
+    const flat = (tensor: Tensor) => reshape(tensor, [batch, tensor.size / batch]);
+    const difference = sub(flat(velocity), sub(flat(inputs.noise), flat(inputs.clean)));
+    const distance = flowDistance(loss, difference, inputs.delta);
+    const samples = affine(sum(distance, 1), batch / distance.size, 0);
+    return { loss: sumAll(mul(samples, inputs.factor)), samples };
+  });
+}
+
 /** Traces the forward pass and the loss; the caller differentiates. */
 export function traceFlowLoss(
   graph: Graph,
@@ -68,16 +88,8 @@ export function traceFlowLoss(
   inputs: FlowInputs,
   options: FlowLossOptions,
 ): FlowLoss {
-  const z = add(mul(inputs.noise, inputs.sigma), mul(inputs.clean, inputs.keep));
-  const { output } = model.forward(graph, { latents: z, ...inputs }, { checkpoint: options.checkpoint });
-  return graph.scope("loss", () => {
-    const batch = inputs.clean.dim(0);
-    const flat = (tensor: Tensor) => reshape(tensor, [batch, tensor.size / batch]);
-    const difference = sub(flat(output), sub(flat(inputs.noise), flat(inputs.clean)));
-    const distance = flowDistance(options.loss, difference, inputs.delta);
-    const samples = affine(sum(distance, 1), batch / distance.size, 0);
-    return { loss: sumAll(mul(samples, inputs.factor)), samples };
-  });
+  const { output } = model.forward(graph, { latents: mixNoise(inputs), ...inputs }, { checkpoint: options.checkpoint });
+  return judgeFlow(graph, output, inputs, options.loss);
 }
 
 /** Delta of a sample of the pseudo-Huber losses. */

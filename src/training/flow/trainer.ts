@@ -11,7 +11,7 @@ import { randomKey } from "../../ops/random.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { Session } from "../../tensor/session.ts";
-import { type FlowModel, FlowPlanner, type FlowPlans, type FlowShelf, OPTIMIZER_SCOPE } from "./plans.ts";
+import { type FlowModel, FlowPlanner, type FlowPlans, type FlowShelf } from "./plans.ts";
 import { type FlowReport, summariseFlow } from "./reports.ts";
 import { type FlowLossKind, type HuberSchedule, huberDelta } from "./steps.ts";
 
@@ -142,18 +142,18 @@ export class FlowTrainer {
     const rate = learningRate(settings.schedule, t);
     this.optimizer.write(session, rate, t);
     this.start(shelf, t);
-    const plan = (shelf.plans.update ?? shelf.plans.micro)!;
+    const stage = (shelf.plans.update ?? shelf.plans.micro)!;
     for (let slot = 0; slot < settings.accumulation; slot++) {
       settings.beforeReplay?.((t - 1) * settings.accumulation + slot + 1);
       this.writeMicro(shelf, slot, samples, sigmas, drawn.noise);
-      session.run(plan);
+      await stage.run();
       if (this.planner.reports)
         session.copyInto(this.planner.shared.report, this.planner.reports, slot * (1 + settings.batch));
     }
     if (this.planner.optimizerPlan) session.run(this.planner.optimizerPlan);
     const reports = await session.read(this.planner.reports ?? this.planner.shared.report);
     const optimizer = await this.optimizer.read(session);
-    this.learnRate(settings.accumulation * plan.flops, performance.now() - started);
+    this.learnRate(settings.accumulation * stage.flops, performance.now() - started);
     return summariseFlow(
       { step: t, rate: this.optimizer.rate(rate, t), sigmas },
       reports,
@@ -247,7 +247,7 @@ export class FlowTrainer {
         part.map(() => 0),
       );
       session.write(shelf.given!, joined(part.map((j) => j.noise)));
-      session.run(shelf.plans.validate);
+      await shelf.plans.validate.run();
       const report = await session.read(this.planner.shared.report);
       const kept = Math.min(settings.batch, jobs.length - at);
       for (let i = 0; i < kept; i++) sum += report[1 + i]!;
@@ -271,15 +271,12 @@ export class FlowTrainer {
     this.start(shelf, t);
     // What the failed update left in them would be found in the first call that adds to it.
     for (const pool of this.optimizer.gradients) session.clear(pool);
-    const plan = (shelf.plans.update ?? shelf.plans.micro)!;
-    const { calls } = plan.lowered;
-    const end = calls.findIndex((call) => call.scope === OPTIMIZER_SCOPE);
-    const part = { ...plan, lowered: { ...plan.lowered, calls: end < 0 ? calls : calls.slice(0, end) } };
+    const stage = (shelf.plans.update ?? shelf.plans.micro)!;
     for (let slot = 0; slot < settings.accumulation; slot++) {
       settings.beforeReplay?.((t - 1) * settings.accumulation + slot + 1);
       this.writeMicro(shelf, slot, samples, sigmas, drawn.noise);
-      const found = await session.firstNotFinite(part);
-      if (found) return `${found.label} in ${found.scope || plan.name} (${plan.name}, micro-step ${slot + 1})`;
+      const found = await stage.firstNotFinite();
+      if (found) return `${found.label} in ${found.scope || found.plan} (${found.plan}, micro-step ${slot + 1})`;
     }
     return "the sum of gradients: single values are finite, their squares are not";
   }
@@ -307,8 +304,9 @@ export class FlowTrainer {
     this.timed++;
     this.fastest = Math.max(this.fastest, flops / (milliseconds / 1000));
     if (this.timed < TIMED_UPDATES) return;
-    for (const plans of this.plans.values()) {
-      for (const plan of Object.values(plans)) plan?.executable?.setRate(this.fastest);
+    for (const { update, begin, micro, validate } of this.plans.values()) {
+      begin?.executable?.setRate(this.fastest);
+      for (const stage of [update, micro, validate]) stage?.setRate(this.fastest);
     }
   }
 }

@@ -1,6 +1,6 @@
-// The traced steps of SRPO: one Euler step of the rollout, and one Direct-Align micro-step (inject, one velocity, move,
-// recover, decode, score, loss, backward). Sigmas, times, discounts and text features are data, so one plan serves every
-// branch and every update.
+// The traced steps of SRPO: one Euler step of the rollout, and one Direct-Align micro-step: the part before the velocity
+// (inject), and the part behind it (move, recover, decode, score, loss). Sigmas, times, discounts and text features are data,
+// so one plan serves every branch and every update.
 
 import type { OpenClip } from "../../models/clip/open_clip.ts";
 import type { VelocityInputs, VelocityNetwork } from "../../models/velocity_network.ts";
@@ -14,7 +14,12 @@ import type { Graph, Tensor } from "../../tensor/graph.ts";
 /** Conditioning of a batch of prompts; rotary tables are shared by the batch. */
 type Conditioning = Omit<VelocityInputs, "latents">;
 
-/** z + step · v(z): `step` [1] = sigma_next - sigma. */
+/** z + step · v: `step` [1] = sigma_next - sigma. */
+export function eulerStep(z: Tensor, velocity: Tensor, step: Tensor): Tensor {
+  return add(mul(velocity, step), z);
+}
+
+/** `eulerStep` with the velocity of z. */
 export function traceEulerStep(
   graph: Graph,
   model: VelocityNetwork,
@@ -22,7 +27,7 @@ export function traceEulerStep(
   inputs: Conditioning & { step: Tensor },
 ): Tensor {
   const { output } = model.forward(graph, { latents: z, ...inputs });
-  return add(mul(output, inputs.step), z);
+  return eulerStep(z, output, inputs.step);
 }
 
 /** A reward model in the loss and the texts it compares the picture with. */
@@ -36,7 +41,8 @@ export interface RewardTerm {
   negativeFactor: Tensor;
 }
 
-export interface MicroStepInputs extends Conditioning {
+/** Everything of a micro-step that the network is not told. */
+export interface AlignInputs {
   /** Clean rollout (or encoded picture) and the noise it started from, packed [B, L, C]. */
   clean: Tensor;
   noise: Tensor;
@@ -50,6 +56,8 @@ export interface MicroStepInputs extends Conditioning {
   /** [1]: share of this micro-step in the update, 1 / (prompts · branches). */
   lossWeight: Tensor;
 }
+
+export type MicroStepInputs = AlignInputs & Conditioning;
 
 export interface MicroStep {
   /** Sum over the prompts of relu(threshold - reward), times the loss weight; [1]. */
@@ -65,11 +73,14 @@ export interface MicroStep {
   inner: Record<string, Tensor>;
 }
 
-export interface MicroStepOptions {
+export interface JudgeOptions {
   threshold: number;
   /** Packed latent -> picture in [0, 1], not clamped. */
   decode: (graph: Graph, packed: Tensor) => Tensor;
   constant: Constant;
+}
+
+export interface MicroStepOptions extends JudgeOptions {
   /** Trace transformer blocks again in the backward pass. */
   checkpoint?: boolean;
   /** [1], 1 by default: the gradient that the backward pass begins with; the optimizer's loss scale. */
@@ -78,17 +89,24 @@ export interface MicroStepOptions {
   wanted?: (inner: Record<string, Tensor>) => Tensor[];
 }
 
-/** Traces forward and backward of one branch; gradients of trained variables accumulate in their buffers. */
-export function traceMicroStep(
+/** The latents of a branch: noise put back into the clean ones. */
+export function injectNoise({
+  noise,
+  clean,
+  from,
+  keep,
+}: Pick<AlignInputs, "noise" | "clean" | "from" | "keep">): Tensor {
+  return add(mul(noise, from), mul(clean, keep));
+}
+
+/** Moves along the velocity of z, recovers the picture, decodes it and scores it. */
+export function judgeVelocity(
   graph: Graph,
-  model: VelocityNetwork,
-  inputs: MicroStepInputs,
-  options: MicroStepOptions,
-): MicroStep & { gradients: (Tensor | null)[] } {
-  const z = add(mul(inputs.noise, inputs.from), mul(inputs.clean, inputs.keep));
-  // Comparisons ask for the gradient of z; training does not need it.
-  if (options.wanted) z.needsGradient = true;
-  const { output: velocity } = model.forward(graph, { latents: z, ...inputs }, { checkpoint: options.checkpoint });
+  z: Tensor,
+  velocity: Tensor,
+  inputs: AlignInputs,
+  options: JudgeOptions,
+): MicroStep {
   const moved = add(mul(velocity, inputs.move), z);
   const recovered = mul(sub(moved, mul(inputs.noise, inputs.to)), inputs.recover);
   const unclamped = graph.scope("decode", () => options.decode(graph, recovered));
@@ -109,8 +127,24 @@ export function traceMicroStep(
   const loss = mul(sumAll(relu(affine(reward, -1, options.threshold))), inputs.lossWeight);
   const { positive, negative, features, input } = parts[0];
   const inner = { z, velocity, moved, recovered, unclamped, pictures, input, features };
-  const gradients = backward(graph, [[loss, options.seed ?? full(graph, [1], 1)]], options.wanted?.(inner) ?? []);
-  return { loss, reward, positive, negative, pictures, inner, gradients };
+  return { loss, reward, positive, negative, pictures, inner };
+}
+
+/** Traces forward and backward of one branch; gradients of trained variables accumulate in their buffers. */
+export function traceMicroStep(
+  graph: Graph,
+  model: VelocityNetwork,
+  inputs: MicroStepInputs,
+  options: MicroStepOptions,
+): MicroStep & { gradients: (Tensor | null)[] } {
+  const z = injectNoise(inputs);
+  // Comparisons ask for the gradient of z; training does not need it.
+  if (options.wanted) z.needsGradient = true;
+  const { output } = model.forward(graph, { latents: z, ...inputs }, { checkpoint: options.checkpoint });
+  const step = judgeVelocity(graph, z, output, inputs, options);
+  const seed = options.seed ?? full(graph, [1], 1);
+  const gradients = backward(graph, [[step.loss, seed]], options.wanted?.(step.inner) ?? []);
+  return { ...step, gradients };
 }
 
 /** The scalars of a branch, in the float32 arithmetic of the reference. */

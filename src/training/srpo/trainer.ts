@@ -7,7 +7,7 @@ import { RandomStream } from "../../base/random.ts";
 import { modelTime, rolloutSigmas } from "../../diffusion/sigmas.ts";
 import type { Pipeline } from "../../models/pipeline.ts";
 import { ConditioningVariables } from "../../models/velocity_network.ts";
-import { markTraining } from "../../nn/training_mode.ts";
+import { full } from "../../ops/pointwise.ts";
 import { reshape } from "../../ops/reshape.ts";
 import { concat } from "../../ops/slab.ts";
 import { Optimizer, type OptimizerSettings, type ParameterGroup } from "../../optim/optimizer.ts";
@@ -15,6 +15,7 @@ import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
+import { type NotFinite, type Stage, type StageParts, stageOf } from "../stage.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
 import {
   declareTexts,
@@ -25,7 +26,7 @@ import {
   writeBranches,
 } from "./micro_inputs.ts";
 import { summariseUpdate, type UpdateReport } from "./reports.ts";
-import { type RewardTerm, traceEulerStep, traceMicroStep } from "./steps.ts";
+import { type AlignInputs, eulerStep, injectNoise, judgeVelocity, type RewardTerm } from "./steps.ts";
 
 export type { PreparedPrompt, SrpoReward } from "./micro_inputs.ts";
 
@@ -56,12 +57,18 @@ export interface SrpoSettings {
   beforeReplay?: (replay: number) => void;
 }
 
+/** What training needs of a pipeline. */
+export type SrpoModel = Pick<
+  Pipeline,
+  "transformer" | "config" | "channels" | "textLength" | "imageTokens" | "imageSize" | "rotary" | "encode" | "decode"
+>;
+
 export class SrpoTrainer {
   readonly settings: SrpoSettings;
-  readonly plans: { rollout: Plan | null; encode: Plan | null; micro: Plan; optimizer: Plan };
+  readonly plans: { rollout: Stage | null; encode: Plan | null; micro: Stage; optimizer: Plan };
   readonly optimizer: Optimizer;
   private readonly session: Session;
-  private readonly pipeline: Pipeline;
+  private readonly pipeline: SrpoModel;
   private readonly rewards: readonly SrpoReward[];
   private readonly vars: Record<string, Variable> = {};
   private readonly conditioning: ConditioningVariables;
@@ -71,7 +78,7 @@ export class SrpoTrainer {
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
   constructor(
     session: Session,
-    pipeline: Pipeline,
+    pipeline: SrpoModel,
     trained: readonly ParameterGroup[],
     rewards: readonly SrpoReward[],
     settings: SrpoSettings,
@@ -93,10 +100,12 @@ export class SrpoTrainer {
     this.declare("report", [1 + 3 * samples]);
     // In a pool of its own: WebGPU refuses copies within one buffer.
     this.vars["reports"] = session.pool("srpo reports", "data").add("srpo.reports", [slots, 1 + 3 * samples], "f32");
+    // First of all: a streamed model's passes share memory, and this one needs most.
+    const micro = this.planMicro();
     this.plans = {
       rollout: settings.offline ? null : this.planRollout(),
       encode: settings.offline ? this.planEncode() : null,
-      micro: this.planMicro(),
+      micro,
       optimizer: session.plan("optimizer", (graph) =>
         this.optimizer.trace(graph, { loss: graph.read(this.variable("reports")) }),
       ),
@@ -127,20 +136,28 @@ export class SrpoTrainer {
     return this.vars[name]!;
   }
 
-  private planRollout(): Plan {
+  private stage<V>(parts: Omit<StageParts<V>, "rotary" | "imageTokens">): Stage {
+    const { session, pipeline } = this;
+    const rotary = (graph: Graph) => pipeline.rotary(graph, session);
+    return stageOf(session, pipeline.transformer, { ...parts, rotary, imageTokens: pipeline.imageTokens });
+  }
+
+  private planRollout(): Stage {
     const { batch } = this.settings;
     const { config, textLength } = this.pipeline;
     const conditioning = new ConditioningVariables(this.session, "srpo.rollout", config, batch, textLength);
     this.rolloutConditioning = conditioning;
     this.declare("rollout.step", [1]);
-    return this.session.plan("rollout", (graph) => {
-      const read = (name: string) => graph.read(this.variable(name));
-      const z = traceEulerStep(graph, this.pipeline.transformer, read("clean"), {
-        ...conditioning.read(graph),
-        step: read("rollout.step"),
-        ...this.pipeline.rotary(graph, this.session),
-      });
-      graph.assign(this.variable("clean"), z);
+    return this.stage({
+      name: "rollout",
+      conditioning,
+      training: false,
+      inputs: (graph) => graph.read(this.variable("clean")),
+      latents: (_, clean) => clean,
+      judge: (graph, _, clean, velocity) => {
+        graph.assign(this.variable("clean"), eulerStep(clean, velocity, graph.read(this.variable("rollout.step"))));
+        return null;
+      },
     });
   }
 
@@ -152,64 +169,60 @@ export class SrpoTrainer {
     });
   }
 
-  private planMicro(): Plan {
-    const samples = this.samples;
-    this.texts = declareTexts(this.session, this.rewards, samples);
-    return this.session.plan("micro-step", (graph) => {
-      markTraining(graph);
-      const read = (name: string) => graph.read(this.variable(name));
-      const repeated = (name: string): Tensor => {
-        const tensor = read(name);
-        const times = samples / this.settings.batch;
-        return times === 1
-          ? tensor
-          : concat(
-              Array.from({ length: times }, () => tensor),
-              0,
-            );
-      };
-      const rewards: RewardTerm[] = this.rewards.map(({ scorer }, i) => {
-        const text = this.texts[i]!;
-        return {
-          model: scorer.model,
-          positive: graph.read(text.positive),
-          negative: graph.read(text.negative),
-          positiveFactor: graph.read(text.positiveFactor),
-          negativeFactor: graph.read(text.negativeFactor),
-        };
-      });
-      const step = traceMicroStep(
-        graph,
-        this.pipeline.transformer,
-        {
-          clean: repeated("clean"),
-          noise: repeated("noise"),
-          ...this.conditioning.read(graph),
-          ...this.pipeline.rotary(graph, this.session),
-          from: read("from"),
-          keep: read("keep"),
-          move: read("move"),
-          to: read("to"),
-          recover: read("recover"),
-          rewards,
-          lossWeight: read("lossWeight"),
-        },
-        {
-          threshold: this.settings.threshold,
-          decode: (g: Graph, packed: Tensor) => this.pipeline.decode(g, packed),
-          constant: (name, values, shape) => this.session.constant(graph, name, values, shape),
-          checkpoint: this.settings.checkpointing,
-          seed: this.optimizer.lossScale ? graph.read(this.optimizer.lossScale) : undefined,
-        },
-      );
-      graph.assign(
-        this.variable("report"),
-        concat(
-          [step.loss, step.reward, step.positive, step.negative].map((t) => reshape(t, [t.size])),
-          0,
-        ),
-      );
+  private planMicro(): Stage {
+    this.texts = declareTexts(this.session, this.rewards, this.samples);
+    const { settings, pipeline, session } = this;
+    const { lossScale } = this.optimizer;
+    return this.stage({
+      name: "micro-step",
+      conditioning: this.conditioning,
+      training: true,
+      checkpoint: settings.checkpointing,
+      inputs: (graph) => this.readMicro(graph),
+      latents: (_, inputs) => injectNoise(inputs),
+      judge: (graph, inputs, z, velocity) => {
+        const step = judgeVelocity(graph, z, velocity, inputs, {
+          threshold: settings.threshold,
+          decode: (g: Graph, packed: Tensor) => pipeline.decode(g, packed),
+          constant: (name, values, shape) => session.constant(graph, name, values, shape),
+        });
+        const report = [step.loss, step.reward, step.positive, step.negative].map((t) => reshape(t, [t.size]));
+        graph.assign(this.variable("report"), concat(report, 0));
+        return { loss: step.loss, seed: lossScale ? graph.read(lossScale) : full(graph, [1], 1) };
+      },
     });
+  }
+
+  /** What a micro-step reads; with stacked branches each holds the same clean latents and noise. */
+  private readMicro(graph: Graph): AlignInputs {
+    const read = (name: string) => graph.read(this.variable(name));
+    const repeated = (name: string): Tensor => {
+      const tensor = read(name);
+      const times = this.samples / this.settings.batch;
+      const all = Array.from({ length: times }, () => tensor);
+      return times === 1 ? tensor : concat(all, 0);
+    };
+    const rewards: RewardTerm[] = this.rewards.map(({ scorer }, i) => {
+      const text = this.texts[i]!;
+      return {
+        model: scorer.model,
+        positive: graph.read(text.positive),
+        negative: graph.read(text.negative),
+        positiveFactor: graph.read(text.positiveFactor),
+        negativeFactor: graph.read(text.negativeFactor),
+      };
+    });
+    return {
+      clean: repeated("clean"),
+      noise: repeated("noise"),
+      from: read("from"),
+      keep: read("keep"),
+      move: read("move"),
+      to: read("to"),
+      recover: read("recover"),
+      rewards,
+      lossWeight: read("lossWeight"),
+    };
   }
 
   /** The index m0 of update `step`, drawn from [margin, N - margin]. */
@@ -253,11 +266,11 @@ export class SrpoTrainer {
     let slot = 0;
     for (let part = 0; part < settings.accumulation; part++) {
       const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
-      this.makeClean(batch, drawn?.noise ?? this.noise(step, part));
+      await this.makeClean(batch, drawn?.noise ?? this.noise(step, part));
       for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
         this.writeMicro(batch, group);
         settings.beforeReplay?.((step - 1) * this.microSteps + slot + 1);
-        session.run(this.plans.micro);
+        await this.plans.micro.run();
         session.copyInto(this.variable("report"), this.variable("reports"), slot++ * this.variable("report").size);
       }
     }
@@ -284,21 +297,22 @@ export class SrpoTrainer {
     const branches = settings.branches.map((kind) => all[kind]);
     // What the failed update left in them would be found in the first call that adds to it.
     for (const pool of this.optimizer.gradients) session.clear(pool);
-    const told = (plan: string, found: { label: string; scope: string }) =>
-      `${found.label} in ${found.scope || plan} (${plan})`;
+    const told = (where: string, found: Omit<NotFinite, "plan">) =>
+      `${found.label} in ${found.scope || where} (${where})`;
     for (let part = 0; part < settings.accumulation; part++) {
       const batch = prompts.slice(part * settings.batch, (part + 1) * settings.batch);
-      this.makeClean(batch, this.noise(step, part));
+      await this.makeClean(batch, this.noise(step, part));
       const clean = await session.read(this.variable("clean"));
       if (!clean.every(Number.isFinite)) {
-        const plan = this.plans.rollout ?? this.plans.encode!;
-        if (this.plans.rollout) session.write(this.variable("clean"), this.noise(step, part));
-        const found = await session.firstNotFinite(plan);
-        return found ? told(plan.name, found) : `a later step of the ${plan.name}`;
+        const { rollout, encode } = this.plans;
+        if (rollout) session.write(this.variable("clean"), this.noise(step, part));
+        const found = await (rollout ? rollout.firstNotFinite() : session.firstNotFinite(encode!));
+        const { name } = rollout ?? encode!;
+        return found ? told(name, found) : `a later step of the ${name}`;
       }
       for (const group of settings.stacked ? [branches] : branches.map((b) => [b])) {
         this.writeMicro(batch, group);
-        const found = await session.firstNotFinite(this.plans.micro);
+        const found = await this.plans.micro.firstNotFinite();
         if (found) return told(`${group.map((b) => b.kind).join(" and ")} branch`, found);
       }
     }
@@ -306,7 +320,7 @@ export class SrpoTrainer {
   }
 
   /** Puts the noise and the clean latents of a micro-batch in place: a rollout, or encoded pictures. */
-  private makeClean(batch: readonly PreparedPrompt[], noise: Float32Array): void {
+  private async makeClean(batch: readonly PreparedPrompt[], noise: Float32Array): Promise<void> {
     const { session, settings } = this;
     session.write(this.variable("noise"), noise);
     if (this.plans.encode) {
@@ -325,7 +339,7 @@ export class SrpoTrainer {
         batch.map(() => modelTime(sigmas[i]!)),
       );
       session.write(this.variable("rollout.step"), Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
-      session.run(this.plans.rollout!);
+      await this.plans.rollout!.run();
     }
   }
 

@@ -187,6 +187,10 @@ const CONVS: ConvCase[] = [
   { x: [1, 3, 12, 16], out: 5, kernel: [4, 4], stride: 4 },
   { x: [1, 8, 8, 8], out: 8, kernel: [3, 3], padding: SAME, types: ["f32", "f16"] },
   { x: [1, 5, 6, 7], out: 5, kernel: [3, 3], padding: SAME, types: ["f16", "f16"] },
+  // Enough channels and tiles for Winograd's form; neither size a multiple of its tile.
+  { x: [2, 16, 15, 17], out: 19, kernel: [3, 3], padding: SAME, bias: true },
+  { x: [1, 17, 26, 22], out: 16, kernel: [3, 3], padding: [0, 2, 1, 0] },
+  { x: [1, 16, 24, 24], out: 16, kernel: [3, 3], padding: SAME, types: ["f16", "f16"] },
 ];
 
 function drawConv(r: Draw): Case {
@@ -263,7 +267,15 @@ export const PRODUCTS: Entry[] = [
   {
     name: "conv2d",
     file: "conv2d.ts",
-    kernels: ["conv2d_direct.wgsl", "conv2d_grad_input.wgsl", "conv2d_grad_weight.wgsl", "conv2d_sum_chunks.wgsl"],
+    kernels: [
+      "conv2d_direct.wgsl",
+      "conv2d_grad_input.wgsl",
+      "conv2d_grad_weight.wgsl",
+      "conv2d_sum_chunks.wgsl",
+      "winograd_weights.wgsl",
+      "winograd_input.wgsl",
+      "winograd_output.wgsl",
+    ],
     adapterKernels: ["matmul_direct.wgsl", "matmul_tiled.wgsl", "matmul_matrix.wgsl", "reduce.wgsl"],
     functions: ["add"],
     formula: "y[n, o, i, j] = Σ w[o, c, u, v] x[n, c, i s + u - top, j s + v - left] + b[o]",

@@ -3,9 +3,9 @@
 // only the joint sequence is kept, the input of every block where a backward pass follows; there the block is traced again
 // from it (gradient checkpointing, Chen et al. 2016). The residual stream is f32 throughout: FLUX's exceeds f16.
 //
-// A trainer puts what it does around the model into plans of its own: one that ends by assigning `latents` and the other
-// inputs, then `forward`, one that reads `velocity` as a leaf with gradient and assigns its gradient to `velocityGradient`,
-// then `backward`, which adds to the adapter's gradient buffers, and last the optimizer's plan.
+// What a trainer does around the model lies in plans of its own (training/stage.ts): one that ends by assigning `latents`,
+// then `forward`, one that reads `velocity` as a leaf with gradient and assigns its gradient to `velocityGradient`, then
+// `backward`, which adds to the adapter's gradient buffers, and last the optimizer's plan.
 
 import { LongtailError } from "../../../base/errors.ts";
 import { DoraModule } from "../../../nn/adapters/dora.ts";
@@ -16,79 +16,50 @@ import { concat, slice, split } from "../../../ops/slab.ts";
 import type { Graph, Tensor } from "../../../tensor/graph.ts";
 import type { Plan, Session } from "../../../tensor/session.ts";
 import type { Variable } from "../../../tensor/variable.ts";
-import { SINUSOID_WIDTH } from "../embeddings.ts";
+import type { PassShape, VelocityPass } from "../../velocity_network.ts";
 import type { Block } from "./ring.ts";
 import type { StreamedFlux } from "./streamed.ts";
-
-export interface StreamedShape {
-  /** Beginning of the names of variables and plans. */
-  name: string;
-  batch: number;
-  textTokens: number;
-  imageTokens: number;
-  /** Makes the backward plans; adapters act as in training (dropout). */
-  training?: boolean;
-  /** Keeps the blocks' inputs for the backward pass in host memory instead of on the device. */
-  spill?: boolean;
-}
 
 /** Pieces besides the blocks. */
 const EMBED = "embed";
 const OUTPUT = "output";
 
-export class StreamedPass {
-  readonly shape: StreamedShape;
-  /** To be written before `forward`, by the host or by a plan: [B, Li, C], [B, Lt, J], [B, P], [B, 256]. */
+export class StreamedPass implements VelocityPass {
+  readonly shape: PassShape;
   readonly latents: Variable;
-  readonly states: Variable;
-  readonly pooled: Variable;
-  /** Sinusoids of the time, and of the guidance scale where the model reads one. */
-  readonly time: Variable;
-  readonly guidance: Variable | null;
-  /** Rotary tables [Lt + Li, headSize / 2], text first. */
-  readonly cosine: Variable;
-  readonly sine: Variable;
-  /** [B, Li, outChannels], made by `forward`. */
   readonly velocity: Variable;
-  /** dL/dv, to be written before `backward`; null without training. */
   readonly velocityGradient: Variable | null;
-  /** Plans by piece, for profiles: "embed", "transformer_blocks.0", "output". */
   readonly forwardPlans: ReadonlyMap<string, Plan>;
   readonly backwardPlans: ReadonlyMap<string, Plan>;
   private readonly session: Session;
   private readonly model: StreamedFlux;
+  private readonly textTokens: number;
   /** SiLU of the conditioning vector [B, D]. */
   private readonly active: Variable;
   /** Inputs of the blocks and the last one's output [B, Lt + Li, D]; two in turn where they are not all kept. */
   private readonly streams: readonly Variable[];
   private readonly streamGradient: Variable | null = null;
   private readonly activeGradient: Variable | null = null;
+  private tables: { cosine: Variable; sine: Variable } | null = null;
   private readonly spilled = new Map<number, Float32Array>();
   /** The first block that the backward pass must reach. */
   private readonly firstTrained: number = 0;
 
-  constructor(session: Session, model: StreamedFlux, shape: StreamedShape) {
+  constructor(session: Session, model: StreamedFlux, shape: PassShape) {
     this.session = session;
     this.model = model;
     this.shape = shape;
     const { config } = model;
-    const { batch, textTokens, imageTokens, training = false, spill = false, name } = shape;
+    const { conditioning, imageTokens, training = false, spill = false, name } = shape;
+    const [batch, textTokens] = conditioning.states.shape as [number, number];
+    this.textTokens = textTokens;
     const data = (key: string, ...sizes: number[]) => session.data(`${name}.${key}`, sizes);
-    const tokens = textTokens + imageTokens;
+    const joint = [batch, textTokens + imageTokens, config.width];
     this.latents = data("latents", batch, imageTokens, config.inChannels);
-    this.states = data("states", batch, textTokens, config.jointWidth);
-    this.pooled = data("pooled", batch, config.pooledWidth);
-    this.time = data("time", batch, SINUSOID_WIDTH);
-    this.guidance = config.guidance ? data("guidance", batch, SINUSOID_WIDTH) : null;
-    this.cosine = data("cosine", tokens, config.headSize / 2);
-    this.sine = data("sine", tokens, config.headSize / 2);
     this.velocity = data("velocity", batch, imageTokens, config.outChannels);
     this.active = data("active", batch, config.width);
     const kept = training && !spill ? model.blocks.length + 1 : 2;
-    const pool = session.pool(`${name} block inputs`, "data");
-    this.streams = Array.from({ length: kept }, (_, i) =>
-      pool.add(`stream ${i}`, [batch, tokens, config.width], "f32"),
-    );
+    this.streams = Array.from({ length: kept }, (_, i) => model.places.take(`stream ${i}`, joint));
     this.velocityGradient = training ? data("velocityGradient", batch, imageTokens, config.outChannels) : null;
     this.refuseUnmeasured();
     this.forwardPlans = this.planForward();
@@ -98,7 +69,7 @@ export class StreamedPass {
       const first = model.blocks.findIndex(inside);
       const embeds = [...adapted].some((module) => /^(x_embedder|context_embedder|time_text_embed)\b/.test(module));
       this.firstTrained = embeds ? 0 : first < 0 ? model.blocks.length : first;
-      this.streamGradient = data("streamGradient", batch, tokens, config.width);
+      this.streamGradient = model.places.take("gradient", joint);
       this.activeGradient = embeds ? data("activeGradient", batch, config.width) : null;
       this.backwardPlans = this.planBackward();
     } else {
@@ -129,34 +100,37 @@ export class StreamedPass {
     if (this.shape.training) markTraining(graph);
   }
 
+  private rotary(graph: Graph): { cosine: Tensor; sine: Tensor } {
+    // Tables of a large picture take a while to work out, and every block reads them.
+    const known = this.tables;
+    if (known) return { cosine: graph.read(known.cosine), sine: graph.read(known.sine) };
+    const leaves = this.shape.rotary(graph);
+    this.tables = { cosine: leaves.cosine.variable!, sine: leaves.sine.variable! };
+    return leaves;
+  }
+
   /** Block `at` on the joint sequence; double blocks take it apart and put it together again. */
   private traceBlock(graph: Graph, at: number, joint: Tensor, active: Tensor): Tensor {
     const { transformer, blocks } = this.model;
     const { kind, index, name } = blocks[at]!;
-    const rotary = { cosine: graph.read(this.cosine), sine: graph.read(this.sine) };
+    const rotary = this.rotary(graph);
     return graph.scope(name, () => {
       if (kind === "single") return transformer.singleBlock(graph, index, joint, active, rotary);
-      const [text, image] = split(joint, 1, [this.shape.textTokens, this.shape.imageTokens]) as [Tensor, Tensor];
+      const [text, image] = split(joint, 1, [this.textTokens, this.shape.imageTokens]) as [Tensor, Tensor];
       const [imageOut, textOut] = transformer.doubleBlock(graph, index, [image, text], active, rotary);
       return concat([textOut, imageOut], 1);
     });
   }
 
   private traceEmbed(graph: Graph): { joint: Tensor; active: Tensor } {
-    const guidance = this.guidance ? graph.read(this.guidance) : undefined;
-    const { image, text, active } = this.model.transformer.embed(graph, {
-      latents: graph.read(this.latents),
-      states: graph.read(this.states),
-      pooled: graph.read(this.pooled),
-      time: graph.read(this.time),
-      guidance,
-    });
+    const conditioning = this.shape.conditioning.read(graph);
+    const inputs = { latents: graph.read(this.latents), ...conditioning };
+    const { image, text, active } = this.model.transformer.embed(graph, inputs);
     return { joint: concat([text, image], 1), active };
   }
 
   private traceOutput(graph: Graph, joint: Tensor, active: Tensor): Tensor {
-    const { textTokens, imageTokens } = this.shape;
-    return this.model.transformer.finish(graph, slice(joint, 1, textTokens, imageTokens), active);
+    return this.model.transformer.finish(graph, slice(joint, 1, this.textTokens, this.shape.imageTokens), active);
   }
 
   private planForward(): Map<string, Plan> {
@@ -285,40 +259,26 @@ export class StreamedPass {
     }
   }
 
-  /**
-   * The velocity of what `latents`, `states`, `pooled`, `time`, `guidance`, `cosine` and `sine` hold, into `velocity`.
-   * Submission is asynchronous, except that the host waits for slots; reading the result waits for the rest.
-   */
   async forward(): Promise<void> {
     await this.sweep("forward");
   }
 
-  /**
-   * Adds the gradients of all adapters to their buffers, from `velocityGradient` and the block inputs that the last
-   * `forward` left; nothing else may use this pass in between. The caller clears the buffers.
-   */
   async backward(): Promise<void> {
     if (!this.shape.training) throw new Error(`the pass ${this.shape.name} was made without training`);
     await this.sweep("backward");
     this.spilled.clear();
   }
 
-  /** Tells all plans how fast the device is (FLOP/s), so that a submit holds a moment's work. */
-  setRate(flopsPerSecond: number): void {
-    for (const plan of [...this.forwardPlans.values(), ...this.backwardPlans.values()])
-      plan.executable?.setRate(flopsPerSecond);
-  }
-
-  /**
-   * Repeats a direction call by call and names the first kernel that makes a value which is not finite, or null. The
-   * gradients that a repeated backward pass adds are to be thrown away.
-   */
-  async locateNotFinite(direction: "forward" | "backward"): Promise<string | null> {
-    let found: string | null = null;
+  async firstNotFinite(direction: "forward" | "backward"): ReturnType<VelocityPass["firstNotFinite"]> {
+    // What an earlier run left in what a piece writes would be taken for what was there before.
+    const { active, streams, velocity, streamGradient, activeGradient } = this;
+    const written = direction === "forward" ? [active, ...streams, velocity] : [streamGradient, activeGradient];
+    for (const variable of written) if (variable) this.session.write(variable, new Float32Array(variable.size));
+    let found: Awaited<ReturnType<VelocityPass["firstNotFinite"]>> = null;
     await this.sweep(direction, async (plan) => {
       if (found) return;
       const call = await this.session.firstNotFinite(plan);
-      if (call) found = `${call.label} in ${call.scope || plan.name} (${plan.name})`;
+      if (call) found = { label: call.label, scope: call.scope, plan: plan.name };
     });
     return found;
   }

@@ -48,18 +48,24 @@ function storedBytesOf({ buffer, byteOffset, byteLength }: Uint8Array, storage: 
   return { codes: words ?? new Uint32Array(buffer, byteOffset, byteLength / 4), scales: null };
 }
 
-/** Keeps stored tensors in host memory, the first that are read until `maxBytes` are full; the rest is read each time. */
+/**
+ * Keeps stored tensors in host memory, the first that are read until `maxBytes` are full; the rest is read each time. Blocks
+ * are needed in turn, so a cache that dropped what was used longest ago would never hold the one that comes next.
+ */
 export class CachedBlocks implements BlockSource {
   readonly name: string;
   private readonly source: BlockSource;
   private readonly maxBytes: number;
+  private readonly keeps: (name: string) => boolean;
   private readonly kept = new Map<string, StoredTensor>();
   private used = 0;
 
-  constructor(source: BlockSource, maxBytes: number) {
+  /** @param keeps whether a tensor is read more than once; all are by default */
+  constructor(source: BlockSource, maxBytes: number, keeps: (name: string) => boolean = () => true) {
     this.name = source.name;
     this.source = source;
     this.maxBytes = maxBytes;
+    this.keeps = keeps;
   }
 
   /** Bytes kept. */
@@ -81,7 +87,7 @@ export class CachedBlocks implements BlockSource {
     if (known) return known;
     const stored = await this.source.read(name, storage);
     const bytes = stored.codes.byteLength + (stored.scales?.byteLength ?? 0);
-    if (this.used + bytes <= this.maxBytes) {
+    if (this.keeps(name) && this.used + bytes <= this.maxBytes) {
       this.used += bytes;
       this.kept.set(key, stored);
     }

@@ -2,14 +2,17 @@
 // of the blocks take turns in a ring of slots. It is the same model object as elsewhere, only that the tensors of blocks
 // i, i + n, i + 2n ... name the same memory; it is run piece by piece (pass.ts) instead of as one plan.
 
-import type { Storage } from "../../../base/quantize.ts";
-import { type Declaration, Parameters, type SharedPlaces } from "../../../nn/parameters.ts";
+import { type Storage, storedBytes } from "../../../base/quantize.ts";
+import { type Declaration, Parameters, type SharedPlaces, storageOf } from "../../../nn/parameters.ts";
 import type { Decoded } from "../../../ops/quantized.ts";
 import type { Session } from "../../../tensor/session.ts";
+import { type DType, elements } from "../../../tensor/shape.ts";
 import { Pool } from "../../../tensor/variable.ts";
+import type { PassShape, StreamedNetwork } from "../../velocity_network.ts";
 import type { FluxConfig } from "../config.ts";
 import { FluxTransformer } from "../transformer.ts";
-import { StreamedPass, type StreamedShape } from "./pass.ts";
+import { StreamedPass } from "./pass.ts";
+import { Places } from "./places.ts";
 import { type Block, BlockRing } from "./ring.ts";
 import type { BlockSource } from "./sources.ts";
 
@@ -19,7 +22,11 @@ export type BlockKind = Block["kind"];
 export type Slots = Readonly<Record<BlockKind, number>>;
 
 export interface StreamedOptions {
-  storage: Storage;
+  /** Where what stays on the device lies; a pool of its own by default. */
+  pool?: Pool;
+  /** As in `ParametersOptions`. */
+  dtype?: DType;
+  storage?: Storage;
   decoded?: Decoded;
   slots: Slots;
   /**
@@ -43,7 +50,7 @@ function blockOf(name: string): { kind: BlockKind; index: number; inner: string 
   return found ? { kind: found[2] ? "single" : "double", index: Number(found[3]), inner: found[4]! } : null;
 }
 
-export class StreamedFlux {
+export class StreamedFlux implements StreamedNetwork {
   readonly config: FluxConfig;
   /** Its `parameters.linears` are where adapters go. Its own `forward` must not be traced: blocks share their memory. */
   readonly transformer: FluxTransformer;
@@ -51,12 +58,14 @@ export class StreamedFlux {
   readonly blocks: readonly Block[];
   readonly ring: BlockRing;
   readonly slots: Slots;
+  /** The streams between blocks: passes of all sizes take turns in them. */
+  readonly places: Places;
   private readonly session: Session;
   private readonly resident: ReadonlyMap<string, Declaration>;
 
   /** Declares the slots and what stays on the device; the session must not be open. */
   constructor(session: Session, config: FluxConfig, options: StreamedOptions) {
-    const { storage, decoded, slots } = options;
+    const { dtype, storage, decoded, slots } = options;
     this.session = session;
     this.config = config;
     this.slots = {
@@ -79,7 +88,8 @@ export class StreamedFlux {
         return { pool: poolOf(slot), key: `${slot}: ${block.inner}` };
       },
     };
-    const parameters = new Parameters(session.pool("transformer", "weights"), { storage, decoded, shared });
+    const own = options.pool ?? session.pool("transformer", "weights");
+    const parameters = new Parameters(own, { dtype, storage, decoded, shared });
     this.transformer = new FluxTransformer(parameters, config);
     const tensors = [...parameters.tensors];
     this.resident = new Map(tensors.filter(([name]) => !blockOf(name)));
@@ -91,6 +101,7 @@ export class StreamedFlux {
       });
     this.blocks = [...blocksOf("double", config.doubleBlocks), ...blocksOf("single", config.singleBlocks)];
     this.ring = new BlockRing(session, parameters);
+    this.places = new Places(session.pool("block inputs", "data"));
     const largest = [...pools.values()].reduce((most, pool) => Math.max(most, pool.bytes), 0);
     session.reserveStaging(
       options.stagingBytes ?? Math.min(largest, session.target.software ? SOFTWARE_STAGING_BYTES : largest),
@@ -101,12 +112,38 @@ export class StreamedFlux {
     return this.transformer.parameters;
   }
 
+  /** Whether a tensor is uploaded again and again: it is part of a block that shares its slot. */
+  takesTurns(name: string, slots = this.slots): boolean {
+    const block = blockOf(name);
+    if (!block) return false;
+    const { config } = this;
+    return slots[block.kind] < (block.kind === "double" ? config.doubleBlocks : config.singleBlocks);
+  }
+
+  /** Bytes of all that takes turns, as it is stored. */
+  turningBytes(slots = this.slots): number {
+    const turning = [...this.parameters.tensors].filter(([name]) => this.takesTurns(name, slots));
+    return turning.reduce((sum, [, tensor]) => sum + storedBytes(storageOf(tensor), elements(tensor.shape)), 0);
+  }
+
   /**
-   * Declares inputs and outputs for one size and traces its plans. Adapters must hang on the layers, and their variables
-   * have gradients where they train, by now; the session must not be open.
+   * As many slots as fit where so many bytes more (or less, below zero) are there than this model's slots take; two of each
+   * kind at least.
+   */
+  slotsWith(bytes: number): Slots {
+    const { config, session, parameters, slots } = this;
+    const limit = session.target.maxBindingBytes;
+    const piece = pieceBytes(config, parameters.storage, limit);
+    const taken = piece.resident + slots.double * piece.double + slots.single * piece.single;
+    return chooseSlots(config, parameters.storage, limit, taken + bytes);
+  }
+
+  /**
+   * Declares what one size needs and traces its plans; the largest first, so that the others find room in its places.
+   * Adapters must hang on the layers, and their variables have gradients where they train, by now.
    * @throws LongtailError E-CFG-044 where a block has an adapter that cannot be streamed
    */
-  pass(shape: StreamedShape): StreamedPass {
+  pass(shape: PassShape): StreamedPass {
     return new StreamedPass(this.session, this, shape);
   }
 

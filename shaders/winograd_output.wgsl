@@ -1,0 +1,82 @@
+// 4x4 outputs of a 3x3 convolution from the products U V of each tile: Y = Aᵀ M A. Points of interpolation and sources:
+// winograd_weights.wgsl.
+//
+// Shapes: M [36, OC, tiles] f32 of the tiles first … first + tiles - 1 -> Y [N, OC, OH, OW] f32 or f16. Bindings: 0 params, 1 M,
+// 2 Y, epilogue operands from 3 on; the epilogue sees `v`, `n`, `oc`, `oy`, `ox` and `index`. Mapping: a lane makes the 16 values
+// of one tile of one channel. Limits: any sizes >= 1; what lies outside of the picture is not stored. Offsets are u32.
+//#if USES_F16
+enable f16;
+//#endif
+
+struct Params {
+  OC : u32,
+  OH : u32,
+  OW : u32,
+  tilesY : u32,
+  tilesX : u32,
+  first : u32,
+  tiles : u32,
+  fold : u32,
+}
+
+@group(0) @binding(0) var<uniform> p : Params;
+@group(0) @binding(1) var<storage, read_write> M : array<f32>;
+@group(0) @binding(2) var<storage, read_write> Y : array<{{Y}}>;
+{{EPILOGUE_BINDINGS}}
+
+const P = 0.75;
+const Q = 1.5;
+const P2 = 0.5625;
+const Q2 = 2.25;
+const P3 = 0.421875;
+const Q3 = 3.375;
+
+fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32) {
+  if (oy >= p.OH || ox >= p.OW) {
+    return;
+  }
+  let index = ((n * p.OC + oc) * p.OH + oy) * p.OW + ox;
+  var v = sum;
+  {{EPILOGUE}}
+  Y[index] = {{Y}}(v);
+}
+
+@compute @workgroup_size({{LANES}})
+fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
+  let item = (workgroup.x + workgroup.y * p.fold) * {{LANES}}u + lane;
+  let step = p.OC * p.tiles;
+  if (item >= step) {
+    return;
+  }
+  let oc = item / p.tiles;
+  let tile = p.first + item % p.tiles;
+  let ox = (tile % p.tilesX) * 4u;
+  let row = tile / p.tilesX;
+  let oy = (row % p.tilesY) * 4u;
+  let n = row / p.tilesY;
+  //#for v 6
+  //#for u 6
+  let m{{u}}_{{v}} = M[{{u}}u * 6u * step + {{v}}u * step + item];
+  //#endfor
+  let sumP{{v}} = m1_{{v}} + m2_{{v}};
+  let differenceP{{v}} = m1_{{v}} - m2_{{v}};
+  let sumQ{{v}} = m3_{{v}} + m4_{{v}};
+  let differenceQ{{v}} = m3_{{v}} - m4_{{v}};
+  let h0_{{v}} = m0_{{v}} + sumP{{v}} + sumQ{{v}};
+  let h1_{{v}} = fma(P, differenceP{{v}}, Q * differenceQ{{v}});
+  let h2_{{v}} = fma(P2, sumP{{v}}, Q2 * sumQ{{v}});
+  let h3_{{v}} = fma(P3, differenceP{{v}}, fma(Q3, differenceQ{{v}}, m5_{{v}}));
+  //#endfor
+  //#for u 4
+  {
+    let sumP = h{{u}}_1 + h{{u}}_2;
+    let differenceP = h{{u}}_1 - h{{u}}_2;
+    let sumQ = h{{u}}_3 + h{{u}}_4;
+    let differenceQ = h{{u}}_3 - h{{u}}_4;
+    finish(h{{u}}_0 + sumP + sumQ, n, oc, oy + {{u}}u, ox);
+    finish(fma(P, differenceP, Q * differenceQ), n, oc, oy + {{u}}u, ox + 1u);
+    finish(fma(P2, sumP, Q2 * sumQ), n, oc, oy + {{u}}u, ox + 2u);
+    finish(fma(P3, differenceP, fma(Q3, differenceQ, h{{u}}_5)), n, oc, oy + {{u}}u, ox + 3u);
+  }
+  //#endfor
+}
