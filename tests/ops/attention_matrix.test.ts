@@ -116,7 +116,8 @@ describe("attention on subgroup matrices", () => {
   });
 
   withMatrices("agrees with the kernels in f32 for heads of 64, from halves in memory", async () => {
-    await check([problem([1, 70, 97, 2, 64])], { dtype: "f16", plain: true });
+    // Its gradients in that size are compiled for ten seconds; heads of 16 have the same kernels' texts.
+    await check([problem([1, 70, 97, 2, 64])], { dtype: "f16", plain: true, forward: !long });
   });
 
   withMatrices("shows a row no key behind it under a causal mask", async () => {
@@ -137,7 +138,7 @@ describe("attention on subgroup matrices", () => {
   });
 
   withMatrices("rounds keys and values once where many workgroups read them", async () => {
-    await check([problem([1, 1030, 40, 1, 16])], {});
+    await check([problem([1, 1030, 40, 1, 16])], { forward: !long });
   });
 
   withMatrices("lets two subgroups share the keys of dk and dv", async () => {

@@ -40,16 +40,14 @@ const { f16 } = (await testGpu()).facts;
 for (const size of SIZES) {
   const name = `${size.m}x${size.n}x${size.k}`;
   describe.runIf(f16)(`on emulated matrices of ${name} in subgroups of ${LANES}`, () => {
-    const endings = long
-      ? ["_32x32", "_64x64", "_128x128", "_128x256", "_64x128", "_128x64", "_32x32_straight"]
-      : ["_32x32"];
+    const endings = long ? ["_32x32", "_64x64", "_32x32_straight"] : ["_32x32"];
     for (const ending of endings) {
       it(`products agree with float64 in tiles of ${ending.slice(1)}`, async () => {
         const layouts = [
           { transA: false, transB: true },
           { transA: true, transB: false },
         ];
-        const cases = layouts.map(({ transA, transB }) => {
+        const cases = layouts.slice(0, long ? 2 : 1).map(({ transA, transB }) => {
           const [M, N, K] = [70, 65, 75] as const;
           const [a, b] = [noise(M * K, 1), noise(N * K, 2)];
           const job: Job = {
