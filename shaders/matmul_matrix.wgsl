@@ -11,7 +11,8 @@
 // STRAIGHT: A holds halves and every tile of it is whole, so its matrices come straight from memory, through the caches,
 // and only B is staged: half the reads of workgroup memory.
 // Edges: what lies outside reads as zero. With DIRECT every tile is whole and matrices go straight to C; otherwise they
-// pass through the workgroup memory of the operands, and each value is checked, finished by the epilogue and stored.
+// pass through the workgroup memory of the operands, and each value is checked, finished by the epilogue and stored;
+// VECTOR_C: four at a time, where rows of C are that long.
 // Splits: with p.splits above 1 C is f32 [splits, batch, M, N], one part of K each, and a second kernel adds them in order.
 // Order: tiles go down p.band rows of tiles before the next column, so that neighbours in time share operands in cache.
 // Limits: subgroups of exactly LANES, THREADS invocations; any M, N, K >= 1. p.chunk is a multiple of TILE_K.
@@ -76,7 +77,29 @@ fn halves(low : vec4<f32>, high : vec4<f32>) -> vec4<u32> {
 {{LOAD_B}}
 
 //#if !DIRECT
-fn finish(sum : f32, row : u32, col : u32, start : u32) {
+//#if VECTOR_C
+// Four neighbours of a row.
+fn finish(sums : vec4<f32>, row : u32, col : u32, start : u32) {
+  if (row >= p.M || col >= p.N) {
+    return;
+  }
+  let first = start + row * p.N + col;
+  var four = sums;
+  //#if ACCUMULATE
+  four += vec4<f32>(C[first >> 2u]);
+  //#endif
+  //#for j 4
+  {
+    let index = first + {{j}}u;
+    var v = four[{{j}}];
+    {{EPILOGUE}}
+    four[{{j}}] = v;
+  }
+  //#endfor
+  C[first >> 2u] = {{C}}(four);
+}
+//#else
+fn finishOne(sum : f32, row : u32, col : u32, start : u32) {
   if (row >= p.M || col >= p.N) {
     return;
   }
@@ -88,6 +111,13 @@ fn finish(sum : f32, row : u32, col : u32, start : u32) {
   {{EPILOGUE}}
   C[index] = {{C}}(v);
 }
+
+fn finish(sums : vec4<f32>, row : u32, col : u32, start : u32) {
+  //#for j 4
+  finishOne(sums[{{j}}], row, col + {{j}}u, start);
+  //#endfor
+}
+//#endif
 //#endif
 
 @compute @workgroup_size({{THREADS}})
@@ -280,13 +310,8 @@ fn main(
   //#endfor
   workgroupBarrier();
   for (var at = lane; at < ownC; at += {{LANES}}u) {
-    let four = bitcast<vec4<f32>>(stage[own + at]);
     let row = tileRow + ownRow + {{r}}u * {{SIZE_M}}u + at / pitchC;
-    let col = tileCol + ownCol + at % pitchC * 4u;
-    finish(four.x, row, col, start);
-    finish(four.y, row, col + 1u, start);
-    finish(four.z, row, col + 2u, start);
-    finish(four.w, row, col + 3u, start);
+    finish(bitcast<vec4<f32>>(stage[own + at]), row, tileCol + ownCol + at % pitchC * 4u, start);
   }
   //#endfor
   //#endif

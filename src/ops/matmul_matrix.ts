@@ -216,10 +216,14 @@ export function chooseMatrix(
   const isWhole = M % v.tileM === 0 && N % v.tileN === 0;
   const straight = v.straight && A === "f16" && M % v.tileM === 0 && K % TILE_K === 0 && strideA % 8 === 0;
   const { pitchA, pitchB, startB, stage } = stageSize(v, transA, transB);
+  const strideOfC = isSplit ? M * N : strideC;
+  const direct = isWhole && (isSplit || (C === "f32" && !accumulate && epilogue === "" && !options.hasEpilogue));
+  const vectorC = N % 4 === 0 && strideOfC % 4 === 0;
+  const element = isSplit ? "f32" : C;
   const constants = {
     A: loadA.element,
     B: loadB.element,
-    C: isSplit ? "f32" : C,
+    C: direct || !vectorC ? element : `vec4<${element}>`,
     SCALED: isCodes(B) && hasScales(B),
     TABLE: B === "nf4",
     DECODE: isCodes(B) ? decodeText(B) : "",
@@ -253,12 +257,12 @@ export function chooseMatrix(
     GROUPS_B: (v.tileN * TILE_K) / 8,
     LOADS_A: (v.tileM * TILE_K) / 8 / threads,
     LOADS_B: (v.tileN * TILE_K) / 8 / threads,
-    DIRECT: isWhole && (isSplit || (C === "f32" && !accumulate && epilogue === "" && !options.hasEpilogue)),
+    DIRECT: direct,
+    VECTOR_C: vectorC,
     ACCUMULATE: accumulate && !isSplit,
     EPILOGUE: isSplit ? "" : epilogue,
     EPILOGUE_BINDINGS: isSplit ? "" : epilogueBindings,
   };
-  const strideOfC = isSplit ? M * N : strideC;
   const band = Math.min(v.band || tilesM, tilesM);
   const words = [M, N, K, batch, strideA, strideB, strideOfC, tilesM, tilesN, fold, band, splits, chunk, 0, 0, 0];
   return {
