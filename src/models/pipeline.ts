@@ -128,6 +128,8 @@ export class Pipeline {
     autoencoder: PictureCoder;
   };
   private readonly parts: readonly WeightsPart[];
+  /** Those whose files are open. */
+  private readonly opened: Set<WeightsPart>;
   private readonly hostCacheBytes: number;
 
   private constructor(
@@ -145,6 +147,7 @@ export class Pipeline {
     this.geometry = geometryOf(imageSize, imageSize, "model.image_size");
     this.built = built;
     this.parts = parts;
+    this.opened = new Set(parts);
     this.hostCacheBytes = hostCacheBytes;
   }
 
@@ -254,14 +257,16 @@ export class Pipeline {
       } else {
         await loadParameters(session, part.parameters, part.source, part.rename);
         await part.source.close();
+        this.opened.delete(part);
       }
       onPart?.(i + 1, this.parts.length);
     }
   }
 
-  /** Closes the file that blocks are streamed from; to be called with the session's own `close`. */
+  /** Closes what is open: all files before `loadWeights`, after it the one that blocks are streamed from. */
   async close(): Promise<void> {
-    for (const { parameters, source } of this.parts) if (parameters === this.streamed?.parameters) await source.close();
+    for (const { source } of this.opened) await source.close();
+    this.opened.clear();
   }
 
   /** Token rows of prompts. */

@@ -144,10 +144,10 @@ describe("model files", () => {
 
   it("names a tensor of another shape than config.json says", async () => {
     const config = JSON.parse(read("transformer/config.json").toString()) as Record<string, number>;
-    config["pooled_projection_dim"]! *= 2;
+    config["num_attention_heads"]! *= 2;
     const model = modelWith({ "transformer/config.json": JSON.stringify(config) });
     const result = await align([`--model.pipeline=${model}`]);
-    expectOneError(result, "E-FILE-031", 4, "text_embedder.linear_1.weight", join(model, WEIGHTS));
+    expectOneError(result, "E-FILE-031", 4, "x_embedder.weight", join(model, WEIGHTS));
     expectNothingHalf();
   });
 

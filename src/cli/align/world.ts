@@ -33,26 +33,54 @@ export interface World {
   parameters: number;
 }
 
+interface WorldOptions {
+  train: boolean;
+  stream?: StreamOptions | null;
+}
+
+async function openPipeline(
+  files: FileStore,
+  session: Session,
+  config: Config,
+  { train, stream }: WorldOptions,
+): Promise<Pipeline> {
+  const { precision } = config.device;
+  const adapted = train && config.adapter.kind !== "full";
+  return await Pipeline.open(files, session, {
+    ...modelFiles(config),
+    parts: { text: false, encoder: train && config.align.offline },
+    precision,
+    // Trained weights stay f32: their updates are far below the resolution of f16.
+    transformerPrecision: train && !adapted ? "f32" : precision,
+    ...(adapted && config.model.storage !== "auto" ? { transformerStorage: config.model.storage } : {}),
+    stream,
+  });
+}
+
+/** Reads the headers of all that will train, so that a model which cannot is told before texts are encoded for it. */
+export async function checkModels(files: FileStore, config: Config, target: Target): Promise<void> {
+  checkPrecision(config, target);
+  const session = new Session(target);
+  const pipeline = await openPipeline(files, session, config, { train: true });
+  try {
+    const { judge, rewards } = await openPictureScorers(files, session, config);
+    for (const scorer of [...(judge ? [judge] : []), ...rewards.map((r) => r.scorer)]) await scorer.close();
+  } finally {
+    await pipeline.close();
+  }
+}
+
 /** Declares all models and traces all plans of a run. */
 export async function buildWorld(
   files: FileStore,
   config: Config,
   target: Target,
-  options: { train: boolean; stream?: StreamOptions | null },
+  options: WorldOptions,
 ): Promise<World> {
   checkPrecision(config, target);
   const session = new Session(target);
-  const precision = config.device.precision;
   const adapted = options.train && config.adapter.kind !== "full";
-  const pipeline = await Pipeline.open(files, session, {
-    ...modelFiles(config),
-    parts: { text: false, encoder: options.train && config.align.offline },
-    precision,
-    // Trained weights stay f32: their updates are far below the resolution of f16.
-    transformerPrecision: options.train && !adapted ? "f32" : precision,
-    ...(adapted && config.model.storage !== "auto" ? { transformerStorage: config.model.storage } : {}),
-    stream: options.stream,
-  });
+  const pipeline = await openPipeline(files, session, config, options);
   const { judge, rewards } = await openPictureScorers(files, session, config);
   const adapter = adapted ? await makeAdapter(files, session, pipeline.transformer.parameters, config) : null;
   const groups = adapter ? adapter.groups : [{ pool: pipeline.transformerPool }];

@@ -23,7 +23,7 @@ import { RunStore } from "../align/store.ts";
 import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
 import { encodeTexts } from "../align/texts.ts";
 import { buildTuned, readKernels } from "../align/tuning.ts";
-import { buildWorld, openWorld } from "../align/world.ts";
+import { buildWorld, checkModels, openWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { type ResolvedConfig, withValue } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
@@ -90,6 +90,7 @@ async function alignOn(
   // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
   for (const one of judged) await realPictures(data, one);
   const { environmentFacts } = await import("../../platform/environment.ts");
+  await checkModels(files, config, targetOf(gpu));
   const run = await context.openRun(resolved, { command: commandName });
   const texts = await encodeTexts({ files, config, gpu, items, judged, stored, emit, phases, signal });
   const kernelsFile = join(run.paths.folder, "kernels.json");
