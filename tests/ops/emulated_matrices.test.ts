@@ -35,11 +35,12 @@ function card(size: MatrixSize, ending: string): (own: Target) => Partial<Target
   });
 }
 
-const { f16 } = (await testGpu()).facts;
+// Deno's own implementation does not read all of the text that is left.
+const isAble = (await testGpu()).facts.f16 && process.env.LONGTAIL_TEST_GPU !== "deno";
 
 for (const size of SIZES) {
   const name = `${size.m}x${size.n}x${size.k}`;
-  describe.runIf(f16)(`on emulated matrices of ${name} in subgroups of ${LANES}`, () => {
+  describe.runIf(isAble)(`on emulated matrices of ${name} in subgroups of ${LANES}`, () => {
     const endings = long ? ["_32x32", "_64x64", "_32x32_straight"] : ["_32x32"];
     for (const ending of endings) {
       it(`products agree with float64 in tiles of ${ending.slice(1)}`, async () => {
