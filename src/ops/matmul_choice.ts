@@ -202,6 +202,7 @@ export function chooseMatmul(
     PLACE_B: codes ? "u32" : vectorB ? "vec4<f32>" : B,
     CODES: codes,
     PAIRS: B === "bf16",
+    TABLE: B === "nf4" && vectorB,
     ...decodeConstants(codes ? B : "f16"),
     SCALED: codes && hasScales(B),
     DECODE: codes ? decodeText(B) : "",
