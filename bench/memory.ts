@@ -54,7 +54,7 @@ async function measure(name: string): Promise<Measured> {
   const changes = { ...CASES[name]!.overrides, "device.tuner": "off" };
   const overrides = Object.entries(changes).map(([key, value]) => ({ key, value }));
   const { config } = await loadConfig({ source: "embedded", overrides }, projectSources(files));
-  const gpu = await openRunDevice(config);
+  const gpu = await openRunDevice(config, () => {});
   const world = await buildWorld(files, config, targetOf(gpu), { train: true, stream: leastStream(config) });
   const { session, trainer, drawing } = world;
   const residentBefore = residentBytes();

@@ -7,7 +7,7 @@ import { targetOf } from "../src/tensor/target.ts";
 
 const [SIZE, PRODUCTS, ROUNDS] = [1024, 4, 7];
 type RunConfig = Parameters<typeof openRunDevice>[0];
-const gpu = await openRunDevice({ device: { backend: "dawn", robust: false } } as RunConfig);
+const gpu = await openRunDevice({ device: { backend: "dawn", robust: false } } as RunConfig, () => {});
 const session = new Session(targetOf(gpu));
 const [x, w, y] = ["x", "w", "y"].map((name) => session.data(name, [SIZE, SIZE])) as [never, never, never];
 const plan = session.plan("product", (graph) => graph.assign(y, linear(graph.read(x), graph.read(w))));

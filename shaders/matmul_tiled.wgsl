@@ -9,7 +9,9 @@
 // A first kernel of this layout (128x64, K 16, 8x4) reached 39.9 TFLOP/s on an H100 at 4096³, cuBLAS 51.7, other tiles
 // 32 to 40; this text is checked on lavapipe alone, where it runs at 14 GFLOP/s against 66 of matmul_direct.
 // Shared double buffering and vec4 reads from workgroup memory lost against this elsewhere and are left out.
-// VECTOR_B: B is read as vec4 (f32, row length and batch stride divisible by 4).
+// VECTOR_B: B is read four neighbours at a time (f32 or words of a stored weight, row length and batch stride divisible
+// by 4). CODES: B holds the words of a stored weight, which are decoded on the way (DECODE is the text of lib/decode.wgsl);
+// with SCALED binding 3 holds the factors of its blocks, and C and the epilogue's operands follow.
 // Limits: 16 KiB of workgroup memory, 256 invocations; any M, N, K >= 1: edges read as zero and are not stored.
 //#if USES_F16
 enable f16;
@@ -30,17 +32,22 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p : Params;
 @group(0) @binding(1) var<storage, read_write> A : array<{{A}}>;
-//#if VECTOR_B
-@group(0) @binding(2) var<storage, read_write> B : array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> B : array<{{PLACE_B}}>;
+//#if SCALED
+@group(0) @binding(3) var<storage, read_write> scales : array<f32>;
+@group(0) @binding(4) var<storage, read_write> C : array<{{C}}>;
 //#else
-@group(0) @binding(2) var<storage, read_write> B : array<{{B}}>;
-//#endif
 @group(0) @binding(3) var<storage, read_write> C : array<{{C}}>;
+//#endif
 {{EPILOGUE_BINDINGS}}
 
 const pitchA = {{TILE_M}}u + 4u;
 const pitchB = {{TILE_N}}u + 4u;
 var<workgroup> tileA : array<f32, {{TILE_K}} * ({{TILE_M}} + 4)>;
+//#if TABLE
+// Both entries of every byte of nf4 codes: searching for each would cost a fifth of the multiply-adds.
+var<workgroup> pairs : array<vec2<f32>, 256>;
+//#endif
 var<workgroup> tileB : array<f32, {{TILE_K}} * ({{TILE_N}} + 4)>;
 
 fn finish(sum : f32, row : u32, col : u32, b : u32) {
@@ -65,6 +72,18 @@ fn loadA(base : u32, row : u32, k : u32) -> f32 {
   //#endif
 }
 
+//#if CODES
+{{DECODE}}
+
+fn scaleOf(i : u32) -> f32 {
+  //#if SCALED
+  return scales[i >> 6u];
+  //#else
+  return 1.0;
+  //#endif
+}
+//#endif
+
 //#if VECTOR_B
 /// Four neighbours in memory: of op(B)[k, col…] or, transposed, of op(B)[k…, col].
 fn loadB(base : u32, k : u32, col : u32) -> vec4<f32> {
@@ -72,9 +91,27 @@ fn loadB(base : u32, k : u32, col : u32) -> vec4<f32> {
     return vec4<f32>();
   }
   //#if TRANS_B
-  return B[(base + col * p.K + k) / 4u];
+  let at = base + col * p.K + k;
   //#else
-  return B[(base + k * p.N + col) / 4u];
+  let at = base + k * p.N + col;
+  //#endif
+  //#if CODES
+  let scale = scaleOf(at);
+  //#if TABLE
+  let codes = B[at >> 3u] >> (4u * (at & 7u));
+  return vec4<f32>(pairs[codes & 255u], pairs[(codes >> 8u) & 255u]) * scale;
+  //#else
+  let word = B[at >> {{SHIFT}}u];
+  //#if PAIRS
+  let other = B[(at >> {{SHIFT}}u) + 1u];
+  //#else
+  let other = word;
+  //#endif
+  return vec4<f32>(
+    value(word, scale, at), value(word, scale, at + 1u), value(other, scale, at + 2u), value(other, scale, at + 3u));
+  //#endif
+  //#else
+  return B[at / 4u];
   //#endif
 }
 //#else
@@ -83,9 +120,14 @@ fn loadB(base : u32, k : u32, col : u32) -> f32 {
     return 0.0;
   }
   //#if TRANS_B
-  return f32(B[base + col * p.K + k]);
+  let at = base + col * p.K + k;
   //#else
-  return f32(B[base + k * p.N + col]);
+  let at = base + k * p.N + col;
+  //#endif
+  //#if CODES
+  return value(B[at >> {{SHIFT}}u], scaleOf(at), at);
+  //#else
+  return f32(B[at]);
   //#endif
 }
 //#endif
@@ -97,6 +139,12 @@ fn main(@builtin(local_invocation_index) thread : u32, @builtin(workgroup_id) wo
   if (b >= p.batch) {
     return;
   }
+  //#if TABLE
+  for (var at = thread; at < 256u; at += {{THREADS}}u) {
+    pairs[at] = vec2<f32>(entry(at & 15u), entry(at >> 4u));
+  }
+  workgroupBarrier();
+  //#endif
   let tileInBatch = tile % (p.tilesM * p.tilesN);
   let tileRow = (tileInBatch % p.tilesM) * {{TILE_M}}u;
   let tileCol = (tileInBatch / p.tilesM) * {{TILE_N}}u;

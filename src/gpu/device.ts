@@ -2,6 +2,7 @@
 // (error scopes, uncaptured errors, device loss) into typed errors. The `GPU` object itself comes from the platform.
 
 import { LongtailError } from "../base/errors.ts";
+import type { MatrixUse } from "./kernel_limits.ts";
 
 export interface AdapterFacts {
   /** Stable text for caches: vendor, architecture, device, description. */
@@ -39,6 +40,8 @@ export interface Gpu {
   readonly device: GPUDevice;
   readonly facts: AdapterFacts;
   readonly limits: Readonly<Record<string, number>>;
+  /** Default "auto". */
+  readonly matrices?: MatrixUse;
   /** Throws the first error that the device reported since it was opened. */
   check(): void;
   /** Waits for a promise of the device, without taking a core from an adapter that computes on the CPU. */
@@ -53,6 +56,8 @@ export interface Gpu {
 export interface OpenOptions {
   /** Features to leave out, for tests. */
   without?: readonly string[];
+  /** Default "auto". */
+  matrices?: MatrixUse;
   /**
    * Lets the host thread sleep for a moment and then handle its events once. Some hosts ask the device whether it is done
    * over and over while a promise is pending; on a CPU adapter that costs one of its cores.
@@ -101,6 +106,7 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     });
   }
   if (without.has("shader-f16")) facts.f16 = false;
+  if (without.has("chromium-experimental-subgroup-matrix")) facts.subgroupMatrices = [];
   let first: LongtailError | null = null;
   device.onuncapturederror = (event) => {
     const kind = event.error.constructor?.name ?? "error";
@@ -130,6 +136,7 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     device,
     facts,
     limits,
+    matrices: options.matrices,
     lost,
     get waited() {
       return waited + (waiting > 0 ? performance.now() - since : 0);

@@ -1,6 +1,19 @@
 // What the choice of a kernel variant depends on besides the shape: a small part of an adapter's facts, in one place for
 // the dispatcher, the tuner and the tests.
 
+/** Rows, columns and inner length of a product of matrices that a subgroup computes at once. */
+export interface MatrixSize {
+  m: number;
+  n: number;
+  k: number;
+}
+
+/**
+ * Which products may run on subgroup matrices, which round their factors to f16 and add in f32. "auto": those that have an
+ * f16 factor already, on adapters that do not compute on the CPU; "all": f32 products too; "off": none.
+ */
+export type MatrixUse = "auto" | "off" | "all";
+
 export interface KernelLimits {
   subgroups: boolean;
   /** Smallest and largest subgroup size; both 0 where unknown. */
@@ -9,6 +22,8 @@ export interface KernelLimits {
   maxComputeInvocationsPerWorkgroup: number;
   maxComputeWorkgroupStorageSize: number;
   maxComputeWorkgroupsPerDimension: number;
+  /** Subgroup matrices with f16 factors and f32 sums that may be used; none by default. */
+  matrices?: readonly MatrixSize[];
 }
 
 /** What every WebGPU implementation grants. */

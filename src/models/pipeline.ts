@@ -170,7 +170,10 @@ export class Pipeline {
     const transformerPool = session.pool("transformer", "weights");
     let transformer: VelocityNetwork | StreamedFlux | null = null;
     if (wanted.transformer) {
-      const { transformerPrecision: dtype = "f32", transformerStorage: storage, decoded, stream } = options;
+      const { transformerPrecision: dtype = "f32", transformerStorage: storage, stream } = options;
+      // A CPU adapter reads halves one lane at a time; there f32 is the faster form to decode to.
+      const { f16, software } = session.target;
+      const decoded = options.decoded ?? (dtype === "f16" && f16 && !software ? "f16" : undefined);
       const kept = { dtype, storage, decoded };
       transformer =
         stream && model.stream

@@ -67,6 +67,11 @@ export class Parameters {
     this.declared = options.declared ?? { tensors: new Map(), linears: new Map() };
   }
 
+  /** Whether products round their factors to f16: weights are kept as f16, or decoded to it. */
+  get halves(): boolean {
+    return this.dtype === "f16" || this.storage === "f16" || this.options.decoded === "f16";
+  }
+
   /** The subtree under `name`. */
   at(name: string | number): Parameters {
     return new Parameters(this.pool, {

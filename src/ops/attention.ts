@@ -10,6 +10,8 @@ import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { typ
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
+import type { AttentionKernel, AttentionSizes } from "./attention_matrix.ts";
+import { ATTENTION_LABELS, lowerOnMatrices, productFlops } from "./attention_on_matrices.ts";
 import { sum } from "./reduce.ts";
 
 export interface AttentionOptions {
@@ -25,14 +27,8 @@ export interface AttentionOptions {
   output?: "f32" | "f16";
   /** Which kernels run: keys read in place or staged in workgroup memory; by default what suits the adapter. */
   variant?: "in_place" | "staged";
-}
-
-interface Sizes {
-  batch: number;
-  rows: number;
-  keys: number;
-  heads: number;
-  headSize: number;
+  /** q, k and v may be rounded to f16, as kernels on subgroup matrices do; by default only where all of them are f16. */
+  halves?: boolean;
 }
 
 /** How one kernel cuts its work; see the kernels' headers. */
@@ -46,8 +42,6 @@ export interface AttentionVariant {
   /** Keys staged in workgroup memory at a time; 0 reads them in place. */
   tile: number;
 }
-
-export type AttentionKernel = "forward" | "grad_query" | "grad_key_value";
 
 /** Largest head size; longer rows would need more than 256 invocations or registers than devices have. */
 const MAX_HEAD_SIZE = 512;
@@ -85,7 +79,7 @@ function splitHead(headSize: number, most: number): number {
   return vectors;
 }
 
-function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): Sizes {
+function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): AttentionSizes {
   if (q.shape.length !== 3 || k.shape.length !== 3) {
     throw new Error(`q ${showShape(q.shape)} and k ${showShape(k.shape)} must be [B, L, heads * head size]`);
   }
@@ -102,7 +96,7 @@ function sizesOf(q: TensorType, k: TensorType, v: TensorType, heads: number): Si
   return { batch, rows, keys, heads, headSize };
 }
 
-function sizesOfNode(node: Node): Sizes {
+function sizesOfNode(node: Node): AttentionSizes {
   const [q, k, v] = node.inputs as [Tensor, Tensor, Tensor];
   return sizesOf(q, k, v, node.attributes["heads"] as number);
 }
@@ -138,8 +132,7 @@ function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Ten
     INVOCATIONS: invocations,
   };
   const params = [s.batch, s.heads, s.rows, s.keys, groups, grid[0], f32Bits(node.attributes["scale"] as number)];
-  // Multiply-adds of one product of size [Lq, hd] x [hd, Lk] for all heads; a causal mask saves half of them.
-  const product = 2 * s.batch * s.heads * s.rows * s.keys * s.headSize * (node.attributes["causal"] ? 0.5 : 1);
+  const product = productFlops(s, Boolean(node.attributes["causal"]));
   return { s, variant, grid, staged, constants, params, product };
 }
 
@@ -160,10 +153,11 @@ const attentionOperation: Operation = {
   },
   lower(lowering, node) {
     const [q, k, v, bias] = node.inputs as [Tensor, Tensor, Tensor, Tensor | undefined];
+    if (lowerOnMatrices(lowering, node, "forward", sizesOfNode(node))) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "forward", bias);
     const inputs = (bias ? [q, k, v, bias] : [q, k, v]).map((t) => lowering.slot(t));
     lowering.call({
-      label: "attention forward",
+      label: ATTENTION_LABELS.forward,
       source: forwardSource,
       constants: {
         ...constants,
@@ -222,9 +216,10 @@ const gradQueryOperation: Operation = {
   name: "attention query gradient",
   infer: ([q]) => [{ shape: q!.shape, dtype: "f32" }],
   lower(lowering, node) {
+    if (lowerOnMatrices(lowering, node, "grad_query", sizesOfNode(node))) return;
     const { constants, staged, params, grid, product } = plan(lowering, node, "grad_query", node.inputs[6]);
     lowering.call({
-      label: "attention query gradient",
+      label: ATTENTION_LABELS.grad_query,
       source: gradQuerySource,
       constants: {
         ...constants,
@@ -250,6 +245,7 @@ const gradKeyValueOperation: Operation = {
     { shape: v!.shape, dtype: "f32" },
   ],
   lower(lowering, node) {
+    if (lowerOnMatrices(lowering, node, "grad_key_value", sizesOfNode(node))) return;
     const { constants, staged, variant, params, grid, product } = plan(
       lowering,
       node,
@@ -257,7 +253,7 @@ const gradKeyValueOperation: Operation = {
       node.inputs[6],
     );
     lowering.call({
-      label: "attention key and value gradient",
+      label: ATTENTION_LABELS.grad_key_value,
       source: gradKeyValueSource,
       constants: {
         ...constants,
@@ -335,5 +331,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     causal: options.causal ?? false,
     output: options.output ?? "f32",
     variant: options.variant,
+    halves: options.halves,
   })[0]!;
 }

@@ -5,10 +5,13 @@
 import type { EpilogueScope } from "../tensor/epilogue.ts";
 import type { Node, Operation, Tensor } from "../tensor/graph.ts";
 import { apply1 } from "../tensor/graph.ts";
-import type { Lowering, Slot } from "../tensor/lower.ts";
+import type { Lowering, Slot, Target } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
+import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
+import { chooseMatrix, defaultMatrixVariant, matrixReads, matrixVariants } from "./matmul_matrix.ts";
+import { isCodes, type OperandType } from "./operand.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
 
@@ -63,6 +66,14 @@ export interface MatmulOperand {
   /** [batch or 1, rows, columns] */
   shape: Shape;
   dtype: DType;
+  /** Set where `slot` holds the words of a stored weight, which `dtype` is what they are decoded to. */
+  stored?: {
+    storage: OperandType;
+    /** Factors of its blocks, where it has some. */
+    scales: Slot | null;
+    /** Makes a decoded copy, for kernels that do not decode by themselves. */
+    decode(): Slot;
+  };
 }
 
 /** Calls the kernel that makes output 0 of `node` from two operands, wherever they lie. */
@@ -86,26 +97,85 @@ export function lowerProduct(
   };
   const { target } = lowering;
   const into = node.attributes["accumulateInto"] as Variable | undefined;
+  // What a kernel that decodes by itself reads.
+  const words = b.stored && target.stagedDecoding ? b.stored : null;
+  const matrices = matricesFor(target, a.dtype, b.dtype)
+    ? matrixVariants(target.kernels).map((variant) => variant.name)
+    : [];
   const name =
-    target.choose("matmul", matmulKey(shape, a.dtype, b.dtype), matmulVariants(target.kernels)) ??
+    target.choose("matmul", matmulKey(shape, a.dtype, words?.storage ?? b.dtype), [
+      ...matmulVariants(target.kernels),
+      ...matrices,
+    ]) ??
+    (matrices.length > 0 && (!target.software || target.matrices === "all")
+      ? defaultMatrixVariant(shape, target.kernels)
+      : null) ??
     defaultMatmulVariant(shape, target.kernels, target.software);
-  const choice = chooseMatmul(shape, name, target.kernels, {
-    A: a.dtype as "f32",
-    B: b.dtype as "f32",
-    accumulate: into !== undefined,
-  });
+  const label = `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`;
+  const place = into ? lowering.variable(into) : lowering.slot(node.outputs[0]!);
+  // A gradient buffer is read and written; it is no output that somebody makes.
+  const result = into ? { outputs: [], inPlace: [place] } : { outputs: [place] };
+  const flops = 2 * M * N * K * batch;
+  const staged = words && decodesWhileStaging(name) && (isCodes(words.storage) || target.f16) ? words : null;
+  const weight = b.stored && !staged ? b.stored.decode() : b.slot;
+  const B = staged ? staged.storage : (b.dtype as "f32" | "f16");
+  const inputs = [a.slot, weight, ...(staged?.scales ? [staged.scales] : [])];
+  const accumulate = into !== undefined;
+  if (!name.startsWith("matrix")) {
+    const choice = chooseMatmul(shape, name, target.kernels, { A: a.dtype as "f32", B, accumulate });
+    const { source, constants, params, grid } = choice;
+    const epilogueScope = productScope(source, M, N);
+    lowering.call({
+      label,
+      source,
+      constants,
+      inputs,
+      ...result,
+      params,
+      grid,
+      flops,
+      epilogueOf: node,
+      epilogueScope,
+    });
+    return;
+  }
+  const hasEpilogue = node.attributes["epilogue"] !== undefined;
+  const factors = { A: a.dtype as "f32" | "f16", B };
+  const reads = matrixReads(shape, name, target.kernels);
+  if (factors.A === "f32" && reads.A >= COPY_FROM_READS) {
+    inputs[0] = roundedCopy(lowering, a.slot, M * K * a.shape[0]!);
+    factors.A = "f16";
+  }
+  if (factors.B === "f32" && reads.B >= COPY_FROM_READS) {
+    inputs[1] = roundedCopy(lowering, b.slot, N * K * b.shape[0]!);
+    factors.B = "f16";
+  }
+  const options = { ...factors, accumulate, hasEpilogue };
+  const { main, sum, splits } = chooseMatrix(shape, name, target.kernels, options);
+  const parts = sum ? lowering.scratch(splits * batch * M * N) : null;
+  const { source, constants, params, grid } = main;
   lowering.call({
-    label: `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`,
-    source: choice.source,
-    constants: choice.constants,
-    inputs: [a.slot, b.slot],
-    outputs: into ? [] : [lowering.slot(node.outputs[0]!)],
-    inPlace: into ? [lowering.variable(into)] : [],
-    params: choice.params,
-    grid: choice.grid,
-    flops: 2 * M * N * K * batch,
+    label,
+    source,
+    constants,
+    inputs,
+    ...(parts ? { outputs: [parts] } : result),
+    params,
+    grid,
+    flops,
+    ...(parts ? {} : { epilogueOf: node }),
+  });
+  if (!sum) return;
+  lowering.call({
+    label: `${label}, sum of parts`,
+    source: sum.source,
+    constants: sum.constants,
+    inputs: [parts!],
+    ...result,
+    params: sum.params,
+    grid: sum.grid,
+    flops: splits * batch * M * N,
     epilogueOf: node,
-    epilogueScope: productScope(choice.source, M, N),
   });
 }
 
@@ -118,6 +188,17 @@ export function productScope(source: string, M: number, N: number): EpilogueScop
       { size: M, place: "row", before: "b" },
     ],
   };
+}
+
+/** Whether a product of these element types may run on subgroup matrices. */
+function matricesFor(target: Target, a: DType, b: DType): boolean {
+  if (!target.f16 || target.matrices === "off") return false;
+  return target.matrices === "all" || a === "f16" || b === "f16";
+}
+
+/** Kernels that stage their operands can decode them on the way. */
+function decodesWhileStaging(variant: string): boolean {
+  return variant.startsWith("matrix") || variant.startsWith("tiled");
 }
 
 /** Key under which a tuner remembers a shape. */

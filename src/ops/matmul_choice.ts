@@ -3,8 +3,10 @@
 
 import matmulDirect from "../../shaders/matmul_direct.wgsl" with { type: "text" };
 import matmulTiled from "../../shaders/matmul_tiled.wgsl" with { type: "text" };
+import { hasScales } from "../base/quantize.ts";
 import type { KernelLimits } from "../gpu/kernel_limits.ts";
 import type { TemplateConstants } from "../gpu/template.ts";
+import { decodeConstants, decodeText, isCodes, type OperandType } from "./operand.ts";
 
 /** C[b] = op(A[b]) · op(B[b]); strides between batches in elements, 0 for an operand that all batches share. */
 export interface MatmulShape {
@@ -26,9 +28,9 @@ export interface MatmulShape {
 export type MatmulElement = "f32" | "f16";
 
 export interface MatmulOptions {
-  /** Element types in memory, default f32. */
+  /** Element types in memory, default f32. Tiled variants decode the words of a stored B while they stage it. */
   A?: MatmulElement;
-  B?: MatmulElement;
+  B?: OperandType;
   C?: MatmulElement;
   /** Add the old value of C before the epilogue. */
   accumulate?: boolean;
@@ -160,6 +162,8 @@ export function chooseMatmul(
   const tilesM = Math.ceil(M / tileM);
   const tilesN = Math.ceil(N / tileN);
   const { grid, fold } = foldGrid(tilesM * tilesN * batch, limits.maxComputeWorkgroupsPerDimension);
+  const codes = isCodes(B);
+  if (codes && chosen.kind === "direct") throw new Error(`${variant} does not decode ${B} weights`);
   const shared = {
     A,
     B,
@@ -192,7 +196,7 @@ export function chooseMatmul(
   }
   const { tileK, threadM, threadN } = chosen;
   const threads = (tileM / threadM) * (tileN / threadN);
-  const vectorB = B === "f32" && (shape.transB ? K : N) % 4 === 0 && strideB % 4 === 0;
+  const vectorB = B !== "f16" && (shape.transB ? K : N) % 4 === 0 && strideB % 4 === 0;
   const constants = {
     ...shared,
     TILE_M: tileM,
@@ -203,6 +207,13 @@ export function chooseMatmul(
     THREADS: threads,
     COLUMN_THREADS: tileN / threadN,
     VECTOR_B: vectorB,
+    PLACE_B: codes ? "u32" : vectorB ? "vec4<f32>" : B,
+    CODES: codes,
+    PAIRS: B === "bf16",
+    TABLE: B === "nf4" && vectorB,
+    ...decodeConstants(codes ? B : "f16"),
+    SCALED: codes && hasScales(B),
+    DECODE: codes ? decodeText(B) : "",
     LOADS_A: (tileM * tileK) / threads,
     LOADS_B: (tileN * tileK) / threads / (vectorB ? 4 : 1),
   };

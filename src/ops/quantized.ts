@@ -9,7 +9,8 @@ import { apply1, type Graph, type Operation, type Tensor } from "../tensor/graph
 import { type Lowering, laneGrid, type Slot, type Target } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
-import { lowerProduct } from "./matmul.ts";
+import { lowerProduct, type MatmulOperand } from "./matmul.ts";
+import { decodeConstants, decodeText } from "./operand.ts";
 import { reshape } from "./reshape.ts";
 
 /** A matrix [out, in] on the device as codes. */
@@ -65,12 +66,8 @@ function lowerDecoder(lowering: Lowering, parts: readonly Slot[], out: Slot, att
     label: `decode ${storage}`,
     source: dequantizeSource,
     constants: {
-      SCALED: hasScales(storage),
-      F16: storage === "f16",
-      BF16: storage === "bf16",
-      INT8: storage === "int8",
-      NF4: storage === "nf4",
-      SHIFT: Math.log2(CODES_PER_WORD[storage]),
+      ...decodeConstants(storage),
+      DECODE: decodeText(storage),
       OUT: decoded,
       PLACE: QUADS ? `vec4<${decoded}>` : decoded,
       QUADS,
@@ -132,18 +129,23 @@ const storedProductOperation: Operation = {
     const { storage, shape, decoded, transposeB } = node.attributes as unknown as StoredAttributes;
     const { target } = lowering;
     const type = decoded === "f16" && target.f16 ? "f16" : "f32";
-    let weight = { slot: lowering.slot(codes), dtype: "f16" as Decoded };
+    const factor = { slot: lowering.slot(x), shape: x.shape, dtype: x.dtype };
+    // Operands of an epilogue follow the parts of the weight.
+    const parts = node.inputs.slice(1, hasScales(storage) ? 3 : 2).map((part) => lowering.slot(part));
+    const weight: MatmulOperand = { slot: lowering.slot(codes), shape: [1, ...shape], dtype: "f16" };
     if (!readsHalves(target, storage, x.dim(1))) {
-      weight = { slot: lowering.scratch(shape[0] * shape[1], type), dtype: type };
-      // Operands of an epilogue follow the parts of the weight.
-      const parts = node.inputs.slice(1, hasScales(storage) ? 3 : 2).map((part) => lowering.slot(part));
-      lowerDecoder(lowering, parts, weight.slot, { storage, shape, decoded: type });
+      weight.dtype = type;
+      weight.stored = {
+        storage,
+        scales: parts[1] ?? null,
+        decode() {
+          const slot = lowering.scratch(shape[0] * shape[1], type);
+          lowerDecoder(lowering, parts, slot, { storage, shape, decoded: type });
+          return slot;
+        },
+      };
     }
-    const operands = [
-      { slot: lowering.slot(x), shape: x.shape, dtype: x.dtype },
-      { ...weight, shape: [1, ...shape] },
-    ] as const;
-    lowerProduct(lowering, node, operands, { transposeB });
+    lowerProduct(lowering, node, [factor, weight], { transposeB });
   },
   gradient(node, [dy], needs) {
     const [, ...parts] = node.inputs as [Tensor, ...Tensor[]];

@@ -1,7 +1,7 @@
 // From nodes to kernel calls. A call names a WGSL template, its placeholder values, the memory it binds and its grid;
 // memory is still symbolic here (slots), so that the planner can see every lifetime before anything is allocated.
 
-import type { KernelLimits } from "../gpu/kernel_limits.ts";
+import type { KernelLimits, MatrixUse } from "../gpu/kernel_limits.ts";
 import { type EpilogueScope, epilogueText, type PointwiseStep } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import { BYTES, type DType, elements } from "./shape.ts";
@@ -61,6 +61,10 @@ export interface Target {
   kernels: KernelLimits;
   software: boolean;
   f16: boolean;
+  /** Which products run on the adapter's subgroup matrices. */
+  matrices: MatrixUse;
+  /** Tiled kernels decode stored weights while they stage them, without a decoded copy of the matrix. */
+  stagedDecoding: boolean;
   maxBindingBytes: number;
   maxStorageBuffers: number;
   maxWorkgroups: number;

@@ -20,9 +20,14 @@ export function targetOf(gpu: Gpu, choose: Choose = () => null): Target {
       maxComputeInvocationsPerWorkgroup: limit("maxComputeInvocationsPerWorkgroup"),
       maxComputeWorkgroupStorageSize: limit("maxComputeWorkgroupStorageSize"),
       maxComputeWorkgroupsPerDimension: limit("maxComputeWorkgroupsPerDimension"),
+      matrices: gpu.facts.f16
+        ? gpu.facts.subgroupMatrices.filter(({ component, result }) => component === "f16" && result === "f32")
+        : [],
     },
     software: gpu.facts.software,
     f16: gpu.facts.f16,
+    matrices: gpu.matrices ?? "auto",
+    stagedDecoding: !gpu.facts.software,
     maxBindingBytes: Math.min(limit("maxStorageBufferBindingSize"), limit("maxBufferSize"), LARGEST_BINDING),
     maxStorageBuffers: limit("maxStorageBuffersPerShaderStage"),
     maxWorkgroups: limit("maxComputeWorkgroupsPerDimension"),
@@ -36,6 +41,8 @@ export function portableTarget(choose: Choose = () => null): Target {
     kernels: PORTABLE_KERNEL_LIMITS,
     software: true,
     f16: false,
+    matrices: "auto",
+    stagedDecoding: false,
     maxBindingBytes: 128 << 20,
     maxStorageBuffers: 8,
     maxWorkgroups: 65535,

@@ -29,6 +29,16 @@ const CANDIDATES: Readonly<Record<"software" | "hardware", Readonly<Record<strin
   },
 };
 
+/** Ends of the names of forms on subgroup matrices that are worth measuring. */
+const MATRIX_FORM = /_(128x128|128x64|64x128|64x64)(_split4|_band8|_straight)?$|_[48](_shared2)?(_ahead)?$/;
+
+/** Forms on the adapter's largest matrices, which are named first; every further size would cost seconds of compilation. */
+function matrixForms(variants: readonly string[]): string[] {
+  const all = variants.filter((name) => name.startsWith("matrix_"));
+  const size = all[0]?.split("_")[1];
+  return all.filter((name) => name.split("_")[1] === size && MATRIX_FORM.test(name));
+}
+
 /** A variant must win by this factor: a smaller gain may be noise, and every change costs a pipeline. */
 const WORTHWHILE = 1.08;
 /** Device time of one measurement. */
@@ -76,6 +86,7 @@ export async function tune(
     }
     const own = CANDIDATES[target.software ? "software" : "hardware"][choice.family] ?? [];
     const candidates = own.filter((name) => choice.variants.includes(name));
+    if (!target.software) candidates.push(...matrixForms(choice.variants));
     if (candidates.length === 0) continue;
     const base = await measure(gpu, cache, target, choice, null);
     let best = { name: "", seconds: base.seconds / WORTHWHILE };

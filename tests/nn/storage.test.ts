@@ -1,6 +1,7 @@
 // Frozen weights in every storage under a LoRA: gradients equal to those over the decoded weights, decoded weights that
 // live for one kernel call, and the bytes that plans show.
 
+import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { type StoredTask, storedTransformer } from "../../bench/lib/stored_transformer.ts";
 import type { LongtailError } from "../../src/base/errors.ts";
@@ -26,6 +27,8 @@ const TRANSFORMER = `${EMBEDDED}/transformer/diffusion_pytorch_model.safetensors
 const embedded = () => fluxConfig(readConfig(TRANSFORMER), EMBEDDED);
 
 /** Columns that are no multiple of a block, of a word or of four values among the matrices. */
+const long = process.env.LONGTAIL_LONG === "1";
+
 const SMALL: FluxConfig = fluxConfig(
   {
     _class_name: "FluxTransformer2DModel",
@@ -81,12 +84,16 @@ interface StepResult {
 async function runStep(
   source: TensorSource,
   storage: Storage,
-  options: Partial<StoredTask> & { config: FluxConfig; f16?: boolean },
+  options: Partial<StoredTask> & { config: FluxConfig; f16?: boolean; onMatrices?: boolean },
 ): Promise<StepResult> {
   const gpu = await testGpu();
   const target = targetOf(gpu);
   const world = storedTransformer(
-    { ...target, f16: options.f16 ?? target.f16 },
+    {
+      ...target,
+      f16: options.f16 ?? target.f16,
+      ...(options.onMatrices ? { matrices: "all", stagedDecoding: true } : {}),
+    },
     { side: 3, ...options, storage, batch: 2, text: 5, rank: 4 },
   );
   const { session } = world;
@@ -123,6 +130,23 @@ describe("a LoRA over stored weights", () => {
       }
     });
   }
+
+  // Dozens of kernels, each compiled for seconds by a CPU adapter.
+  it.runIf(long)(
+    "has them up to the rounding of f16 on subgroup matrices",
+    async () => {
+      const source = smallWeights();
+      const found = await runStep(source, "nf4", { config: SMALL, decoded: "f16", onMatrices: true });
+      const expected = await runStep(source, "nf4", { config: SMALL });
+      const errors = [relativeError(found.output, expected.output), relativeError(found.gradients, expected.gradients)];
+      console.log(
+        `matrices: output off by ${errors[0]!.toExponential(1)}, gradients by ${errors[1]!.toExponential(1)}`,
+      );
+      expect(errors[0]).toBeLessThan(2e-3);
+      expect(errors[1]).toBeLessThan(1e-2);
+    },
+    1_200_000,
+  );
 
   it("has them as DoRA and LoKr too, which read the weight in other ways", async () => {
     const source = smallWeights();

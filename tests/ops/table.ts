@@ -20,7 +20,19 @@ export const OPERATIONS: readonly Entry[] = [
 ];
 
 /** Files of src/ops that hold no operation of their own. */
-export const NOT_OPERATIONS = ["backward.ts", "conv_choice.ts", "detach.ts", "matmul_choice.ts", "winograd.ts"];
+export const NOT_OPERATIONS = [
+  "attention_matrix.ts",
+  "attention_on_matrices.ts",
+  "backward.ts",
+  "conv_choice.ts",
+  "detach.ts",
+  "halves.ts",
+  "matmul_choice.ts",
+  "matmul_matrix.ts",
+  "matrix_check.ts",
+  "operand.ts",
+  "winograd.ts",
+];
 
 /** Kernels that no operation calls: the session's copy, and those of src/optim, which have their own tests. */
 export const OTHER_KERNELS = [

@@ -1,21 +1,36 @@
 // The device of a run: opened through the chosen implementation, and told to the user by name.
 
 import { LongtailError } from "../../base/errors.ts";
+import type { EventSink } from "../../base/events.ts";
 import { adapterLabel } from "../../evaluation/format.ts";
 import { type Gpu, openDevice } from "../../gpu/device.ts";
+import { dropFaultyMatrices } from "../../ops/matrix_check.ts";
 import { openGpu } from "../../platform/adapters.ts";
 import { restFor } from "../../platform/rest.ts";
 import type { Target } from "../../tensor/lower.ts";
 import type { Config } from "../config/schema.ts";
 
-export async function openRunDevice(config: Config): Promise<Gpu> {
-  const gpu = await openGpu({ backend: config.device.backend, robust: config.device.robust });
-  return openDevice(gpu, { rest: restFor(config.device.backend) });
+/** Opens the run's device; subgroup matrices that give wrong products are left out, with a warning. */
+export async function openRunDevice(config: Config, emit: EventSink): Promise<Gpu> {
+  const { backend, robust, precision } = config.device;
+  // Weights may lie as f16 in a run whose precision is f32, because their file has halves; its activations stay f32.
+  const matrices = config.device.matrices === "auto" && precision === "f32" ? "off" : config.device.matrices;
+  const gpu = await openDevice(await openGpu({ backend, robust }), { rest: restFor(backend), matrices });
+  // On a CPU adapter they are slower than other kernels, and their test takes seconds.
+  if (matrices === "off" || (gpu.facts.software && matrices !== "all")) return gpu;
+  for (const { size, why } of await dropFaultyMatrices(gpu)) {
+    emit({
+      kind: "warning",
+      code: "E-ENV-061",
+      text: `this driver's subgroup matrices of ${size.m}x${size.n}x${size.k} do not work and are left out: ${why}`,
+    });
+  }
+  return gpu;
 }
 
 /** Opens the run's device for `work` and closes it whatever happens. */
-export async function withRunDevice<T>(config: Config, work: (gpu: Gpu) => Promise<T>): Promise<T> {
-  const gpu = await openRunDevice(config);
+export async function withRunDevice<T>(config: Config, emit: EventSink, work: (gpu: Gpu) => Promise<T>): Promise<T> {
+  const gpu = await openRunDevice(config, emit);
   try {
     return await work(gpu);
   } finally {

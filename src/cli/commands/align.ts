@@ -57,7 +57,9 @@ export async function align(context: CommandContext, source: string, commandName
   checkAlignment(resolved.config);
   for (const { code, text } of unreadKeys(resolved, "align")) context.emit({ kind: "warning", code, text });
   resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit, true) };
-  return await withRunDevice(resolved.config, (gpu) => alignOn(gpu, context, resolved, source, commandName));
+  return await withRunDevice(resolved.config, context.emit, (gpu) =>
+    alignOn(gpu, context, resolved, source, commandName),
+  );
 }
 
 async function alignOn(

@@ -24,7 +24,7 @@ export const command: Command = {
     const { arguments: parsed, files, emit } = context;
     const { config } = await context.loadConfig({ preset: "embedded" });
     const path = typeof parsed.flags["output"] === "string" ? parsed.flags["output"] : FILE;
-    const report = await withRunDevice(config, (gpu) =>
+    const report = await withRunDevice(config, emit, (gpu) =>
       runBench(gpu, (note, done, total) => emit({ kind: "phase", name: "measure", done, total, unit: "tasks", note })),
     );
     await files.writeAtomic(path, `${JSON.stringify(report, null, 1)}\n`);

@@ -35,7 +35,7 @@ export const command: Command = {
     const resolved = withDataFlag(loaded, context.arguments.flags["data"]);
     checkTraining(resolved.config);
     const config = await withLocalModels(files, resolved.config, emit);
-    return await withRunDevice(config, async (gpu) => {
+    return await withRunDevice(config, emit, async (gpu) => {
       emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
       const data = await openTrainingData(files, config, emit);
       try {

@@ -89,7 +89,7 @@ async function evaluate(context: CommandContext): Promise<number> {
   const found = await findPictures(files, where, text("prompts"));
   const output = text("output") ?? join(found.home, `eval-${kind}`);
   const { pictures } = found;
-  return await withRunDevice(config, async (gpu) => {
+  return await withRunDevice(config, emit, async (gpu) => {
     emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
     const target = targetOf(gpu);
     checkPrecision(config, target);

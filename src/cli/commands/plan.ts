@@ -58,7 +58,7 @@ export const command: Command = {
       context.emit,
       resolved.config.data.sets.length === 0,
     );
-    return await withRunDevice(config, async (gpu) => {
+    return await withRunDevice(config, context.emit, async (gpu) => {
       checkOffload(config);
       if (config.data.sets.length === 0) return await planAlignment(gpu, context, config, available);
       const { planTraining } = await import("../train/plan.ts");

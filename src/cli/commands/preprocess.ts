@@ -66,7 +66,7 @@ export const command: Command = {
         text: `${foreign} prompts have Chinese, Japanese or Korean characters, which T5's vocabulary cannot express`,
       });
     if (work.missing.length > 0)
-      await withRunDevice(config, async (gpu) => {
+      await withRunDevice(config, emit, async (gpu) => {
         emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
         await encode(context, config, gpu, work);
       });

@@ -91,7 +91,7 @@ async function pretrain(context: CommandContext, what: string, recipeName: strin
     context.result(plans, planText(plans, context.columns()));
     return 0;
   }
-  return await withRunDevice(resolved.config, async (gpu) => {
+  return await withRunDevice(resolved.config, context.emit, async (gpu) => {
     const run = await context.openRun(resolved, { command: "pretrain" });
     context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
     const { environmentFacts } = await import("../../platform/environment.ts");
@@ -212,7 +212,7 @@ async function evaluate(context: CommandContext, folder: string | undefined): Pr
   }
   const stride = wholeFlag(parsed.flags, "stride", 1) ?? 1;
   const resolved: ResolvedConfig = await context.loadConfig({});
-  return await withRunDevice(resolved.config, async (gpu: Gpu) => {
+  return await withRunDevice(resolved.config, context.emit, async (gpu: Gpu) => {
     const folders = foldersOf(context);
     const result = await evaluatePretrained(
       files,

@@ -107,7 +107,7 @@ async function sample(context: CommandContext): Promise<number> {
   }
   const missing = pictures.filter((p) => !cells.has(p));
   if (missing.length > 0) {
-    await withRunDevice(config, async (gpu) => {
+    await withRunDevice(config, context.emit, async (gpu) => {
       context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
       const sampler = await openSampler(context, config, gpu, geometry, missing, weights, start);
       const take = async (picture: Picture, planes: Float32Array) => {

@@ -65,7 +65,7 @@ export const command: Command = {
     let resolved = withDataFlag(loaded, context.arguments.flags["data"]);
     checkTraining(resolved.config);
     resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit) };
-    return await withRunDevice(resolved.config, (gpu) => train(gpu, context, resolved, source ?? "lora"));
+    return await withRunDevice(resolved.config, context.emit, (gpu) => train(gpu, context, resolved, source ?? "lora"));
   },
 };
 

@@ -113,6 +113,11 @@ export const deviceSection = section(
       "f32",
       "Storage of frozen weights and of matrix inputs; sums are always f32, and f16 needs the adapter's shader-f16.",
     ),
+    matrices: field(
+      z.enum(["auto", "off", "all"]),
+      "auto",
+      'Products and attention on the subgroup matrices (tensor cores) of a GPU, which round factors to f16 and add in f32: "auto" takes them with precision = "f16", "all" for f32 too, "off" never.',
+    ),
     memory_cap: field(whole(0), 0, "Largest device memory that a run may plan for; 0 sets no limit of its own.", "MiB"),
     offload: field(
       z.enum(["auto", "none", "blocks"]),

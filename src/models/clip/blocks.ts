@@ -22,6 +22,7 @@ export const CLIP_EPS = 1e-5;
 
 export class ClipBlock {
   private readonly config: BlockConfig;
+  private readonly halves: boolean;
   private readonly norms: [LayerNorm, LayerNorm];
   private readonly project: (graph: Graph, x: Tensor) => Tensor[];
   private readonly out: Linear;
@@ -31,6 +32,7 @@ export class ClipBlock {
   constructor(parameters: Parameters, config: BlockConfig) {
     const { width, inner } = config;
     this.config = config;
+    this.halves = parameters.halves;
     const open = config.layout === "open_clip";
     const names = open
       ? { norms: ["ln_1", "ln_2"], attn: "attn", up: "mlp.c_fc", down: "mlp.c_proj" }
@@ -55,7 +57,12 @@ export class ClipBlock {
   forward(graph: Graph, x: Tensor): Tensor {
     const { width, heads, causal, activation } = this.config;
     const [q, k, v] = this.project(graph, this.norms[0].forward(graph, x)) as [Tensor, Tensor, Tensor];
-    const attended = attention(q, k, v, { heads, scale: 1 / Math.sqrt(width / heads), causal });
+    const attended = attention(q, k, v, {
+      heads,
+      scale: 1 / Math.sqrt(width / heads),
+      causal,
+      halves: this.halves,
+    });
     const y = add(this.out.forward(graph, attended), x);
     const activate = ACTIVATIONS[activation];
     if (!activate) throw new Error(`no activation ${activation}`);

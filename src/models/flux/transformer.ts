@@ -92,10 +92,12 @@ class DoubleBlock {
   private readonly outputs: [Linear, Linear];
   private readonly feedForwards: [FeedForward, FeedForward];
   private readonly config: FluxConfig;
+  private readonly halves: boolean;
 
   constructor(parameters: Parameters, config: FluxConfig) {
     const { width, headSize, mlpRatio } = config;
     this.config = config;
+    this.halves = parameters.halves;
     this.modulations = [
       new Linear(parameters.at("norm1.linear"), width, 6 * width),
       new Linear(parameters.at("norm1_context.linear"), width, 6 * width),
@@ -125,7 +127,7 @@ class DoubleBlock {
     const [qt, kt, vt] = this.text.forward(graph, normed[1]!);
     const q = rope(concat([qt, qi], 1), rotary.cosine, rotary.sine, heads);
     const k = rope(concat([kt, ki], 1), rotary.cosine, rotary.sine, heads);
-    const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize) });
+    const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves });
     const [ot, oi] = split(joint, 1, [text.dim(1), image.dim(1)]);
     const out = [oi!, ot!].map((o, s) => {
       const attended = add(streams[s]!, mul(this.outputs[s]!.forward(graph, o), mods[s]![2]!));
@@ -142,10 +144,12 @@ class SingleBlock {
   private readonly up: Linear;
   private readonly out: Linear;
   private readonly config: FluxConfig;
+  private readonly halves: boolean;
 
   constructor(parameters: Parameters, config: FluxConfig) {
     const { width, headSize, mlpRatio } = config;
     this.config = config;
+    this.halves = parameters.halves;
     this.modulationLayer = new Linear(parameters.at("norm.linear"), width, 3 * width);
     this.projections = new Projections(
       parameters.at("attn"),
@@ -167,7 +171,7 @@ class SingleBlock {
       rope(q, rotary.cosine, rotary.sine, heads),
       rope(k, rotary.cosine, rotary.sine, heads),
       v,
-      { heads, scale: 1 / Math.sqrt(headSize) },
+      { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves },
     );
     const inner = geluTanh(this.up.forward(graph, normed));
     return add(x, mul(this.out.forward(graph, concat([attended, inner], 2)), gate!));

@@ -113,9 +113,11 @@ class DoubleBlock {
   private readonly image: Stream;
   private readonly text: Stream;
   private readonly config: Flux2Config;
+  private readonly halves: boolean;
 
   constructor(parameters: Parameters, config: Flux2Config) {
     this.config = config;
+    this.halves = parameters.halves;
     this.image = new Stream(parameters, config, {
       layers: ["to_q", "to_k", "to_v"],
       norms: ["norm_q", "norm_k"],
@@ -138,7 +140,7 @@ class DoubleBlock {
     const [qt, kt, vt] = this.text.project(graph, text, at(6));
     const q = rope(concat([qt, qi], 1), rotary.cosine, rotary.sine, heads);
     const k = rope(concat([kt, ki], 1), rotary.cosine, rotary.sine, heads);
-    const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize) });
+    const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves });
     const [ot, oi] = split(joint, 1, [text.dim(1), image.dim(1)]) as [Tensor, Tensor];
     return [this.image.finish(graph, image, oi, mods[2]!, at(3)), this.text.finish(graph, text, ot, mods[8]!, at(9))];
   }
@@ -150,10 +152,12 @@ class SingleBlock {
   private readonly norms: [RmsNorm, RmsNorm];
   private readonly out: Linear;
   private readonly config: Flux2Config;
+  private readonly halves: boolean;
 
   constructor(parameters: Parameters, config: Flux2Config) {
     const { width, headSize, inner, eps } = config;
     this.config = config;
+    this.halves = parameters.halves;
     const attn = parameters.at("attn");
     this.fused = new Linear(attn.at("to_qkv_mlp_proj"), width, 3 * width + 2 * inner, BARE);
     this.norms = [new RmsNorm(attn.at("norm_q"), headSize, eps), new RmsNorm(attn.at("norm_k"), headSize, eps)];
@@ -174,7 +178,7 @@ class SingleBlock {
       rope(this.norms[0].forward(graph, q), rotary.cosine, rotary.sine, heads),
       rope(this.norms[1].forward(graph, k), rotary.cosine, rotary.sine, heads),
       v,
-      { heads, scale: 1 / Math.sqrt(headSize) },
+      { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves },
     );
     const out = this.out.forward(graph, concat([attended, mul(silu(gate), up)], 2));
     return add(x, mul(out, modulation[2]));

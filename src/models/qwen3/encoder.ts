@@ -77,10 +77,12 @@ class Qwen3Block {
   private readonly up: Linear;
   private readonly down: Linear;
   private readonly config: Qwen3Config;
+  private readonly halves: boolean;
 
   constructor(parameters: Parameters, config: Qwen3Config) {
     const { width, heads, keyValueHeads, headSize, inner, eps } = config;
     this.config = config;
+    this.halves = parameters.halves;
     const attn = parameters.at("self_attn");
     const mlp = parameters.at("mlp");
     this.norms = [
@@ -114,7 +116,7 @@ class Qwen3Block {
     const queries = turned(q, this.headNorms[0], heads);
     const keys = this.share(turned(k, this.headNorms[1], keyValueHeads));
     const values = this.share(v);
-    const options = { heads, scale: 1 / Math.sqrt(headSize), causal: true };
+    const options = { heads, scale: 1 / Math.sqrt(headSize), causal: true, halves: this.halves };
     if (!biases) return attention(queries, keys, values, options);
     // A bias belongs to all of a batch, and texts are padded differently: one after the other.
     const own = (t: Tensor, i: number) => slice(t, 0, i, 1);
