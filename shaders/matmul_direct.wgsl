@@ -38,6 +38,8 @@ struct Params {
   tilesM : u32,
   tilesN : u32,
   fold : u32,
+  first : u32,          // the stretch of k that this dispatch adds, [0, K) where there is only one
+  end : u32,
 }
 
 @group(0) @binding(0) var<uniform> p : Params;
@@ -113,8 +115,8 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
   //#endif
   //#endfor
 
-  var k = 0u;
-  for (; k + {{STEP}}u <= K; k += {{STEP}}u) {
+  var k = p.first;
+  for (; k + {{STEP}}u <= p.end; k += {{STEP}}u) {
     //#for q STEP
     let k{{q}} = (k + {{q}}u) * stepB;
     //#for c COLS
@@ -158,7 +160,7 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     //#endfor
     //#endfor
   }
-  for (; k < K; k++) {
+  for (; k < p.end; k++) {
     //#for c COLS
     let last{{c}} = f32(B[b{{c}} + k * stepB]);
     //#endfor

@@ -9,7 +9,7 @@ import type { Lowering, Slot, Target } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
-import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
+import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants, stretchesOf } from "./matmul_choice.ts";
 import { chooseMatrix, defaultMatrixVariant, matrixReads, matrixVariants } from "./matmul_matrix.ts";
 import { isCodes, type OperandType } from "./operand.ts";
 import { add } from "./pointwise.ts";
@@ -122,21 +122,23 @@ export function lowerProduct(
   const inputs = [a.slot, weight, ...(staged?.scales ? [staged.scales] : [])];
   const accumulate = into !== undefined;
   if (!name.startsWith("matrix")) {
-    const choice = chooseMatmul(shape, name, target.kernels, { A: a.dtype as "f32", B, accumulate });
-    const { source, constants, params, grid } = choice;
-    const epilogueScope = productScope(source, M, N);
-    lowering.call({
-      label,
-      source,
-      constants,
-      inputs,
-      ...result,
-      params,
-      grid,
-      flops,
-      epilogueOf: node,
-      epilogueScope,
-    });
+    for (const stretch of stretchesOf(shape, name, target.software)) {
+      const [first, end] = stretch;
+      const adds = accumulate || first > 0;
+      const options = { A: a.dtype as "f32", B, accumulate: adds, stretch };
+      const { source, constants, params, grid } = chooseMatmul(shape, name, target.kernels, options);
+      lowering.call({
+        label,
+        source,
+        constants,
+        inputs,
+        ...(adds ? { outputs: [], inPlace: [place] } : result),
+        params,
+        grid,
+        flops: (flops * (end - first)) / K,
+        ...(end === K ? { epilogueOf: node, epilogueScope: productScope(source, M, N) } : {}),
+      });
+    }
     return;
   }
   const hasEpilogue = node.attributes["epilogue"] !== undefined;

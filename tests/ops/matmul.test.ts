@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { linear, matmul } from "../../src/ops/matmul.ts";
-import { add, geluTanh, mul } from "../../src/ops/pointwise.ts";
+import { stretchesOf } from "../../src/ops/matmul_choice.ts";
+import { add, geluTanh, mul, relu } from "../../src/ops/pointwise.ts";
 import { noise, relativeError, runOps } from "../helpers/gpu.ts";
 import { product } from "./table/products.ts";
 
@@ -55,4 +56,29 @@ describe("matrix products", () => {
       }
     },
   );
+
+  it("adds up in stretches where rows of B lie far apart, with its epilogue once, at the end", async () => {
+    const [M, N, K] = [66, 1025, 515];
+    const inputs = [
+      { shape: [M, K], values: noise(M * K, 1) },
+      { shape: [K, N], values: noise(K * N, 2) },
+      { shape: [N], values: noise(N, 3) },
+    ];
+    const body: Parameters<typeof runOps>[1] = ([a, b, c]) => [relu(add(matmul(a!, b!), c!))];
+    const ran = await runOps(inputs, body, { target: () => ({ software: true }), repeat: true });
+    expect(stretchesOf({ M, N, K }, "direct_32x4x8_broadcast", true)).toEqual([
+      [0, 256],
+      [256, 512],
+      [512, 515],
+    ]);
+    expect(ran.calls).toHaveLength(3);
+    const [a, b, c] = inputs.map((x) => x.values) as readonly Float64Array[];
+    const exact = Float64Array.from({ length: M * N }, (_, i) => {
+      const [row, column] = [Math.floor(i / N), i % N];
+      let sum = c![column]!;
+      for (let k = 0; k < K; k++) sum += a![row * K + k]! * b![k * N + column]!;
+      return Math.max(0, sum);
+    });
+    expect(relativeError(ran.outputs[0]!, exact)).toBeLessThan(1e-6);
+  });
 });
