@@ -3,7 +3,9 @@
 // tiles that are staged. Eight neighbouring columns are four words of halves; padding and what lies outside are zeros.
 //
 // ROWS and COLUMNS are the sizes of that matrix; TAPS, KW and STRIDE the kernel's. FLAT: columns run through all pictures of
-// the batch, p.picture values apart; otherwise `base` is where the one picture starts.
+// the batch, p.picture values apart; otherwise `base` is where the one picture starts. ALIGNED: pictures of halves whose rows
+// are whole groups of eight, under a kernel of three columns and stride 1 that keeps the width. A group is then one load
+// and for the outer columns of the kernel one neighbour's.
 fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   if (row >= {{ROWS}} || column >= {{COLUMNS}}) {
     return vec4<u32>();
@@ -19,6 +21,23 @@ fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   var y = column / p.OW;
   //#endif
   var x = column % p.OW;
+  //#if ALIGNED
+  let line = u32(i32(y) + shiftY);
+  if (line >= p.H) {
+    return vec4<u32>();
+  }
+  let at = (plane + line * p.W + x) >> 3u;
+  let own = {{X}}[at];
+  if (shiftX < 0) {
+    let before = select(0u, {{X}}[max(at, 1u) - 1u].w, x > 0u);
+    return (own << vec4<u32>(16u)) | (vec4<u32>(before, own.xyz) >> vec4<u32>(16u));
+  }
+  if (shiftX > 0) {
+    let behind = select(0u, {{X}}[select(at, at + 1u, x + 8u < p.W)].x, x + 8u < p.W);
+    return (own >> vec4<u32>(16u)) | (vec4<u32>(own.yzw, behind) << vec4<u32>(16u));
+  }
+  return own;
+  //#else
   //#for j 8
   let row{{j}} = i32(y * {{STRIDE}}u) + shiftY;
   let column{{j}} = i32(x * {{STRIDE}}u) + shiftX;
@@ -39,4 +58,5 @@ fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   }
   //#endfor
   return halves(vec4<f32>(v0, v1, v2, v3), vec4<f32>(v4, v5, v6, v7));
+  //#endif
 }

@@ -72,6 +72,11 @@ export function defaultConvMatrix(pass: ConvPass, s: ConvShape, limits: KernelLi
   return (filling ?? usable.toSorted((a, b) => workgroups(b) - workgroups(a))[0])?.name ?? null;
 }
 
+/** Whether groups of eight pixels are whole in memory where the picture holds halves. */
+export function hasAlignedPixels({ W, OW, KW, stride = 1, padLeft = 0 }: ConvShape): boolean {
+  return KW === 3 && stride === 1 && padLeft === 1 && OW === W && W % 8 === 0;
+}
+
 /** How often a variant reads each value of the left factor and of the picture. */
 export function convMatrixReads(
   pass: ConvPass,
@@ -103,8 +108,10 @@ export function chooseConvMatrix(
   const taps = KH * KW;
   const pixels = OH * OW;
   const [rows, columns] = isWeights ? ["p.N", "p.K"] : ["p.K", "p.N"];
-  const kernel = { TAPS: taps, KW, STRIDE: stride, FLAT: flat };
-  const loadB = { element: B, text: expandTemplate(eightPixels, { X: "B", ROWS: rows, COLUMNS: columns, ...kernel }) };
+  const aligned = B === "f16" && hasAlignedPixels(s);
+  const kernel = { TAPS: taps, KW, STRIDE: stride, FLAT: flat, ALIGNED: aligned };
+  const element = aligned ? "vec4<u32>" : B;
+  const loadB = { element, text: expandTemplate(eightPixels, { X: "B", ROWS: rows, COLUMNS: columns, ...kernel }) };
   let loadA: HalvesLoader;
   if (pass === "grad_input")
     loadA = { element: A, text: expandTemplate(eightTurned, { X: "A", ROWS: "p.M", COLUMNS: "p.K", TAPS: taps }) };

@@ -10,6 +10,7 @@ import {
   convMatrixReads,
   convMatrixVariants,
   defaultConvMatrix,
+  hasAlignedPixels,
 } from "./conv_matrix.ts";
 import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
 import { callMatrix, matricesFor, takesMatrices } from "./matmul.ts";
@@ -38,14 +39,15 @@ export function lowerConvOnMatrices(
 ): void {
   const { kernels } = lowering.target;
   const reads = convMatrixReads(pass, s, name, kernels);
-  const factor = (t: Tensor, count: number) => {
+  const factor = (t: Tensor, isRead: boolean) => {
     const slot = lowering.slot(t);
-    const rounds = t.dtype === "f32" && count >= COPY_FROM_READS;
-    return rounds
+    return t.dtype === "f32" && isRead
       ? { slot: roundedCopy(lowering, slot, t.size), dtype: "f16" as const }
       : { slot, dtype: t.dtype as "f32" };
   };
-  const [left, right] = [factor(a, reads.A), factor(b, reads.B)];
+  const left = factor(a, reads.A >= COPY_FROM_READS);
+  // Halves are read by groups of eight where that is possible, and for every place of the kernel again.
+  const right = factor(b, reads.B >= COPY_FROM_READS || hasAlignedPixels(s));
   const hasEpilogue = node.attributes["epilogue"] !== undefined;
   const choice = chooseConvMatrix(pass, s, name, kernels, { A: left.dtype, B: right.dtype, hasEpilogue });
   callMatrix(lowering, label, choice, {

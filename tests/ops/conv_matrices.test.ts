@@ -10,6 +10,7 @@ import { convMatrixVariants, defaultConvMatrix } from "../../src/ops/conv_matrix
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { add, relu } from "../../src/ops/pointwise.ts";
 import type { Target } from "../../src/tensor/lower.ts";
+import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { type Job, noise, relativeError, runMany, testGpu } from "../helpers/gpu.ts";
 import { convGradients, outputSize } from "../helpers/reference_convolution.ts";
@@ -107,7 +108,7 @@ describe("convolutions on subgroup matrices", () => {
         { x: [1, 3, 6, 11], out: 33, kernel: [3, 3], padding: [0, 3, 1, 0], gradients: true },
         { x: [1, 1, 3, 3], out: 1, kernel: [3, 3], gradients: true },
         // Whole tiles, which matrices store by themselves.
-        { x: [2, 8, 8, 8], out: 64, kernel: [3, 3], padding: [1, 1, 1, 1] },
+        { x: [2, 8, 8, 8], out: 64, kernel: [3, 3], padding: [1, 1, 1, 1], types: ["f16", "f16"] },
       ]);
     }
   });
@@ -115,14 +116,22 @@ describe("convolutions on subgroup matrices", () => {
   withMatrices("take small pictures of a batch as columns of one product", async () => {
     for (const name of ending("_32x32")) {
       await check(name, [
-        { x: [3, 4, 4, 6], out: 9, kernel: [3, 3], padding: [1, 1, 1, 1], gradients: true },
+        { x: [3, 4, 4, 6], out: 9, kernel: [3, 3], padding: [1, 1, 1, 1] },
+        // Rows of whole groups of eight pixels.
+        { x: [3, 4, 3, 16], out: 9, kernel: [3, 3], padding: [1, 1, 1, 1], gradients: true },
         { x: [3, 4, 5, 5], out: 9, kernel: [3, 3], padding: [1, 1, 1, 1], types: ["f16", "f16"], epilogue: true },
       ]);
     }
   });
 
-  withMatrices("of 1x1 are products", async () => {
-    for (const name of ending("_32x32")) await check(name, [{ x: [2, 33, 3, 11], out: 5, kernel: [1, 1] }]);
+  withMatrices("of 1x1 are products, and run where those run", async () => {
+    const session = new Session({ ...targetOf(await testGpu()), matrices: "all" });
+    const [x, w] = [session.data("x", [2, 33, 5, 7]), session.data("w", [12, 33, 1, 1])];
+    const plan = session.plan("1x1", (graph) => {
+      graph.assign(session.data("y", [2, 12, 5, 7]), conv2d(graph.read(x), graph.read(w)));
+    });
+    expect(plan.lowered.calls.map(({ label }) => label)).toEqual(["conv 1x1 12x33 5x7"]);
+    expect(plan.lowered.calls[0]!.source).toContain("subgroup_matrix");
   });
 
   withMatrices("go in strides of two, and through kernels that are not square", async () => {
