@@ -6,7 +6,8 @@ import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 import type { KernelLimits } from "../../src/gpu/kernel_limits.ts";
-import { convMatrixVariants, defaultConvMatrix } from "../../src/ops/conv_matrix.ts";
+import { expandTemplate } from "../../src/gpu/template.ts";
+import { chooseConvMatrix, convMatrixVariants, defaultConvMatrix } from "../../src/ops/conv_matrix.ts";
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { add, relu } from "../../src/ops/pointwise.ts";
 import type { Target } from "../../src/tensor/lower.ts";
@@ -193,5 +194,30 @@ describe("the choice of a matrix variant for convolutions", () => {
     expect(defaultConvMatrix("grad_weight", square(512, 512, 128), card)).toBe("matrix_16x16x16_128x128");
     expect(defaultConvMatrix("grad_weight", square(512, 512, 4), card)).not.toContain("_split");
     expect(defaultConvMatrix("grad_weight", square(128, 3, 1024), card)).toBeNull();
+  });
+
+  it("leaves no constant open, and its parts hold every sum, for all variants and passes", () => {
+    for (const matrices of [card.matrices!, [{ m: 8, n: 8, k: 8 }]]) {
+      const limits = { ...card, matrices };
+      for (const name of convMatrixVariants(limits)) {
+        for (const pass of ["forward", "grad_input", "grad_weight"] as const) {
+          // Whole tiles of one picture after the other; columns that run through the pictures; pixels no eight divides.
+          for (const [s, type] of [
+            [square(64, 256, 16, 2), "f16"],
+            [square(40, 300, 12, 3), "f32"],
+            [square(40, 300, 7, 3), "f32"],
+          ] as const) {
+            const { main, sum, parts } = chooseConvMatrix(pass, s, name, limits, { A: type, B: type });
+            const text = expandTemplate(main.source, main.constants);
+            expect(text).not.toContain("{{");
+            const isAligned = type === "f16";
+            expect(text.includes("B : array<vec4<u32>>")).toBe(isAligned);
+            const results = pass === "grad_weight" ? s.OC * s.IC * 9 : s.N * s.OC * s.H * s.W;
+            expect(parts % results).toBe(0);
+            expect(parts > results).toBe(sum !== null);
+          }
+        }
+      }
+    }
   });
 });
