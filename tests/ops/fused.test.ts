@@ -1,11 +1,12 @@
-// Operations with kernels of their own beside the parts that they replace: heads on their way into attention, gated
-// activations, parts copied by one dispatch. `fuse: false` traces and lowers the parts.
+// Operations with kernels of their own beside the parts that they replace: heads on their way into attention, adaptive norms,
+// gated activations, parts copied by one dispatch. `fuse: false` traces and lowers the parts.
 
 import { describe, expect, it } from "vitest";
 import { concat, split } from "../../src/ops/slab.ts";
 import { type Job, relativeError, runMany } from "../helpers/gpu.ts";
 import { jobOf } from "../helpers/table.ts";
 import { HEADS, headsCase, swigluCase } from "./table/heads.ts";
+import { modulatedCase } from "./table/rows.ts";
 import { type Case, gathered, input } from "./table/types.ts";
 
 /** The calls of both ways, after comparing all values and gradients. */
@@ -53,6 +54,18 @@ describe("heads on their way into attention", () => {
     }
     expect(results[0]!.plain.length).toBeGreaterThan(7);
   });
+});
+
+describe("an adaptive norm", () => {
+  it.each([true, false])(
+    "gives what norm, scale and shift give, with the kernels of CPU adapters: %s",
+    async (software) => {
+      const cases = [modulatedCase(4, 36, 64), modulatedCase(1, 300, 20)];
+      const results = await compare(cases, 5e-7, () => ({ software }));
+      expect(results[0]!.fused).toEqual(["layer norm", "layer norm grad", "modulation grad"]);
+      expect(results[0]!.plain.length).toBeGreaterThan(6);
+    },
+  );
 });
 
 describe("the gated activation", () => {
