@@ -14,6 +14,8 @@ import { rope } from "../src/ops/rope.ts";
 import { concat } from "../src/ops/slab.ts";
 import { upsampleNearest2x } from "../src/ops/upsample.ts";
 import type { Graph, Tensor } from "../src/tensor/graph.ts";
+import type { KernelCall } from "../src/tensor/lower.ts";
+import { groupCalls, kernelFamily, kernelShape, leastTimes } from "../src/tensor/profile.ts";
 import { type Plan, Session } from "../src/tensor/session.ts";
 import type { Shape } from "../src/tensor/shape.ts";
 import { targetOf } from "../src/tensor/target.ts";
@@ -43,14 +45,6 @@ if (!gpu.facts.timestamps) {
   Deno.exit(1);
 }
 const rows: Row[] = [];
-
-/** Least seconds of every call of a plan. */
-async function timesOf(plan: Plan): Promise<Float64Array> {
-  const runs: Float64Array[] = [];
-  await plan.executable!.profile();
-  for (let i = 0; i < replays; i++) runs.push((await plan.executable!.profile())!);
-  return runs[0]!.map((_, call) => Math.min(...runs.map((r) => r[call]!)));
-}
 
 interface Case {
   name: string;
@@ -206,7 +200,7 @@ async function measureShapes(): Promise<void> {
   inputs.forEach((v, i) => session.write(v, noise(v.size, i + 1, 1)));
   const table: string[][] = [];
   for (const { one, plan } of plans) {
-    const times = await timesOf(plan);
+    const times = (await leastTimes(plan, replays))!;
     plan.lowered.calls.forEach((call, i) => {
       const seconds = times[i]!;
       const gflops = call.flops / seconds / 1e9;
@@ -232,7 +226,7 @@ async function measurePlans(): Promise<void> {
   const wanted = args.option("plan", "");
   const names = wanted ? [wanted] : ["rollout", "micro-step", "optimizer", "draw finish"];
   for (const plan of job.session.plans.filter((p) => names.includes(p.name))) {
-    const times = await timesOf(plan);
+    const times = (await leastTimes(plan, replays))!;
     const walls: number[] = [];
     for (let i = 0; i < replays; i++) {
       const start = performance.now();
@@ -245,40 +239,20 @@ async function measurePlans(): Promise<void> {
       `\n${plan.name}: ${plan.lowered.calls.length} calls, ${fixed(plan.flops / 1e9)} GFLOP; calls alone ${fixed(total * 1e3, 1)} ms, ` +
         `whole replay ${fixed(median(walls) * 1e3, 1)} ms (${fixed(plan.flops / median(walls) / 1e9, 1)} GFLOP/s)`,
     );
-    printGroups(plan, times, total, (call) => family(call.label), "family");
+    printGroups(plan, times, total, kernelFamily);
     console.log("");
-    printGroups(plan, times, total, (call) => call.label + shapeOf(call), "kernel");
+    printGroups(plan, times, total, kernelShape);
     rows.push({ name: `${plan.name} ms`, ours: median(walls) * 1e3, best_peer: null, ratio: null });
   }
   job.session.close();
 }
 
-type Call = Plan["lowered"]["calls"][number];
-
-/** "matmul NT 144x256x256" and its like belong to one family. */
-function family(label: string): string {
-  return label.replace(/\s+\d+x\d+.*$/, "");
-}
-
-function shapeOf(call: Call): string {
-  return /\d+x\d+/.test(call.label) ? "" : ` [${call.bindings.map((b) => b.bytes / 4).join(" ")}]`;
-}
-
-function printGroups(plan: Plan, times: Float64Array, total: number, key: (call: Call) => string, title: string): void {
-  const groups = new Map<string, { seconds: number; calls: number; flops: number; bytes: number }>();
-  plan.lowered.calls.forEach((call, i) => {
-    const group = groups.get(key(call)) ?? { seconds: 0, calls: 0, flops: 0, bytes: 0 };
-    group.seconds += times[i]!;
-    group.calls++;
-    group.flops += call.flops;
-    group.bytes += call.bytes;
-    groups.set(key(call), group);
-  });
-  const sorted = [...groups].sort((a, b) => b[1].seconds - a[1].seconds).slice(0, top);
+function printGroups(plan: Plan, times: Float64Array, total: number, key: (call: KernelCall) => string): void {
+  const sorted = groupCalls(plan.lowered.calls, times, key).slice(0, top);
   printTable(
-    [title, "share", "ms", "calls", "us each", "GFLOP/s", "GB/s"],
-    sorted.map(([name, g]) => [
-      name,
+    [key === kernelFamily ? "family" : "kernel", "share", "ms", "calls", "us each", "GFLOP/s", "GB/s"],
+    sorted.map((g) => [
+      g.name,
       `${fixed((100 * g.seconds) / total, 1)} %`,
       fixed(g.seconds * 1e3, 2),
       String(g.calls),

@@ -5,19 +5,8 @@
 // Options: --json, --sizes=256,512, --rounds=5.
 
 import { type ChainTask, chainFlops } from "./lib/chain.ts";
-import { Child, contest } from "./lib/contest.ts";
-import {
-  describe,
-  fixed,
-  geometricMean,
-  median,
-  openBenchGpu,
-  printHeader,
-  printRows,
-  printTable,
-  type Row,
-  readArguments,
-} from "./lib/report.ts";
+import { describe, openBenchGpu, printHeader, printRows, readArguments } from "./lib/report.ts";
+import { summary, versus } from "./lib/versus.ts";
 
 /** Relative error that a result may have: single precision over a few chained products of length 2048. */
 const TOLERANCE = 1e-4;
@@ -36,54 +25,21 @@ function productsOf(size: number): number {
   return Math.max(1, Math.min(64, 2 ** Math.round(Math.log2(wanted))));
 }
 
-const children = [
-  await Child.start("ours", "lib/ours_chain.ts"),
-  await Child.start("jax-js", "peers/jax_chain.mjs"),
-  await Child.start("tfjs", "peers/tfjs_chain.mjs"),
-  await Child.start("onnxruntime", "peers/onnx_chain.mjs"),
-];
-const rows: Row[] = [];
-const table: string[][] = [];
-const notes = new Set<string>();
-for (const size of sizes) {
+const tasks = sizes.map((size) => {
   const task: ChainTask = { size, products: productsOf(size) };
-  const able: Child[] = [];
-  for (const child of children) {
-    const error = await child.prepare(task);
-    if (child.absent) {
-      notes.add(`${child.name} is absent: ${child.absent}`);
-      if (child.name === "ours") throw new Error(child.absent);
-    } else if (typeof error !== "number" || !(error < TOLERANCE)) {
-      notes.add(`${child.name} is left out at ${size}: relative error ${error}`);
-      if (child.name === "ours") throw new Error(`our product of ${size} has a relative error of ${error}`);
-    } else {
-      able.push(child);
-    }
-  }
-  const times = await contest(able, rounds, software ? 0.4 : 0.1);
-  const speeds = new Map([...times].map(([child, t]) => [child.name, chainFlops(task) / median(t) / 1e9]));
-  const ours = speeds.get("ours")!;
-  const peers = children
-    .slice(1)
-    .map((c) => speeds.get(c.name))
-    .filter((s): s is number => s !== undefined && s > 0);
-  const best = peers.length > 0 ? Math.max(...peers) : null;
-  rows.push({ name: `matmul ${size}`, ours, best_peer: best, ratio: best ? ours / best : null });
-  table.push([
-    `${size} (${task.products} products)`,
-    ...children.map((c) => fixed(speeds.get(c.name), 1)),
-    best ? `${fixed(ours / best)}x` : "-",
-  ]);
-}
-for (const child of children) await child.close();
-printTable(["size", ...children.map((c) => c.name), "ratio to the best"], table);
-const ratios = rows.map((r) => r.ratio).filter((r): r is number => r !== null);
-if (ratios.length > 0) {
-  console.log(
-    `\ngeometric mean ${fixed(geometricMean(ratios))}x (goal 2x), least ${fixed(Math.min(...ratios))}x (goal 1.5x)`,
-  );
-}
-for (const child of children) if (!child.absent) console.log(`${child.name}: adapter ${child.adapter}`);
-for (const note of notes) console.log(note);
+  return { name: `matmul ${size}`, task, flops: chainFlops(task) };
+});
+const rows = await versus(tasks, {
+  libraries: [
+    ["ours", "lib/ours_chain.ts"],
+    ["jax-js", "peers/jax_chain.mjs"],
+    ["tfjs", "peers/tfjs_chain.mjs"],
+    ["onnxruntime", "peers/onnx_chain.mjs"],
+  ],
+  tolerance: TOLERANCE,
+  rounds,
+  batchSeconds: software ? 0.4 : 0.1,
+});
+console.log(`\n${summary(rows, 2, 1.5)}`);
 printRows(args, rows);
 Deno.exit(0);

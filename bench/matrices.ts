@@ -1,9 +1,9 @@
-// Products and attention on subgroup matrices (tensor cores), in TFLOP/s beside the kernels that compute in f32.
+// Products, convolutions and attention on subgroup matrices (tensor cores), in TFLOP/s beside the kernels that compute in f32.
 //
 // Timestamp queries, the least of several replays; a product's time includes rounding its factors to f16 where that is a
 // pass of its own, and adding its parts. Some rows of every product are compared with float64. A GPU gets squares of 1024
-// to 8192, the weight shapes of FLUX at 512 rows, stored weights and FLUX's attention at 1024²; a CPU adapter small ones,
-// which show that all of it runs. Options: --json, --replays=7, --only=products|stored|attention, --forms=all (every form
+// to 8192, the weight shapes of FLUX at 512 rows, stored weights, FLUX's attention and the convolutions of its autoencoder at 1024²; a
+// CPU adapter small ones, which show that all of it runs. Options: --json, --replays=7, --only=products|stored|attention|convolutions, --forms=all (every form
 // that the adapter can run, not the default alone), --size=4096 (one square).
 
 import { f16ToF32, f32ToF16 } from "../src/base/halves.ts";
@@ -11,6 +11,7 @@ import { type CompactStorage, encodeWeight } from "../src/base/quantize.ts";
 import { attention } from "../src/ops/attention.ts";
 import { attentionMatrices } from "../src/ops/attention_matrix.ts";
 import { backward } from "../src/ops/backward.ts";
+import { conv2d } from "../src/ops/conv2d.ts";
 import { matmul } from "../src/ops/matmul.ts";
 import { matrixVariants } from "../src/ops/matmul_matrix.ts";
 import { dropFaultyMatrices } from "../src/ops/matrix_check.ts";
@@ -196,6 +197,70 @@ async function measureAttention({ heads, tokens, headSize }: Heads, form: string
   }
 }
 
+/** A 3x3 convolution of stride 1 of one square picture. */
+interface Convolution {
+  channels: number;
+  out: number;
+  side: number;
+}
+
+/** TFLOP/s forward, of the input gradient and of the weight gradient; throws where the result is wrong. */
+async function measureConvolution({ channels, out, side }: Convolution, form: string): Promise<number[]> {
+  const session = sessionFor(form);
+  const x = session.data("x", [1, channels, side, side], "f16");
+  const w = session.data("w", [out, channels, 3, 3], "f16");
+  const [y, dx, dw] = [
+    session.data("y", [1, out, side, side]),
+    session.data("dx", x.shape),
+    session.data("dw", w.shape),
+  ];
+  const seed = session.data("dy", y.shape);
+  const padding = [1, 1, 1, 1] as const;
+  const forward = session.plan("forward", (graph) => {
+    graph.assign(y, conv2d(graph.read(x), graph.read(w), { padding }));
+  });
+  const gradients = ([0, 1] as const).map((which) =>
+    session.plan(`gradient ${which}`, (graph) => {
+      const leaves = [graph.read(x, which === 0), graph.read(w, which === 1)] as const;
+      const result = conv2d(leaves[0], leaves[1], { padding });
+      const wanted = leaves[which];
+      graph.assign([dx, dw][which]!, backward(graph, [[result, graph.read(seed)]], [wanted])[0]!);
+    }),
+  );
+  try {
+    await session.open(gpu);
+    const [a, b] = [values(x.size, 1), values(w.size, 2)];
+    session.write(x, f32ToF16(a));
+    session.write(w, f32ToF16(b));
+    session.write(seed, values(seed.size, 3));
+    const flops = 2 * out * channels * 9 * side ** 2;
+    // The forward pass is no part of a gradient's plan, because nothing there reads its result.
+    const seconds: number[] = [];
+    for (const plan of [forward, ...gradients]) seconds.push(await timed(plan));
+    const got = await session.read(y, 0, side);
+    for (let column = 0; column < side; column += 7) checkPixel(a, b, { channels, out, side }, column, got[column]!);
+    return seconds.map((time) => flops / time / 1e12);
+  } finally {
+    session.close();
+  }
+}
+
+/** Compares a value of the first channel's first row with float64. */
+function checkPixel(x: Float32Array, w: Float32Array, { channels, side }: Convolution, at: number, got: number): void {
+  const half = (v: number) => f16ToF32(f32ToF16(Float32Array.of(v)))[0]!;
+  let [sum, size] = [0, 0];
+  for (let c = 0; c < channels; c++) {
+    for (let tap = 3; tap < 9; tap++) {
+      const [row, column] = [Math.floor(tap / 3) - 1, at + (tap % 3) - 1];
+      if (column < 0 || column >= side || row >= side) continue;
+      const term = half(x[(c * side + row) * side + column]!) * half(w[c * 9 + tap]!);
+      sum += term;
+      size += Math.abs(term);
+    }
+  }
+  if (!(Math.abs(got - sum) < 1e-3 * size)) throw new Error(`convolution: column ${at} is ${got}, not ${sum}`);
+}
+
 function report(name: string, form: string, ours: number, peer: number | null): void {
   rows.push({ name: `${name} / ${form}`, ours, best_peer: peer, ratio: peer ? ours / peer : null });
   table.push([
@@ -276,6 +341,27 @@ if (only === "" || only === "attention") {
       const ours = await measureAttention(s, form);
       report(`${name} forward`, form, ours[0], plain[0]);
       report(`${name} backward`, form, ours[1], plain[1]);
+    }
+  }
+}
+if (only === "" || only === "convolutions") {
+  // The autoencoder's decoder at 1024²: 512 channels from 128², 256 and 128 at the end.
+  const shapes: Convolution[] = software
+    ? [{ channels: 16, out: 16, side: 16 }]
+    : [
+        { channels: 512, out: 512, side: 128 },
+        { channels: 512, out: 512, side: 256 },
+        { channels: 512, out: 256, side: 512 },
+        { channels: 256, out: 128, side: 1024 },
+        { channels: 128, out: 128, side: 1024 },
+      ];
+  for (const s of shapes) {
+    const plain = await measureConvolution(s, "f32");
+    for (const form of everyForm ? ["default", ...forms] : ["default"]) {
+      const ours = await measureConvolution(s, form);
+      ["forward", "input gradient", "weight gradient"].forEach((pass, i) => {
+        report(`conv 3x3 ${s.channels} to ${s.out}, ${s.side}² ${pass}`, form, ours[i]!, plain[i]!);
+      });
     }
   }
 }

@@ -2,7 +2,7 @@
 // dy [batch, joint, heads, 2 half], x and dx [batch, tokens, heads, 2 half], gain [2 half], cosine and sine [joint, half].
 // With TERMS also dz n, whose sum over all rows is the gain's gradient. A row is one head of one token.
 //#if LANE_ROWS
-// Variant for CPU adapters: a lane owns a row. Grid: ceil(rows / 64) workgroups of 64 for each stream.
+// Variant for CPU adapters: a lane owns a row. Grid: ceil(rows / 8) workgroups of 8 for each stream.
 //#else
 // Variant for GPUs: 16 lanes own a row and add by a tree of fixed order. Grid: ceil(rows / 4) workgroups of 64 for each stream.
 //#endif
@@ -57,7 +57,7 @@ fn turned(from_ : u32, turn : u32) -> vec2<f32> {
   return vec2<f32>(d.x * c - d.y * s, d.x * s + d.y * c);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
   let g = group.x + group.y * p.fold;
 //#if TWO
@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   let tokens = select(p.tokens, p.tokens2, second);
   let rows = p.batch * tokens * p.heads;
 //#if LANE_ROWS
-  let row = (g - select(0u, p.groups, second)) * 64u + lane;
+  let row = (g - select(0u, p.groups, second)) * 8u + lane;
   if (row >= rows) { return; }
   let first = 0u;
   let hop = 1u;

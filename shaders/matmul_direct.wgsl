@@ -5,8 +5,8 @@
 // Bindings: 0 params, 1 A, 2 B, 3 C, epilogue operands from 4 on. Strides between batches in elements; 0 broadcasts.
 // Mapping: a workgroup is LANES invocations beside each other along columns and owns ROWS x (COLS · LANES) of C, ROWS
 // = GROUPS · SUB; the row depends on the workgroup alone. Workgroups run along rows first, so that neighbours share
-// their columns of B.
-// K is taken in steps of 8: COLS·8 values of B stay in registers while every row passes over them, because accumulators
+// their columns of B. COLUMNS_FIRST (short K): along columns first, because then the time is that of writing C.
+// K is taken in steps of STEP (8, or 4 where K is less): COLS·8 values of B stay in registers while every row passes over them, because accumulators
 // that live through a step in a register and are spilled between steps cost less than reloading B (35 against 30
 // GFLOP/s).
 //
@@ -38,6 +38,8 @@ struct Params {
   tilesM : u32,
   tilesN : u32,
   fold : u32,
+  first : u32,          // the stretch of k that this dispatch adds, [0, K) where there is only one
+  end : u32,
 }
 
 @group(0) @binding(0) var<uniform> p : Params;
@@ -64,8 +66,13 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     return;
   }
   let tileInBatch = tile % (p.tilesM * p.tilesN);
+  //#if COLUMNS_FIRST
+  let row = (tileInBatch / p.tilesN) * {{ROWS}}u;
+  let col = (tileInBatch % p.tilesN) * {{COLUMNS}}u + lane;
+  //#else
   let row = (tileInBatch % p.tilesM) * {{ROWS}}u;
   let col = (tileInBatch / p.tilesM) * {{COLUMNS}}u + lane;
+  //#endif
   let K = p.K;
   let baseA = b * p.strideA;
   let baseB = b * p.strideB;
@@ -108,9 +115,9 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
   //#endif
   //#endfor
 
-  var k = 0u;
-  for (; k + 8u <= K; k += 8u) {
-    //#for q 8
+  var k = p.first;
+  for (; k + {{STEP}}u <= p.end; k += {{STEP}}u) {
+    //#for q STEP
     let k{{q}} = (k + {{q}}u) * stepB;
     //#for c COLS
     let b{{c}}_{{q}} = f32(B[b{{c}} + k{{q}}]);
@@ -120,7 +127,7 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     //#if BROADCAST
     //#if TRANS_A
     // Lanes along rows: one load serves eight rows at one k.
-    //#for q 8
+    //#for q STEP
     let a{{g}}_k{{q}} = f32(A[rowOfLane{{g}} + (k + {{q}}u) * stepA]);
     //#endfor
     //#endif
@@ -130,10 +137,10 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
       //#if BROADCAST
       //#if !TRANS_A
       // Lanes along k: one load serves eight k of one row.
-      let aLanes = f32(A[a{{g}}_{{s}} + k + lane]);
+      let aLanes = f32(A[a{{g}}_{{s}} + k + min(lane, {{STEP}}u - 1u)]);
       //#endif
       //#endif
-      //#for q 8
+      //#for q STEP
       {
         //#if BROADCAST
         //#if TRANS_A
@@ -153,7 +160,7 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     //#endfor
     //#endfor
   }
-  for (; k < K; k++) {
+  for (; k < p.end; k++) {
     //#for c COLS
     let last{{c}} = f32(B[b{{c}} + k * stepB]);
     //#endfor

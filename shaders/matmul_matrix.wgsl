@@ -1,4 +1,5 @@
-// C[b] = op(A[b]) · op(B[b]) on subgroup matrices (tensor cores): f16 operands, f32 sums.
+// C[b] = op(A[b]) · op(B[b]) on subgroup matrices (tensor cores): f16 operands, f32 sums. With PICTURES an operand is read
+// out of pictures while it is staged, and the product is a convolution or a gradient of one (ops/conv_matrix.ts).
 //
 // Shapes: A [M, K] (TRANS_A: [K, M]), B [K, N] (TRANS_B: [N, K]), C [M, N]; A, B and C f32 or f16 in memory, B also bf16,
 // int8 or nf4 words. What is wider than f16 is rounded to it while it is staged; sums are f32.
@@ -36,6 +37,16 @@ struct Params {
   band : u32,
   splits : u32,
   chunk : u32,
+  //#if PICTURES
+  // Height, width and all values of a picture that is read, width and pixels of one that is made, zeros before a picture.
+  H : u32,
+  W : u32,
+  picture : u32,
+  OW : u32,
+  pixels : u32,
+  padTop : i32,
+  padLeft : i32,
+  //#endif
 }
 
 @group(0) @binding(0) var<uniform> p : Params;
@@ -83,7 +94,7 @@ fn finish(sums : vec4<f32>, row : u32, col : u32, start : u32) {
   if (row >= p.M || col >= p.N) {
     return;
   }
-  let first = start + row * p.N + col;
+  let first = {{PLACE}};
   var four = sums;
   //#if ACCUMULATE
   four += vec4<f32>(C[first >> 2u]);
@@ -103,7 +114,7 @@ fn finishOne(sum : f32, row : u32, col : u32, start : u32) {
   if (row >= p.M || col >= p.N) {
     return;
   }
-  let index = start + row * p.N + col;
+  let index = {{PLACE}};
   var v = sum;
   //#if ACCUMULATE
   v += f32(C[index]);

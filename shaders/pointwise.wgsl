@@ -13,9 +13,10 @@ struct Params { count : u32, fold : u32 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u);
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
-    let index = base + j * 64u;
+    let first = base + j * 64u;
+    let index = first + lane;
     if (index < p.count) {
       var v = f32(a[index]);
       {{EPILOGUE}}

@@ -53,7 +53,21 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   let c = oc % p.chunks;
   let last = min((c + 1u) * p.per_chunk, p.length);
   var sum = 0.0;
-  for (var l = c * p.per_chunk; l < last; l++) { sum += f32(x[(o * p.length + l) * p.inner + i]); }
+  var l = c * p.per_chunk;
+  var at = (o * p.length + l) * p.inner + i;
+  // Four loads in flight; the sum goes on in the same order.
+  for (; l + 4u <= last; l += 4u) {
+    let first = f32(x[at]);
+    let second = f32(x[at + p.inner]);
+    let third = f32(x[at + 2u * p.inner]);
+    let fourth = f32(x[at + 3u * p.inner]);
+    sum = (((sum + first) + second) + third) + fourth;
+    at += 4u * p.inner;
+  }
+  for (; l < last; l++) {
+    sum += f32(x[at]);
+    at += p.inner;
+  }
   var v = sum * p.scale;
   {{EPILOGUE}}
 //#if ACCUMULATE

@@ -1,5 +1,8 @@
 // Strided copy of runs: to[o * to_stride + to_offset + r] = from[o * from_stride + from_offset + r], o < outer, r < run.
 // T is an element, or a vector of four where all sizes divide (everything then counts vectors).
+//#if ALIGNED
+// This variant: 64 neighbours belong to one run.
+//#endif
 // Slices, concatenations and paddings along any one dimension are calls of this kernel.
 // Bindings: 1 from, 2 to. Grid: ceil(outer * run / (64 * PER_LANE)) workgroups of 64, PER_LANE values a lane, folded into y with p.fold a row.
 
@@ -10,12 +13,17 @@ struct Params { outer : u32, run : u32, from_stride : u32, from_offset : u32, to
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u);
   let count = p.outer * p.run;
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
-    let i = base + j * 64u;
+    let first = base + j * 64u;
+    let i = first + lane;
     if (i < count) {
+//#if ALIGNED
+      let o = first / p.run;
+//#else
       let o = i / p.run;
+//#endif
       let r = i - o * p.run;
       target_[o * p.to_stride + p.to_offset + r] = source[o * p.from_stride + p.from_offset + r];
     }

@@ -1,6 +1,9 @@
 // Several parts and the tensor that holds them beside each other along one dimension, copied by one dispatch:
 // joint[o * stride + offset_k + r] = part_k[o * run_k + r], o < outer, r < run_k, for every part k; or back.
 // T is an element, or a vector of four where all sizes divide (everything then counts vectors).
+//#if ALIGNED
+// This variant: 64 neighbours of a part belong to one run.
+//#endif
 //#if SPLIT
 // This variant writes the parts.
 //#else
@@ -27,7 +30,11 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     for (var j = 0u; j < {{PER_LANE}}u; j++) {
       let i = base + j * 64u;
       if (i < p.outer * p.run{{k}}) {
+//#if ALIGNED
+        let o = (i - lane) / p.run{{k}};
+//#else
         let o = i / p.run{{k}};
+//#endif
         let at = o * p.stride + p.offset{{k}} + i - o * p.run{{k}};
 //#if SPLIT
         part{{k}}[i] = joint[at];

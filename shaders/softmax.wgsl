@@ -3,8 +3,12 @@
 //#else
 // Softmax over rows of [rows, length]: out = exp(x - max(x)) / sum(exp(x - max(x))). Bindings: 1 x, 2 out.
 //#endif
+//#if LANE_ROWS
+// Variant for CPU adapters: a lane owns a row. Grid: ceil(rows / 8) workgroups of 8, folded into y with p.fold a row.
+//#else
 // A workgroup of 64 owns a row; lanes stride through it and a tree in workgroup memory joins them, always in the same
 // order. Grid: rows workgroups, folded into y with p.fold a row.
+//#endif
 
 struct Params { rows : u32, length : u32, fold : u32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -15,6 +19,10 @@ struct Params { rows : u32, length : u32, fold : u32 }
 //#else
 @group(0) @binding(2) var<storage, read_write> out : array<f32>;
 //#endif
+//#if LANE_ROWS
+fn join_sum(lane : u32, value : f32) -> f32 { return value; }
+fn join_max(lane : u32, value : f32) -> f32 { return value; }
+//#else
 var<workgroup> shared_ : array<f32, 64>;
 
 fn join_sum(lane : u32, value : f32) -> f32 {
@@ -38,25 +46,33 @@ fn join_max(lane : u32, value : f32) -> f32 {
   return shared_[0];
 }
 //#endif
+//#endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
+//#if LANE_ROWS
+  let row = (group.x + group.y * p.fold) * {{LANES}}u + lane;
+  let from_ = row * p.length;
+  let hop = 1u;
+//#else
   let row = group.x + group.y * p.fold;
-  if (row >= p.rows) { return; }
   let from_ = row * p.length + lane;
+  let hop = 64u;
+//#endif
+  if (row >= p.rows) { return; }
   let last = (row + 1u) * p.length;
 //#if BACKWARD
   var part = 0.0;
-  for (var i = from_; i < last; i += 64u) { part += f32(x[i]) * f32(dy[i]); }
+  for (var i = from_; i < last; i += hop) { part += f32(x[i]) * f32(dy[i]); }
   let total = join_sum(lane, part);
-  for (var i = from_; i < last; i += 64u) { out[i] = f32(x[i]) * (f32(dy[i]) - total); }
+  for (var i = from_; i < last; i += hop) { out[i] = f32(x[i]) * (f32(dy[i]) - total); }
 //#else
   var highest = -3.0e38;
-  for (var i = from_; i < last; i += 64u) { highest = max(highest, f32(x[i])); }
+  for (var i = from_; i < last; i += hop) { highest = max(highest, f32(x[i])); }
   let top = join_max(lane, highest);
   var part = 0.0;
-  for (var i = from_; i < last; i += 64u) { part += exp(f32(x[i]) - top); }
+  for (var i = from_; i < last; i += hop) { part += exp(f32(x[i]) - top); }
   let total = join_sum(lane, part);
-  for (var i = from_; i < last; i += 64u) { out[i] = exp(f32(x[i]) - top) / total; }
+  for (var i = from_; i < last; i += hop) { out[i] = exp(f32(x[i]) - top) / total; }
 //#endif
 }

@@ -1,4 +1,7 @@
 // Gated activation of rows whose halves lie beside each other: out[r, i] = silu(x[r, i]) * x[r, half + i], silu(g) = g sigmoid(g).
+//#if ALIGNED
+// This variant: 64 neighbours belong to one row.
+//#endif
 // Bindings: 1 x [rows, 2 half], 2 out [rows, half]. Grid: ceil(rows * half / (64 * PER_LANE)) workgroups of 64, PER_LANE values
 // a lane, folded into y with p.fold a row.
 
@@ -13,7 +16,11 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
     let i = base + j * 64u;
     if (i < p.count) {
+//#if ALIGNED
+      let at = i + ((i - lane) / p.half) * p.half;
+//#else
       let at = i + (i / p.half) * p.half;
+//#endif
       let gate = f32(x[at]);
       out[i] = gate * (1.0 / (1.0 + exp(-clamp(gate, -80.0, 80.0)))) * f32(x[at + p.half]);
     }

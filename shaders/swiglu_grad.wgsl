@@ -1,5 +1,8 @@
 // Gradient of swiglu.wgsl, both halves of a row: dx[r, i] = dy up silu'(gate), dx[r, half + i] = dy silu(gate), with
 // silu'(g) = s (1 + g (1 - s)), s = sigmoid(g).
+//#if ALIGNED
+// This variant: 64 neighbours belong to one row.
+//#endif
 // Bindings: 1 dy [rows, half], 2 x [rows, 2 half], 3 dx. Grid: as swiglu.wgsl.
 
 struct Params { count : u32, half : u32, fold : u32 }
@@ -14,7 +17,11 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
     let i = base + j * 64u;
     if (i < p.count) {
+//#if ALIGNED
+      let at = i + ((i - lane) / p.half) * p.half;
+//#else
       let at = i + (i / p.half) * p.half;
+//#endif
       let gate = f32(x[at]);
       let s = 1.0 / (1.0 + exp(-clamp(gate, -80.0, 80.0)));
       let d = dy[i];

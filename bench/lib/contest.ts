@@ -4,7 +4,7 @@
 
 import { MARK } from "./child.ts";
 
-/** How long the rounds of one task may last in all. */
+/** How long the rounds of one task may last in all, unless a benchmark says otherwise. */
 const MOST_SECONDS = 60;
 
 interface Answer {
@@ -122,12 +122,13 @@ export class Child {
 /**
  * Seconds of one run in every round, for each child: `rounds` rounds, in each of which every child runs one batch. A batch
  * repeats the task until it lasts about `batchSeconds`, so that waiting for the device is a small part of it. Where a child
- * is so slow that all rounds would last over a minute, there are fewer, but at least three.
+ * is so slow that all rounds would last over `mostSeconds`, there are fewer, but at least three.
  */
 export async function contest(
   children: readonly Child[],
   rounds: number,
   batchSeconds: number,
+  mostSeconds = MOST_SECONDS,
 ): Promise<Map<Child, number[]>> {
   const repeats = new Map<Child, number>();
   let roundSeconds = 0;
@@ -137,7 +138,7 @@ export async function contest(
     repeats.set(child, count);
     roundSeconds += count * once;
   }
-  const enough = Math.max(3, Math.min(rounds, Math.floor(MOST_SECONDS / roundSeconds)));
+  const enough = Math.max(3, Math.min(rounds, Math.floor(mostSeconds / roundSeconds)));
   const times = new Map<Child, number[]>(children.map((child) => [child, []]));
   for (let round = 0; round < enough; round++) {
     for (const child of children) {

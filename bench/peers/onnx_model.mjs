@@ -1,4 +1,4 @@
-// Writes the ONNX model of the matmul benchmark by hand: protocol buffers need no library for a dozen fields. X and W are
+// Writes the ONNX models of the benchmarks by hand: protocol buffers need no library for a dozen fields. Operands are
 // initializers, so they are uploaded once; a scalar input keeps the runtime from computing the result beforehand.
 
 import { Buffer } from "node:buffer";
@@ -63,13 +63,35 @@ export function chainModel(size, products, { x, w }, reduced) {
     output = "max";
     dims = [size];
   }
+  return model(nodes, [tensor("X", [size, size], x), tensor("W", [size, size], w)], [[output, dims]]);
+}
+
+/** (op(A_i) + s) op(B) for every A_i, whole or as row maxima. Only the operand that is small gets the scalar added. */
+export function productsModel({ m, n, transposeA, transposeB }, shapes, { a, b }, reduced) {
+  const nodes = [];
+  const outputs = [];
+  const added = shapes.a[0] * shapes.a[1] * a.length < shapes.b[0] * shapes.b[1] ? "A" : "B";
+  if (added === "B") nodes.push(node("Add", ["B", "s"], "b"));
+  a.forEach((_, i) => {
+    if (added === "A") nodes.push(node("Add", [`A${i}`, "s"], `a${i}`));
+    const operands = added === "A" ? [`a${i}`, "B"] : [`A${i}`, "b"];
+    const flags = [intAttribute("transA", transposeA ? 1 : 0), intAttribute("transB", transposeB ? 1 : 0)];
+    nodes.push(node("Gemm", operands, `c${i}`, flags));
+    if (reduced)
+      nodes.push(node("ReduceMax", [`c${i}`], `max${i}`, [intsAttribute("axes", [1]), intAttribute("keepdims", 0)]));
+    outputs.push(reduced ? [`max${i}`, [m]] : [`c${i}`, [m, n]]);
+  });
+  const initializers = [...a.map((values, i) => tensor(`A${i}`, shapes.a, values)), tensor("B", shapes.b, b)];
+  return model(nodes, initializers, outputs);
+}
+
+function model(nodes, initializers, outputs) {
   const graph = join([
     ...nodes.map((n) => bytes(1, n)),
-    bytes(2, "chain"),
-    bytes(5, tensor("X", [size, size], x)),
-    bytes(5, tensor("W", [size, size], w)),
+    bytes(2, "graph"),
+    ...initializers.map((t) => bytes(5, t)),
     bytes(11, valueInfo("s", [1])),
-    bytes(12, valueInfo(output, dims)),
+    ...outputs.map(([name, dims]) => bytes(12, valueInfo(name, dims))),
   ]);
   const opset = join([bytes(1, ""), number(2, 17)]);
   return join([number(1, 8), bytes(7, graph), bytes(8, opset)]);

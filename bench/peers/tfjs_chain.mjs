@@ -4,14 +4,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-webgpu";
 import { chainError, chainInputs } from "../lib/chain.ts";
 import { provideDawn, serve } from "../lib/child.ts";
-
-/** Waits until the device has done everything: what is gathered must be submitted first. */
-async function finish() {
-  const backend = tf.backend();
-  backend.endComputePassEncoder();
-  backend.submitQueue();
-  await backend.queue.onSubmittedWorkDone();
-}
+import { finish } from "./tfjs_finish.mjs";
 
 await serve({
   name: "tfjs",

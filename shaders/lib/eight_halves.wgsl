@@ -2,7 +2,8 @@
 // the operand is stored as; zeros beyond its edges. Values wider than f16 are rounded to it once, to nearest.
 //
 // ROWS and COLUMNS are the operand's sizes in memory (columns lie beside each other). WHOLE: columns and the stride
-// between batches are multiples of 8 (f32: of 4), so that a group is one or two vector loads.
+// between batches are multiples of 8 (f32: of 4), so that a group is one or two vector loads. AT is then the place of
+// `row` and `column` in memory.
 
 //#if F16
 //#if WHOLE
@@ -10,7 +11,7 @@ fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   if (row >= {{ROWS}} || column >= {{COLUMNS}}) {
     return vec4<u32>();
   }
-  return {{X}}[(base + row * {{COLUMNS}} + column) >> 3u];
+  return {{X}}[({{AT}}) >> 3u];
 }
 //#else
 fn one{{X}}(at : u32) -> f32 {
@@ -25,7 +26,7 @@ fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   if (row >= {{ROWS}} || column >= {{COLUMNS}}) {
     return vec4<u32>();
   }
-  let at = (base + row * {{COLUMNS}} + column) >> 2u;
+  let at = ({{AT}}) >> 2u;
   var second = vec4<f32>();
   if (column + 4u < {{COLUMNS}}) {
     second = {{X}}[at + 1u];
@@ -45,7 +46,7 @@ fn eight{{X}}(base : u32, row : u32, column : u32) -> vec4<u32> {
   if (row >= {{ROWS}} || column >= {{COLUMNS}}) {
     return vec4<u32>();
   }
-  let at = base + row * {{COLUMNS}} + column;
+  let at = {{AT}};
   let words = {{X}}[at >> 3u];
   //#if BF16
   let low = bitcast<vec4<f32>>(words << vec4<u32>(16u));

@@ -8,6 +8,7 @@ const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/doctor.ts"),
   () => import("./commands/init.ts"),
   () => import("./commands/plan.ts"),
+  () => import("./commands/bench.ts"),
   () => import("./commands/align.ts"),
   () => import("./commands/train.ts"),
   () => import("./commands/cache.ts"),

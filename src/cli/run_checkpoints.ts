@@ -4,9 +4,10 @@
 import { LongtailError } from "../base/errors.ts";
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
-import type { Session } from "../tensor/session.ts";
+import type { MappedValues, Session } from "../tensor/session.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
 import {
+  type Checkpoint,
   checkpointEntry,
   type Identity,
   loadCheckpoint,
@@ -41,11 +42,11 @@ export async function savePools(
   emit: EventSink,
 ): Promise<string> {
   const { step, state, identity } = content;
-  const load = async (v: Variable): Promise<Float32Array | Uint32Array> => {
-    if (v.dtype === "u32") return new Uint32Array(await session.readBits(v));
-    const values = await session.read(v);
-    if (!values.every(Number.isFinite)) throw leftRange(step, v.name);
-    return values;
+  const load = async (v: Variable): Promise<MappedValues> => {
+    const values = await session.map(v);
+    if (v.dtype === "u32" || allFinite(values.view)) return values;
+    values.release();
+    throw leftRange(step, v.name);
   };
   const groups = Object.fromEntries(
     Object.entries(pools).map(([name, pool]) => [
@@ -81,16 +82,30 @@ export async function restorePools(
   if (!from) return null;
   const checkpoint = await loadCheckpoint(files, from, identity);
   try {
-    for (const [name, pool] of Object.entries(pools)) {
-      const byName = new Map(pool.variables.map((v) => [v.name, v]));
-      const expected = pool.variables.map(checkpointEntry);
-      await checkpoint.restore(name, expected, (tensor, values) => session.write(byName.get(tensor)!, values));
-    }
+    await restoreFrom(checkpoint, session, pools);
   } finally {
     await checkpoint.close();
   }
   emit({ kind: "message", text: `continuing from ${checkpoint.path}, ${checkpoint.step} updates done` });
   return checkpoint.state;
+}
+
+/** Hands the tensors of a checkpoint to the device. */
+export async function restoreFrom(checkpoint: Checkpoint, session: Session, pools: PoolGroups): Promise<void> {
+  const bytes = Object.values(pools).reduce((n, pool) => n + pool.bytes, 0);
+  await session.upload(bytes, async (write) => {
+    for (const [name, pool] of Object.entries(pools)) {
+      const byName = new Map(pool.variables.map((v) => [v.name, v]));
+      const expected = pool.variables.map(checkpointEntry);
+      await checkpoint.restore(name, expected, (tensor, values) => write(byName.get(tensor)!, values));
+    }
+  });
+}
+
+/** True where no value is NaN or infinite. */
+export function allFinite(values: ArrayLike<number>): boolean {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
+  return true;
 }
 
 /** The error of weights or moments that are no numbers any more. */

@@ -39,6 +39,8 @@ export interface RunPaths {
   record: string;
   log: string;
   reportData: string;
+  /** Times of kernels, where the run was profiled. */
+  profile: string;
   report: string;
   modelCard: string;
   checkpoints: string;
@@ -68,6 +70,7 @@ export function runPaths(folder: string): RunPaths {
     record: at("run.json"),
     log: at("log.jsonl"),
     reportData: at("report.json"),
+    profile: at("profile.json"),
     report: at("report.html"),
     modelCard: at("README.md"),
     checkpoints: at("ckpt"),

@@ -7,6 +7,14 @@ import type { FileStore } from "../base/files.ts";
 import { f32ToBf16, f32ToF16 } from "../base/halves.ts";
 import { DTYPE_BITS, type Dtype, elementCount } from "./safetensors_header.ts";
 
+/** Elements that lie in borrowed memory, such as a device's as the host sees it; given back as soon as they are written. */
+export interface BorrowedElements {
+  readonly view: ArrayBufferView;
+  release(): void;
+}
+
+type Elements = ArrayBufferView | BorrowedElements;
+
 export interface TensorToWrite {
   name: string;
   dtype: Dtype;
@@ -15,7 +23,7 @@ export interface TensorToWrite {
    * The elements, or a function that fetches them when their turn comes. A Float32Array is converted to F32, F16 or BF16;
    * anything else must hold the stored bytes.
    */
-  data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView>);
+  data: ArrayBufferView | (() => Elements | Promise<Elements>);
 }
 
 export interface WriteOptions {
@@ -122,13 +130,18 @@ async function* content(
   yield header;
 
   for (const tensor of tensors) {
-    const view = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
-    const bytes = storedBytes(view, tensor.dtype);
-    if (bytes.length !== byteLength(tensor)) {
-      const why = `shape [${tensor.shape.join(", ")}] of ${tensor.dtype} needs ${byteLength(tensor)} bytes, given ${bytes.length}`;
-      throw cannotWrite(path, tensor.name, why);
+    const given = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
+    const borrowed = "release" in given ? given : null;
+    try {
+      const bytes = storedBytes(borrowed?.view ?? (given as ArrayBufferView), tensor.dtype);
+      if (bytes.length !== byteLength(tensor)) {
+        const why = `shape [${tensor.shape.join(", ")}] of ${tensor.dtype} needs ${byteLength(tensor)} bytes, given ${bytes.length}`;
+        throw cannotWrite(path, tensor.name, why);
+      }
+      if (bytes.length > 0) yield bytes;
+    } finally {
+      borrowed?.release();
     }
-    if (bytes.length > 0) yield bytes;
   }
 }
 

@@ -231,11 +231,15 @@ export async function loadParameters(
   rename: (name: string) => string = (name) => name,
 ): Promise<void> {
   checkParameters(parameters, source, rename);
-  for (const [name, tensor] of parameters.tensors) {
-    const values = await source.load(rename(name));
-    checkDecoded(`${source.name}, ${rename(name)}`, tensor, values);
-    writeTensor(session, tensor, storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values));
-  }
+  const bytes = Object.values(parameters.bytesByStorage).reduce((sum, n) => sum + n, 0);
+  await session.upload(bytes, async (write) => {
+    for (const [name, tensor] of parameters.tensors) {
+      const values = await source.load(rename(name));
+      checkDecoded(`${source.name}, ${rename(name)}`, tensor, values);
+      const stored = storeTensor(`${source.name}, ${rename(name)}`, storageOf(tensor), values);
+      for (const { variable, data } of placesOf(tensor, stored)) await write(variable, data);
+    }
+  });
 }
 
 /** Codes that products decode to f16 hold its range alone, whatever their storage: what is beyond would be infinite. */
@@ -256,11 +260,6 @@ export interface StoredTensor {
  */
 export function storeTensor(where: string, storage: Storage, values: Float32Array): StoredTensor {
   return storage === "f32" ? { codes: values, scales: null } : encodeWeight(where, storage, values);
-}
-
-/** Uploads a stored tensor. */
-export function writeTensor(session: Session, tensor: Declaration, stored: StoredTensor): void {
-  for (const { variable, data } of placesOf(tensor, stored)) session.write(variable, data);
 }
 
 /** The variables of a tensor and what of its stored form each takes. */

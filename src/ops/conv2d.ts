@@ -2,6 +2,7 @@
 // product of the weights with each picture's [channels, pixels] and runs as one. Bias, activation and residual are
 // pointwise steps that fusion moves into the kernel's store.
 
+import type { EpilogueScope } from "../tensor/epilogue.ts";
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import type { Lowering, Target } from "../tensor/lower.ts";
 import { showShape } from "../tensor/shape.ts";
@@ -16,8 +17,9 @@ import {
   defaultGradWeightVariant,
   mirroredShape,
 } from "./conv_choice.ts";
-import { matmulKey } from "./matmul.ts";
-import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
+import type { ConvPass } from "./conv_matrix.ts";
+import { lowerConvOnMatrices, matrixChoices, matrixDefault } from "./conv_on_matrices.ts";
+import { lowerProduct } from "./matmul.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
 import { lowerWinograd, WINOGRAD, winogradFits, winogradPays } from "./winograd.ts";
@@ -74,40 +76,36 @@ function convKey(name: string, s: ConvShape, types: string): string {
   return `${name} ${s.N}x${s.IC}x${s.H}x${s.W} ${s.OC}x${s.OH}x${s.OW} k${s.KH}x${s.KW} s${s.stride} ${types}`;
 }
 
-/** The tuner's answer, or the default; `s` is the convolution that the kernel computes. */
-function chooseVariant(target: Target, s: ConvShape, key: string): string {
-  const variants = [...convVariants(target.kernels), ...(winogradFits(s) ? [WINOGRAD] : [])];
-  const asked = target.choose("conv2d", key, variants);
-  if (asked) return asked;
+/**
+ * The tuner's answer, or the default; `s` is the convolution that the kernel computes.
+ * @param matrices variants on subgroup matrices that it may take
+ */
+function chooseVariant(target: Target, s: ConvShape, key: string, matrices: readonly string[], pass: ConvPass): string {
+  const variants = [...convVariants(target.kernels), ...(winogradFits(s) ? [WINOGRAD] : []), ...matrices];
+  const name = target.choose("conv2d", key, variants) ?? matrixDefault(target, matrices, pass, s);
+  if (name) return name;
   return winogradPays(s) ? WINOGRAD : defaultConvVariant(s, target.kernels, target.software);
 }
 
 /** Runs a 1x1 convolution or its input gradient as weights times each picture's channels. */
-function lowerProduct(lowering: Lowering, node: Node, x: Tensor, w: Tensor, s: ConvShape, transA: boolean): void {
-  const shape: MatmulShape = {
-    M: transA ? s.IC : s.OC,
-    K: transA ? s.OC : s.IC,
-    N: s.H * s.W,
-    batch: s.N,
-    strideA: 0,
-    transA,
+function lowerPointwise(lowering: Lowering, node: Node, x: Tensor, w: Tensor, s: ConvShape, transposeA: boolean): void {
+  const weights = { slot: lowering.slot(w), shape: [1, s.OC, s.IC], dtype: w.dtype };
+  const pictures = { slot: lowering.slot(x), shape: [s.N, x.dim(1), s.H * s.W], dtype: x.dtype };
+  const label = `conv 1x1${transposeA ? " grad" : ""} ${s.OC}x${s.IC} ${s.H}x${s.W}`;
+  lowerProduct(lowering, node, [weights, pictures], { transposeA }, label);
+}
+
+/** What an epilogue finds in scope in a kernel that finishes its values by picture, channel, row and column. */
+function planeScope(source: string, [, channels, rows, columns]: readonly number[]): EpilogueScope | undefined {
+  if (!source.includes("fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32)")) return undefined;
+  const [C, H] = source.includes("n * p.OC + oc") ? ["p.OC", "p.OH"] : ["p.IC", "p.H"];
+  return {
+    axes: [
+      { size: columns!, place: "ox", before: `((n * ${C} + oc) * ${H} + oy)` },
+      { size: rows!, place: "oy", before: `(n * ${C} + oc)` },
+      { size: channels!, place: "oc", before: "n" },
+    ],
   };
-  const { target } = lowering;
-  const name =
-    target.choose("matmul", matmulKey(shape, w.dtype, x.dtype), matmulVariants(target.kernels)) ??
-    defaultMatmulVariant(shape, target.kernels, target.software);
-  const choice = chooseMatmul(shape, name, target.kernels, { A: w.dtype as "f32", B: x.dtype as "f32" });
-  lowering.call({
-    label: `conv 1x1${transA ? " grad" : ""} ${s.OC}x${s.IC} ${s.H}x${s.W}`,
-    source: choice.source,
-    constants: choice.constants,
-    inputs: [lowering.slot(w), lowering.slot(x)],
-    outputs: [lowering.slot(node.outputs[0]!)],
-    params: choice.params,
-    grid: choice.grid,
-    flops: flopsOf(s),
-    epilogueOf: node,
-  });
 }
 
 const convOperation: Operation = {
@@ -130,13 +128,18 @@ const convOperation: Operation = {
     const a = node.attributes as unknown as ConvAttributes;
     const y = this.infer([x, w], node.attributes)[0]!.shape;
     const s = convShape(x.shape, y, [w.dim(2), w.dim(3)], a);
-    if (isProduct(s)) return lowerProduct(lowering, node, x, w, s, false);
+    if (isProduct(s)) return lowerPointwise(lowering, node, x, w, s, false);
     const { target } = lowering;
-    const name = chooseVariant(target, s, convKey("forward", s, `${x.dtype} ${w.dtype}`));
+    const matrices = matrixChoices(target, w, x);
+    const name = chooseVariant(target, s, convKey("forward", s, `${x.dtype} ${w.dtype}`), matrices, "forward");
     if (name === WINOGRAD) return lowerWinograd(lowering, node, [x, w], s, false);
+    const label = `conv ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}${a.stride > 1 ? ` /${a.stride}` : ""}`;
+    if (matrices.includes(name))
+      return lowerConvOnMatrices(lowering, node, [w, x], { pass: "forward", s, name, label });
     const choice = chooseConv(s, name, target.kernels, { X: x.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
-      label: `conv ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}${a.stride > 1 ? ` /${a.stride}` : ""}`,
+      label,
+      epilogueScope: planeScope(choice.source, y),
       source: choice.source,
       constants: choice.constants,
       inputs: [lowering.slot(x), lowering.slot(w)],
@@ -169,15 +172,21 @@ const gradInputOperation: Operation = {
     const a = node.attributes as unknown as ConvAttributes;
     const x = this.infer([dy, w], node.attributes)[0]!.shape;
     const s = convShape(x, dy.shape, [w.dim(2), w.dim(3)], a);
-    if (isProduct(s)) return lowerProduct(lowering, node, dy, w, s, true);
+    if (isProduct(s)) return lowerPointwise(lowering, node, dy, w, s, true);
     const { target } = lowering;
     // The kernel is a convolution of dy, so its choice goes by the mirrored shape.
     const mirrored = mirroredShape(s);
-    const name = chooseVariant(target, mirrored, convKey("grad input", s, `${dy.dtype} ${w.dtype}`));
+    const matrices = a.stride === 1 ? matrixChoices(target, w, dy) : [];
+    const key = convKey("grad input", s, `${dy.dtype} ${w.dtype}`);
+    const name = chooseVariant(target, mirrored, key, matrices, "grad_input");
     if (name === WINOGRAD) return lowerWinograd(lowering, node, [dy, w], mirrored, true);
+    const label = `conv grad ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.H}x${s.W}${a.stride > 1 ? ` /${a.stride}` : ""}`;
+    if (matrices.includes(name))
+      return lowerConvOnMatrices(lowering, node, [w, dy], { pass: "grad_input", s: mirrored, name, label });
     const choice = chooseConvGradInput(s, name, target.kernels, { X: dy.dtype as "f32", W: w.dtype as "f32" });
     lowering.call({
-      label: `conv grad ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.H}x${s.W}${a.stride > 1 ? ` /${a.stride}` : ""}`,
+      label,
+      epilogueScope: planeScope(choice.source, x),
       source: choice.source,
       constants: choice.constants,
       inputs: [lowering.slot(dy), lowering.slot(w)],
@@ -201,12 +210,17 @@ const gradWeightOperation: Operation = {
     const a = node.attributes as unknown as ConvAttributes;
     const s = convShape(x.shape, dy.shape, a.kernel!, a);
     const { target } = lowering;
+    const matrices = matrixChoices(target, dy, x);
     const name =
-      target.choose(
-        "conv2d_grad_weight",
-        convKey("grad weight", s, `${x.dtype} ${dy.dtype}`),
-        convGradWeightVariants(target.kernels),
-      ) ?? defaultGradWeightVariant(s, target.kernels, target.software);
+      target.choose("conv2d_grad_weight", convKey("grad weight", s, `${x.dtype} ${dy.dtype}`), [
+        ...convGradWeightVariants(target.kernels),
+        ...matrices,
+      ]) ??
+      matrixDefault(target, matrices, "grad_weight", s) ??
+      defaultGradWeightVariant(s, target.kernels, target.software);
+    const label = `conv grad weight ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}`;
+    if (matrices.includes(name))
+      return lowerConvOnMatrices(lowering, node, [dy, x], { pass: "grad_weight", s, name, label });
     const choice = chooseConvGradWeight(s, name, target.kernels, {
       X: x.dtype as "f32",
       Y: dy.dtype as "f32",
@@ -216,7 +230,7 @@ const gradWeightOperation: Operation = {
     const count = s.OC * s.IC * s.KH * s.KW;
     const parts = choice.sum ? lowering.scratch(choice.chunks * count) : out;
     lowering.call({
-      label: `conv grad weight ${s.KH}x${s.KW} ${s.OC}x${s.IC} ${s.OH}x${s.OW}`,
+      label,
       source: choice.main.source,
       constants: choice.main.constants,
       inputs: [lowering.slot(x), lowering.slot(dy)],

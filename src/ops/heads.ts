@@ -35,7 +35,7 @@ function layout(
 ): { constants: Constants; params: number[]; grid: [number, number, number] } {
   const { heads, eps, joint, offsets } = attributes;
   const [a, b] = chosen as [number, number | undefined];
-  const perGroup = lowering.target.software ? 64 : 4;
+  const perGroup = lowering.target.software ? 8 : 4;
   const groups = chosen.map((k) => Math.ceil((streams[k]!.x.dim(0) * streams[k]!.x.dim(1) * heads) / perGroup));
   const grid = foldGrid(
     groups.reduce((sum, n) => sum + n, 0),
@@ -51,6 +51,7 @@ function layout(
       GAIN2: other?.gain.dtype ?? "f32",
       TWO: other !== null,
       LANE_ROWS: lowering.target.software,
+      LANES: lowering.target.software ? 8 : 64,
     },
     params: [
       heads,

@@ -2,14 +2,15 @@
 // and dB = Aᵀ dC, so NN, NT and TN are all that is ever needed. A weight gradient that nothing else reads is added into
 // its gradient buffer by the kernel itself.
 
+import type { EpilogueScope } from "../tensor/epilogue.ts";
 import type { Node, Operation, Tensor } from "../tensor/graph.ts";
 import { apply1 } from "../tensor/graph.ts";
-import type { Lowering, Slot, Target } from "../tensor/lower.ts";
+import type { CallRequest, Lowering, Slot, Target } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
-import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
-import { chooseMatrix, defaultMatrixVariant, matrixReads, matrixVariants } from "./matmul_matrix.ts";
+import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants, stretchesOf } from "./matmul_choice.ts";
+import { chooseMatrix, defaultMatrixVariant, type MatrixChoice, matrixReads, matrixVariants } from "./matmul_matrix.ts";
 import { isCodes, type OperandType } from "./operand.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
@@ -75,12 +76,15 @@ export interface MatmulOperand {
   };
 }
 
+type CallResult = Pick<CallRequest, "outputs" | "inPlace">;
+
 /** Calls the kernel that makes output 0 of `node` from two operands, wherever they lie. */
 export function lowerProduct(
   lowering: Lowering,
   node: Node,
   [a, b]: readonly [MatmulOperand, MatmulOperand],
   transposes: MatmulTransposes,
+  labelled?: string,
 ): void {
   const { M, N, K, batch } = sizes(a.shape, b.shape, transposes);
   const { transposeA: transA, transposeB: transB } = transposes;
@@ -98,19 +102,16 @@ export function lowerProduct(
   const into = node.attributes["accumulateInto"] as Variable | undefined;
   // What a kernel that decodes by itself reads.
   const words = b.stored && target.stagedDecoding ? b.stored : null;
-  const matrices = matricesFor(target, a.dtype, b.dtype)
-    ? matrixVariants(target.kernels).map((variant) => variant.name)
-    : [];
+  const matrices = matricesFor(target, a.dtype, b.dtype) ? matrixVariants(target.kernels).map((v) => v.name) : [];
   const name =
     target.choose("matmul", matmulKey(shape, a.dtype, words?.storage ?? b.dtype), [
       ...matmulVariants(target.kernels),
       ...matrices,
     ]) ??
-    (matrices.length > 0 && (!target.software || target.matrices === "all")
-      ? defaultMatrixVariant(shape, target.kernels)
-      : null) ??
+    (matrices.length > 0 && takesMatrices(target) ? defaultMatrixVariant(shape, target.kernels) : null) ??
     defaultMatmulVariant(shape, target.kernels, target.software);
-  const label = `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`;
+  const label =
+    labelled ?? `matmul ${transA ? "T" : "N"}${transB ? "T" : "N"} ${M}x${N}x${K}${batch > 1 ? ` x${batch}` : ""}`;
   const place = into ? lowering.variable(into) : lowering.slot(node.outputs[0]!);
   // A gradient buffer is read and written; it is no output that somebody makes.
   const result = into ? { outputs: [], inPlace: [place] } : { outputs: [place] };
@@ -121,9 +122,23 @@ export function lowerProduct(
   const inputs = [a.slot, weight, ...(staged?.scales ? [staged.scales] : [])];
   const accumulate = into !== undefined;
   if (!name.startsWith("matrix")) {
-    const choice = chooseMatmul(shape, name, target.kernels, { A: a.dtype as "f32", B, accumulate });
-    const { source, constants, params, grid } = choice;
-    lowering.call({ label, source, constants, inputs, ...result, params, grid, flops, epilogueOf: node });
+    for (const stretch of stretchesOf(shape, name, target.software)) {
+      const [first, end] = stretch;
+      const adds = accumulate || first > 0;
+      const options = { A: a.dtype as "f32", B, accumulate: adds, stretch };
+      const { source, constants, params, grid } = chooseMatmul(shape, name, target.kernels, options);
+      lowering.call({
+        label,
+        source,
+        constants,
+        inputs,
+        ...(adds ? { outputs: [], inPlace: [place] } : result),
+        params,
+        grid,
+        flops: (flops * (end - first)) / K,
+        ...(end === K ? { epilogueOf: node, epilogueScope: productScope(source, M, N) } : {}),
+      });
+    }
     return;
   }
   const hasEpilogue = node.attributes["epilogue"] !== undefined;
@@ -138,8 +153,17 @@ export function lowerProduct(
     factors.B = "f16";
   }
   const options = { ...factors, accumulate, hasEpilogue };
-  const { main, sum, splits } = chooseMatrix(shape, name, target.kernels, options);
-  const parts = sum ? lowering.scratch(splits * batch * M * N) : null;
+  callMatrix(lowering, label, chooseMatrix(shape, name, target.kernels, options), { inputs, result, flops, node });
+}
+
+/** Calls a product on subgroup matrices, and the pass that adds its parts. */
+export function callMatrix(
+  lowering: Lowering,
+  label: string,
+  { main, sum, parts: count }: MatrixChoice,
+  { inputs, result, flops, node }: { inputs: Slot[]; result: CallResult; flops: number; node: Node },
+): void {
+  const parts = sum ? lowering.scratch(count) : null;
   const { source, constants, params, grid } = main;
   lowering.call({
     label,
@@ -161,15 +185,31 @@ export function lowerProduct(
     ...result,
     params: sum.params,
     grid: sum.grid,
-    flops: splits * batch * M * N,
+    flops: count,
     epilogueOf: node,
   });
 }
 
+/** What an epilogue finds in scope in a kernel that finishes its values by row and column. */
+export function productScope(source: string, M: number, N: number): EpilogueScope | undefined {
+  if (!source.includes("fn finish(sum : f32, row : u32, col : u32, b : u32)")) return undefined;
+  return {
+    axes: [
+      { size: N, place: "col", before: "(b * p.M + row)" },
+      { size: M, place: "row", before: "b" },
+    ],
+  };
+}
+
 /** Whether a product of these element types may run on subgroup matrices. */
-function matricesFor(target: Target, a: DType, b: DType): boolean {
+export function matricesFor(target: Target, a: DType, b: DType): boolean {
   if (!target.f16 || target.matrices === "off") return false;
   return target.matrices === "all" || a === "f16" || b === "f16";
+}
+
+/** Whether matrices are the default where they may run; on CPU adapters they are slower than other kernels. */
+export function takesMatrices(target: Target): boolean {
+  return !target.software || target.matrices === "all";
 }
 
 /** Kernels that stage their operands can decode them on the way. */

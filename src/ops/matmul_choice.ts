@@ -34,6 +34,8 @@ export interface MatmulOptions {
   C?: MatmulElement;
   /** Add the old value of C before the epilogue. */
   accumulate?: boolean;
+  /** The part [first, end) of the terms along K that is added, all by default; direct variants alone take another. */
+  stretch?: readonly [number, number];
   /** WGSL statements on `var v: f32` with `row`, `col`, `b` and `index` (flat in C) in scope. */
   epilogue?: string;
   /** WGSL declarations of the epilogue's operands, `@group(0) @binding(4)` onwards. */
@@ -109,6 +111,12 @@ export function hasSubgroupsOf8(limits: KernelLimits): boolean {
   return limits.subgroups && limits.subgroupMinSize === 8 && limits.subgroupMaxSize === 8;
 }
 
+/** Up to this many terms a product writes more than it computes, and its order is that of its result. */
+const SHORT = 64;
+
+/** Up to this many columns 32 rows are little text too, and a fifth faster (50 against 43 GFLOP/s, 512x16x3072). */
+const NARROW = 16;
+
 /** Multiply-adds above which a CPU adapter takes milliseconds for one product. */
 const LARGE_PRODUCT = 2 ** 26;
 
@@ -118,10 +126,11 @@ export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, i
   if (isSoftwareAdapter) {
     const broadcast = hasSubgroupsOf8(limits);
     // 32 rows are a tenth faster than 16 and compile three times as long: worth it for large products only.
-    const isLarge = M >= 256 && M * N * shape.K >= LARGE_PRODUCT;
+    const isFar = stretchesOf(shape, "direct", true).length > 1;
+    const isLarge = isFar || (M >= 256 && (M * N * shape.K >= LARGE_PRODUCT || N <= NARROW));
     const rows = powerOfTwoAtMost(M, broadcast ? (isLarge ? 32 : 16) : 8);
     // Where B lies along columns, two more vectors of it in registers are worth another tenth (73 against 65 GFLOP/s).
-    const cols = powerOfTwoAtMost(Math.ceil(N / 8), isLarge && broadcast && !shape.transB ? 8 : 4);
+    const cols = powerOfTwoAtMost(Math.ceil(N / 8), isLarge && !isFar && broadcast && !shape.transB ? 8 : 4);
     return direct(rows, cols, 8, broadcast).name;
   }
   if (M <= 8) return direct(powerOfTwoAtMost(M, 8), 1, 64, false).name;
@@ -131,6 +140,25 @@ export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, i
   if (tilesOf(128, 64) >= 256) return "tiled_128x64x16";
   if (tilesOf(64, 64) >= 128) return "tiled_64x64x16";
   return "tiled_32x32x16";
+}
+
+/** Terms along K that one dispatch adds on a CPU adapter where rows of B lie far apart, from so many bytes on. */
+const FAR_STRETCH = 256;
+const FAR_BYTES = 4096;
+
+/**
+ * The stretches of K in which a product is added up, one after the other; a single one unless the adapter is a CPU and rows of
+ * B are so far apart that a column panel of all of them does not stay in the cache: addresses 4 KiB apart share its sets. Row
+ * tiles then pass over the panel of one stretch while it is there (NN, 196x1024x4096: 31 against 20 GFLOP/s).
+ */
+export function stretchesOf(shape: MatmulShape, variant: string, isSoftwareAdapter: boolean): [number, number][] {
+  const { M, N, K } = shape;
+  const isFar = isSoftwareAdapter && !shape.transB && 4 * N >= FAR_BYTES && variant.startsWith("direct");
+  if (!isFar || M < 64 || K < 2 * FAR_STRETCH) return [[0, K]];
+  return Array.from({ length: Math.ceil(K / FAR_STRETCH) }, (_, i) => [
+    i * FAR_STRETCH,
+    Math.min((i + 1) * FAR_STRETCH, K),
+  ]);
 }
 
 /** Largest power of two that is at most `value` and `limit`. */
@@ -169,7 +197,8 @@ export function chooseMatmul(
     EPILOGUE: options.epilogue ?? "",
     EPILOGUE_BINDINGS: options.epilogueBindings ?? "",
   };
-  const words = [M, N, K, batch, strideA, strideB, strideC, tilesM, tilesN, fold, 0, 0];
+  const [first, end] = options.stretch ?? [0, K];
+  const words = [M, N, K, batch, strideA, strideB, strideC, tilesM, tilesN, fold, first, end];
   const params = new Uint32Array(words);
   if (chosen.kind === "direct") {
     const { rows, cols, lanes, broadcast } = chosen;
@@ -183,6 +212,8 @@ export function chooseMatmul(
       COLUMNS: tileN,
       BROADCAST: broadcast,
       USES_SUBGROUPS: broadcast,
+      COLUMNS_FIRST: K <= SHORT,
+      STEP: K < 8 ? 4 : 8,
     };
     return { source: matmulDirect, constants, grid, params, workgroupSize: lanes };
   }

@@ -6,7 +6,7 @@ import { hasScales } from "../base/quantize.ts";
 import type { KernelLimits, MatrixSize } from "../gpu/kernel_limits.ts";
 import { sumChunks } from "./conv_choice.ts";
 import { foldGrid, type KernelChoice, type MatmulElement, type MatmulShape } from "./matmul_choice.ts";
-import { decodeText, halvesLoader, isCodes, type OperandType } from "./operand.ts";
+import { decodeText, type HalvesLoader, halvesLoader, isCodes, type OperandType } from "./operand.ts";
 
 export interface MatrixVariant {
   name: string;
@@ -84,6 +84,13 @@ export function matrixVariants(limits: KernelLimits): MatrixVariant[] {
   );
 }
 
+/** Throws an Error on a name that the adapter cannot run. */
+export function matrixVariant(name: string, limits: KernelLimits): MatrixVariant {
+  const found = matrixVariants(limits).find((entry) => entry.name === name);
+  if (!found) throw new Error(`no matrix variant ${name} on this adapter`);
+  return found;
+}
+
 function variant(
   size: MatrixSize,
   [tileM, tileN, groupsM, groupsN]: Layout,
@@ -128,9 +135,9 @@ function stageSize(v: MatrixVariant, transA: boolean, transB: boolean) {
 }
 
 /** Workgroups below which a large card has cores without work. */
-const FULL_CARD = 132;
+export const FULL_CARD = 132;
 /** Values of K that a part of a split product has at least. */
-const LEAST_PART = 512;
+export const LEAST_PART = 512;
 /** Bytes of an operand above which a card's cache does not hold it, so that the order of tiles matters. */
 const CACHED_BYTES = 2 ** 25;
 
@@ -161,7 +168,7 @@ export function defaultMatrixVariant(shape: MatmulShape, limits: KernelLimits): 
 
 /** How often a variant reads each value of the operands; a batch that shares one reads it once for each element. */
 export function matrixReads(shape: MatmulShape, name: string, limits: KernelLimits): { A: number; B: number } {
-  const { tileM, tileN } = matrixVariants(limits).find((entry) => entry.name === name)!;
+  const { tileM, tileN } = matrixVariant(name, limits);
   const { M, N, batch = 1, strideA, strideB } = shape;
   return {
     A: Math.ceil(N / tileN) * (strideA === 0 ? batch : 1),
@@ -176,6 +183,8 @@ export interface MatrixChoice {
   /** Bindings 1 parts, f32 [splits, batch, M, N], 2 C. Null where there is one part. */
   sum: KernelChoice | null;
   splits: number;
+  /** Values of all parts together. */
+  parts: number;
 }
 
 export interface MatrixOptions {
@@ -191,6 +200,24 @@ export interface MatrixOptions {
   hasEpilogue?: boolean;
 }
 
+/** How the kernel reads its operands, and what it knows of pictures where it reads them. */
+export interface MatrixOperands {
+  loadA: HalvesLoader;
+  loadB: HalvesLoader;
+  /** A is stored as halves in rows, so that its matrices may come straight from memory. */
+  straightA: boolean;
+  /** What decodes the words of a stored B. */
+  decode?: { text: string; scaled: boolean; table: boolean };
+  pictures?: {
+    /** The words of `Params` behind those of a product. */
+    words: readonly number[];
+    /** Columns of C run through the pictures of a batch, each of which holds all rows: the pixels of one. */
+    pixels: number | null;
+    /** The batch is one more part of K. */
+    sumBatch?: boolean;
+  };
+}
+
 /** Source, constants, grid and parameter words for `variant`. Throws an Error on a name that the adapter cannot run. */
 export function chooseMatrix(
   shape: MatmulShape,
@@ -198,10 +225,30 @@ export function chooseMatrix(
   limits: KernelLimits,
   options: MatrixOptions = {},
 ): MatrixChoice {
-  const v = matrixVariants(limits).find((entry) => entry.name === name);
-  if (!v) throw new Error(`no matrix variant ${name} on this adapter`);
+  const { M, N, K, strideA = M * K, strideB = K * N } = shape;
+  const { A = "f32", B = "f32" } = options;
+  const { transA, transB } = shape;
+  const operands: MatrixOperands = {
+    loadA: halvesLoader("A", A, transA ? ["p.K", "p.M"] : ["p.M", "p.K"], transA ? M : K, strideA),
+    loadB: halvesLoader("B", B, transB ? ["p.N", "p.K"] : ["p.K", "p.N"], transB ? K : N, strideB),
+    straightA: A === "f16" && strideA % 8 === 0,
+    decode: isCodes(B) ? { text: decodeText(B), scaled: hasScales(B), table: B === "nf4" } : undefined,
+  };
+  return chooseWithOperands(shape, name, limits, operands, options);
+}
+
+/** The same for operands that are read in other ways; `options.A` and `options.B` do not count. */
+export function chooseWithOperands(
+  shape: MatmulShape,
+  name: string,
+  limits: KernelLimits,
+  operands: MatrixOperands,
+  options: MatrixOptions,
+): MatrixChoice {
+  const v = matrixVariant(name, limits);
   const { M, N, K, batch = 1, strideA = M * K, strideB = K * N, strideC = M * N } = shape;
-  const { A = "f32", B = "f32", C = "f32", accumulate = false, epilogue = "", epilogueBindings = "" } = options;
+  const { C = "f32", accumulate = false, epilogue = "", epilogueBindings = "" } = options;
+  const { loadA, loadB, decode, pictures } = operands;
   const transA = Boolean(shape.transA);
   const transB = Boolean(shape.transB);
   const lanes = subgroupLanes(limits);
@@ -209,24 +256,25 @@ export function chooseMatrix(
   const [tilesM, tilesN] = [Math.ceil(M / v.tileM), Math.ceil(N / v.tileN)];
   const chunk = Math.ceil(Math.ceil(K / v.splits) / TILE_K) * TILE_K;
   const splits = Math.ceil(K / chunk);
-  const isSplit = splits > 1;
+  const parts = splits * (pictures?.sumBatch ? batch : 1);
+  const isSplit = parts > 1;
+  const pixels = pictures?.pixels ?? null;
   const { grid, fold } = foldGrid(tilesM * tilesN * batch * splits, limits.maxComputeWorkgroupsPerDimension);
-  const loadA = halvesLoader("A", A, transA ? ["p.K", "p.M"] : ["p.M", "p.K"], transA ? M : K, strideA);
-  const loadB = halvesLoader("B", B, transB ? ["p.N", "p.K"] : ["p.K", "p.N"], transB ? K : N, strideB);
   const isWhole = M % v.tileM === 0 && N % v.tileN === 0;
-  const straight = v.straight && A === "f16" && M % v.tileM === 0 && K % TILE_K === 0 && strideA % 8 === 0;
+  const straight = v.straight && operands.straightA && M % v.tileM === 0 && K % TILE_K === 0;
   const { pitchA, pitchB, startB, stage } = stageSize(v, transA, transB);
   const strideOfC = isSplit ? M * N : strideC;
-  const direct = isWhole && (isSplit || (C === "f32" && !accumulate && epilogue === "" && !options.hasEpilogue));
-  const vectorC = N % 4 === 0 && strideOfC % 4 === 0;
+  const direct =
+    isWhole && pixels === null && (isSplit || (C === "f32" && !accumulate && epilogue === "" && !options.hasEpilogue));
+  const vectorC = (pixels ?? N) % 4 === 0 && strideOfC % 4 === 0;
   const element = isSplit ? "f32" : C;
   const constants = {
     A: loadA.element,
     B: loadB.element,
     C: direct || !vectorC ? element : `vec4<${element}>`,
-    SCALED: isCodes(B) && hasScales(B),
-    TABLE: B === "nf4",
-    DECODE: isCodes(B) ? decodeText(B) : "",
+    SCALED: Boolean(decode?.scaled),
+    TABLE: Boolean(decode?.table),
+    DECODE: decode?.text ?? "",
     LOAD_A: loadA.text,
     LOAD_B: loadB.text,
     TRANS_A: transA,
@@ -260,14 +308,20 @@ export function chooseMatrix(
     DIRECT: direct,
     VECTOR_C: vectorC,
     ACCUMULATE: accumulate && !isSplit,
+    PICTURES: pictures !== undefined,
+    PLACE:
+      pixels === null ? "start + row * p.N + col" : "start + (col / p.pixels * p.M + row) * p.pixels + col % p.pixels",
     EPILOGUE: isSplit ? "" : epilogue,
     EPILOGUE_BINDINGS: isSplit ? "" : epilogueBindings,
   };
   const band = Math.min(v.band || tilesM, tilesM);
-  const words = [M, N, K, batch, strideA, strideB, strideOfC, tilesM, tilesN, fold, band, splits, chunk, 0, 0, 0];
+  const words = [M, N, K, batch, strideA, strideB, strideOfC, tilesM, tilesN, fold, band, splits, chunk];
+  words.push(...(pictures?.words ?? [0, 0, 0]));
+  const count = pictures?.sumBatch ? M * N : batch * M * N;
   return {
     main: { source: matmulMatrix, constants, grid, params: new Uint32Array(words), workgroupSize: threads },
-    sum: isSplit ? sumChunks(batch * M * N, splits, limits, { Y: C, accumulate, epilogue, epilogueBindings }) : null,
+    sum: isSplit ? sumChunks(count, parts, limits, { Y: C, accumulate, epilogue, epilogueBindings }) : null,
     splits,
+    parts: parts * count,
   };
 }

@@ -6,8 +6,8 @@ import modulationSource from "../../shaders/modulation_grad.wgsl" with { type: "
 import source from "../../shaders/norm.wgsl" with { type: "text" };
 import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
 import type { PointwiseStep } from "../tensor/epilogue.ts";
-import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, foldGrid, grid1d, type Lowering, type Target } from "../tensor/lower.ts";
+import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
+import { f32Bits, foldGrid, grid1d, type Target } from "../tensor/lower.ts";
 import { type Shape, sameShape } from "../tensor/shape.ts";
 import { add, affine, mul, scaleBy } from "./pointwise.ts";
 import { chunkLength, pass } from "./reduce.ts";
@@ -19,29 +19,16 @@ interface NormAttributes {
   rms: boolean;
 }
 
-/** On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. */
+/**
+ * On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. Workgroups of one vector
+ * give its cores equal shares of a few rows.
+ */
 function mapping(target: Target): { lanes: number; laneRows: boolean } {
-  return target.software ? { lanes: 32, laneRows: true } : { lanes: 64, laneRows: false };
+  return target.software ? { lanes: 8, laneRows: true } : { lanes: 64, laneRows: false };
 }
 
-function lowerNorm(lowering: Lowering, node: Node): void {
-  const { width, eps, rms } = node.attributes as unknown as NormAttributes;
-  const x = node.inputs[0]!;
-  const rows = x.size / width;
-  const { lanes, laneRows } = mapping(lowering.target);
-  const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
-  lowering.call({
-    label: rms ? "rms norm" : "layer norm",
-    source,
-    constants: { X: x.dtype, OUT: node.outputs[0]!.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms },
-    inputs: [lowering.slot(x)],
-    outputs: [lowering.slot(node.outputs[0]!), lowering.slot(node.outputs[1]!)],
-    params: [rows, width, grid[0], f32Bits(eps)],
-    grid,
-    flops: 6 * x.size,
-    epilogueOf: node,
-  });
-}
+/** What a binding holds: single values, or four together. */
+const item = (dtype: string, wide: boolean): string => (wide ? `vec4<${dtype}>` : dtype);
 
 const normOperation: Operation = {
   name: "norm",
@@ -55,7 +42,33 @@ const normOperation: Operation = {
       { shape: [size / width, 2], dtype: "f32" },
     ];
   },
-  lower: lowerNorm,
+  lower(lowering, node) {
+    const { width, eps, rms } = node.attributes as unknown as NormAttributes;
+    const x = node.inputs[0]!;
+    const rows = x.size / width;
+    const { lanes, laneRows } = mapping(lowering.target);
+    const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    const wide = laneRows && width % 4 === 0;
+    lowering.call({
+      label: rms ? "rms norm" : "layer norm",
+      source,
+      constants: {
+        X_ITEM: item(x.dtype, wide),
+        OUT_ITEM: item(node.outputs[0]!.dtype, wide),
+        LANES: lanes,
+        LANE_ROWS: laneRows,
+        WIDE: wide,
+        RMS: rms,
+      },
+      inputs: [lowering.slot(x)],
+      outputs: [lowering.slot(node.outputs[0]!), lowering.slot(node.outputs[1]!)],
+      params: [rows, width, grid[0], f32Bits(eps)],
+      grid,
+      flops: 6 * x.size,
+      epilogueOf: node,
+      epilogueScope: { axes: [{ size: width, place: "column", before: "row" }] },
+    });
+  },
   gradient(node, [dy]) {
     const { width, rms } = node.attributes as unknown as NormAttributes;
     return [apply1(normGradOperation, [dy!, node.inputs[0]!, node.outputs[1]!], { width, rms, scaled: false })];
@@ -73,16 +86,26 @@ const normGradOperation: Operation = {
     const rows = x.size / width;
     const { lanes, laneRows } = mapping(lowering.target);
     const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+    const wide = laneRows && width % 4 === 0;
     lowering.call({
       label: rms ? "rms norm grad" : "layer norm grad",
       source: gradSource,
-      constants: { X: x.dtype, LANES: lanes, LANE_ROWS: laneRows, RMS: rms, SCALED: scaled },
+      constants: {
+        X_ITEM: item(x.dtype, wide),
+        F32_ITEM: item("f32", wide),
+        LANES: lanes,
+        LANE_ROWS: laneRows,
+        WIDE: wide,
+        RMS: rms,
+        SCALED: scaled,
+      },
       inputs: node.inputs.slice(0, scaled ? 4 : 3).map((t) => lowering.slot(t)),
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [rows, width, grid[0], scaled ? x.dim(-2) : 1],
       grid,
       flops: 10 * x.size,
       epilogueOf: node,
+      epilogueScope: { axes: [{ size: width, place: "column", before: "row" }] },
     });
   },
 };

@@ -45,6 +45,7 @@ export interface HalvesLoader {
  * @param columns the same of its columns, which lie beside each other
  * @param columnCount their number
  * @param stride elements between batches
+ * @param at WGSL expression of a value's place, where rows do not follow each other; needs groups of eight that stay whole
  */
 export function halvesLoader(
   name: string,
@@ -52,6 +53,7 @@ export function halvesLoader(
   [rows, columns]: readonly [string, string],
   columnCount: number,
   stride: number,
+  at = `base + row * ${columns} + column`,
 ): HalvesLoader {
   const group = type === "f32" ? 4 : 8;
   const whole = columnCount % group === 0 && stride % group === 0;
@@ -63,6 +65,7 @@ export function halvesLoader(
     WHOLE: whole,
     ROWS: rows,
     COLUMNS: columns,
+    AT: at,
     ...decodeConstants(codes ? type : "f16"),
     F16: type === "f16",
   });

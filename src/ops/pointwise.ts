@@ -66,6 +66,7 @@ const pointwiseOperation: Operation = {
       grid,
       flops: out.size * (node.attributes["epilogue"] as PointwiseStep[]).length,
       epilogueOf: node,
+      epilogueScope: { first: { name: "first", lanes: 64 } },
     });
   },
   gradient(node, [dy], needs) {

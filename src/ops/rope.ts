@@ -5,6 +5,8 @@ import source from "../../shaders/rope.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, laneGrid } from "../tensor/lower.ts";
 
+const LANES = 64;
+
 const ropeOperation: Operation = {
   name: "rope",
   infer([x, cosine], attributes) {
@@ -20,13 +22,15 @@ const ropeOperation: Operation = {
     const heads = node.attributes["heads"] as number;
     const pairs = x.size / 2;
     const { grid, PER_LANE } = laneGrid(pairs, lowering.target);
+    const half = cosine.dim(1);
+    const ALIGNED = (heads * half) % LANES === 0 && (LANES % half === 0 || half % LANES === 0);
     lowering.call({
       label: "rope",
       source,
-      constants: { T: x.dtype, PER_LANE },
+      constants: { T: x.dtype, PER_LANE, ALIGNED },
       inputs: [lowering.slot(x), lowering.slot(cosine), lowering.slot(sine)],
       outputs: [lowering.slot(node.outputs[0]!)],
-      params: [pairs, x.dim(1), heads, cosine.dim(1), grid[0], f32Bits(node.attributes["back"] ? -1 : 1)],
+      params: [pairs, x.dim(1), heads, half, grid[0], f32Bits(node.attributes["back"] ? -1 : 1)],
       grid,
       flops: 3 * x.size,
     });

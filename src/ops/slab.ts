@@ -34,7 +34,7 @@ function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, runs: 
   lowering.call({
     label: "slab",
     source: slabSource,
-    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE },
+    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE, ALIGNED: r.run % 64 === 0 },
     inputs: [from],
     outputs: [to],
     params: [r.outer, r.run, r.fromStride, r.fromOffset, r.toStride, r.toOffset, grid[0]],
@@ -101,6 +101,7 @@ function copyParts(
           .join("\n"),
         PARTS: chosen.length,
         SPLIT: apart,
+        ALIGNED: chosen.every((_, i) => (runs[from + i]! / unit) % 64 === 0),
         PER_LANE,
       },
       params: [outer, stride / unit, grid[0], ...words],

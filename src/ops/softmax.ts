@@ -4,15 +4,26 @@ import softmaxSource from "../../shaders/softmax.wgsl" with { type: "text" };
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import { foldGrid, type Lowering } from "../tensor/lower.ts";
 
+const FEW_ROWS = 32;
+
 function lower(lowering: Lowering, node: Node, backward: boolean): void {
   const x = node.inputs[0]!;
   const length = x.dim(-1);
   const rows = x.size / length;
-  const grid = foldGrid(rows, lowering.target.maxWorkgroups);
+  // Barriers cost a CPU adapter more than uncoalesced loads, as long as there are rows for all of its lanes.
+  const laneRows = lowering.target.software && rows >= FEW_ROWS;
+  const lanes = laneRows ? 8 : 64;
+  const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
   lowering.call({
     label: backward ? "softmax gradient" : "softmax",
     source: softmaxSource,
-    constants: { X: x.dtype, DY: node.inputs[1]?.dtype ?? "f32", BACKWARD: backward },
+    constants: {
+      X: x.dtype,
+      DY: node.inputs[1]?.dtype ?? "f32",
+      BACKWARD: backward,
+      LANE_ROWS: laneRows,
+      LANES: lanes,
+    },
     inputs: node.inputs.map((t) => lowering.slot(t)),
     outputs: [lowering.slot(node.outputs[0]!)],
     params: [rows, length, grid[0]],

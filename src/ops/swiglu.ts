@@ -18,7 +18,7 @@ const swigluOperation: Operation = {
     lowering.call({
       label: "swiglu",
       source,
-      constants: { X: x.dtype, PER_LANE },
+      constants: { X: x.dtype, PER_LANE, ALIGNED: out.dim(-1) % 64 === 0 },
       inputs: [lowering.slot(x)],
       outputs: [lowering.slot(out)],
       params: [out.size, out.dim(-1), grid[0]],
@@ -40,7 +40,7 @@ const swigluGradOperation: Operation = {
     lowering.call({
       label: "swiglu grad",
       source: gradSource,
-      constants: { X: x.dtype, PER_LANE },
+      constants: { X: x.dtype, PER_LANE, ALIGNED: dy.dim(-1) % 64 === 0 },
       inputs: [lowering.slot(dy), lowering.slot(x)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [dy.size, dy.dim(-1), grid[0]],

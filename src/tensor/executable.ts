@@ -19,6 +19,15 @@ const SUBMIT_SECONDS = 0.05;
 /** A call that moves memory only still costs time: bytes count as this many FLOP. */
 const FLOPS_PER_BYTE = 2;
 
+/** Calls whose timestamps fit one query set: WebGPU grants 4096 queries. */
+const CALLS_PER_QUERY_SET = 2048;
+
+/** A replay with timestamps that was submitted. */
+export interface TimedReplay {
+  /** Begin and end of every call in nanoseconds of the device's clock; waits for the device. Once. */
+  read(): Promise<BigUint64Array>;
+}
+
 export class Executable {
   private readonly gpu: Gpu;
   private readonly pipelines: GPUComputePipeline[];
@@ -98,6 +107,8 @@ export class Executable {
     calls.forEach((call, i) => {
       if (call.params.length > 64)
         throw new Error(`${call.label}: ${call.params.length} parameter words, at most 64 fit`);
+      if (call.epilogue && call.epilogue.length > 64)
+        throw new Error(`${call.label}: its steps need ${call.epilogue.length} words, at most 64 fit`);
       words.set(call.params, at);
       const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniforms, offset: at * 4, size: 256 } }];
       at += 64;
@@ -161,45 +172,59 @@ export class Executable {
     }
   }
 
-  /** Times each call in a pass of its own with timestamp queries; seconds by call, or null without the feature. */
-  async profile(): Promise<Float64Array | null> {
+  /**
+   * Replays the whole plan with each call in a pass of its own between two timestamps; the results are the same.
+   * @returns the way to the times, or null where the adapter has no timestamps
+   */
+  replayTimed(): TimedReplay | null {
     const { device, facts } = this.gpu;
     if (!facts.timestamps) return null;
-    const n = this.pipelines.length;
-    const seconds = new Float64Array(n);
-    const chunk = 1024;
-    for (let start = 0; start < n; start += chunk) {
-      const count = Math.min(chunk, n - start);
-      const set = device.createQuerySet({ type: "timestamp", count: 2 * count });
-      const resolve = device.createBuffer({
-        size: 16 * count,
-        usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
-      });
-      const staging = device.createBuffer({
-        size: 16 * count,
-        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-      });
-      const encoder = device.createCommandEncoder();
-      for (let k = 0; k < count; k++) {
-        const i = start + k;
-        const pass = encoder.beginComputePass({
-          timestampWrites: { querySet: set, beginningOfPassWriteIndex: 2 * k, endOfPassWriteIndex: 2 * k + 1 },
-        });
-        pass.setPipeline(this.pipelines[i]!);
-        pass.setBindGroup(0, this.groups[i]!);
-        pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
-        pass.end();
+    const parts: { count: number; set: GPUQuerySet; resolve: GPUBuffer; staging: GPUBuffer }[] = [];
+    let from = 0;
+    for (const cut of this.cuts) {
+      for (; from < cut; from = Math.min(cut, from + CALLS_PER_QUERY_SET)) {
+        const count = Math.min(cut - from, CALLS_PER_QUERY_SET);
+        const [resolving, reading] = [GPUBufferUsage.QUERY_RESOLVE, GPUBufferUsage.MAP_READ];
+        const set = device.createQuerySet({ type: "timestamp", count: 2 * count });
+        const resolve = device.createBuffer({ size: 16 * count, usage: resolving | GPUBufferUsage.COPY_SRC });
+        const staging = device.createBuffer({ size: 16 * count, usage: reading | GPUBufferUsage.COPY_DST });
+        const encoder = device.createCommandEncoder();
+        for (let k = 0; k < count; k++) {
+          const i = from + k;
+          const pass = encoder.beginComputePass({
+            timestampWrites: { querySet: set, beginningOfPassWriteIndex: 2 * k, endOfPassWriteIndex: 2 * k + 1 },
+          });
+          pass.setPipeline(this.pipelines[i]!);
+          pass.setBindGroup(0, this.groups[i]!);
+          pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
+          pass.end();
+        }
+        encoder.resolveQuerySet(set, 0, 2 * count, resolve, 0);
+        encoder.copyBufferToBuffer(resolve, 0, staging, 0, 16 * count);
+        device.queue.submit([encoder.finish()]);
+        parts.push({ count, set, resolve, staging });
       }
-      encoder.resolveQuerySet(set, 0, 2 * count, resolve, 0);
-      encoder.copyBufferToBuffer(resolve, 0, staging, 0, 16 * count);
-      device.queue.submit([encoder.finish()]);
-      await this.gpu.wait(staging.mapAsync(GPUMapMode.READ));
-      const times = new BigUint64Array(staging.getMappedRange());
-      for (let k = 0; k < count; k++) seconds[start + k] = Number(times[2 * k + 1]! - times[2 * k]!) * 1e-9;
-      staging.unmap();
-      for (const thing of [set, resolve, staging]) thing.destroy();
     }
-    return seconds;
+    const read = async () => {
+      const times = new BigUint64Array(2 * this.pipelines.length);
+      let at = 0;
+      for (const { count, set, resolve, staging } of parts) {
+        await this.gpu.wait(staging.mapAsync(GPUMapMode.READ));
+        times.set(new BigUint64Array(staging.getMappedRange()), at);
+        at += 2 * count;
+        staging.unmap();
+        for (const thing of [set, resolve, staging]) thing.destroy();
+      }
+      return times;
+    };
+    return { read };
+  }
+
+  /** Times each call with timestamps; seconds by call, or null where the adapter has none. */
+  async profile(): Promise<Float64Array | null> {
+    const times = await this.replayTimed()?.read();
+    if (!times) return null;
+    return Float64Array.from({ length: times.length / 2 }, (_, k) => Number(times[2 * k + 1]! - times[2 * k]!) * 1e-9);
   }
 
   destroy(): void {

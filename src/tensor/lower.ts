@@ -2,7 +2,7 @@
 // memory is still symbolic here (slots), so that the planner can see every lifetime before anything is allocated.
 
 import type { KernelLimits, MatrixUse } from "../gpu/kernel_limits.ts";
-import { epilogueText, type PointwiseStep } from "./epilogue.ts";
+import { type EpilogueScope, epilogueText, type PointwiseStep } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import { BYTES, type DType, elements } from "./shape.ts";
 import type { Variable } from "./variable.ts";
@@ -51,6 +51,8 @@ export interface CallRequest {
   flops?: number;
   /** The node whose pointwise steps this kernel runs before its store. */
   epilogueOf?: Node;
+  /** What the kernel knows of an output's place. */
+  epilogueScope?: EpilogueScope;
 }
 
 /** What lowering may ask about the adapter; no device is needed to know it. */
@@ -161,7 +163,7 @@ export class Lowering {
         }
         return k;
       };
-      const text = epilogueText(steps, node, bindingOf, main + 1);
+      const text = epilogueText(steps, node, bindingOf, main + 1, request.epilogueScope);
       constants = { ...constants, EPILOGUE: text.statements, EPILOGUE_BINDINGS: text.bindings };
       words = text.words;
     }

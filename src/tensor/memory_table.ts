@@ -1,5 +1,6 @@
 // The memory of a session by purpose, exact before anything is allocated: what `plan` prints and runs are refused by.
 
+import { uploadRingBytes } from "../gpu/transfer.ts";
 import { Executable } from "./executable.ts";
 import type { Target } from "./lower.ts";
 import type { Plan } from "./session.ts";
@@ -8,7 +9,7 @@ import type { Category, Pool } from "./variable.ts";
 /** A call's table of buffers: a page of its own on Mesa's CPU adapter, a few dozen bytes a buffer on hardware. */
 const SOFTWARE_TABLE_BYTES = 4096;
 const TABLE_BYTES = 512;
-/** Dawn's ring of staging memory for uploads. Values come back through one buffer of the largest variable's size. */
+/** Dawn's own ring for small uploads. Values come back through one buffer of the largest variable's size. */
 const UPLOAD_RING_BYTES = 4 << 20;
 
 export interface MemoryTable {
@@ -51,8 +52,10 @@ export function memoryTable(
   const calls = plans.reduce((n, p) => n + p.lowered.calls.length, 0);
   const bindings = calls * (target.software ? SOFTWARE_TABLE_BYTES : TABLE_BYTES);
   const largest = pools.reduce((n, pool) => pool.variables.reduce((m, v) => Math.max(m, v.bytes), n), 0);
-  const staging = (largest > 0 ? UPLOAD_RING_BYTES + largest : 0) + stagingBytes;
-  const total = Object.values(variables).reduce((a, b) => a + b, 0) + arena + uniforms + bindings + staging;
+  const resident = Object.values(variables).reduce((a, b) => a + b, 0);
+  const uploads = Math.max(UPLOAD_RING_BYTES, uploadRingBytes(target.software, resident));
+  const staging = (largest > 0 ? uploads + largest : 0) + stagingBytes;
+  const total = resident + arena + uniforms + bindings + staging;
   const rows = plans.map((p) => ({
     name: p.name,
     arena: p.placement.arenaBytes,

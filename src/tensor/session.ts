@@ -6,7 +6,7 @@ import copySource from "../../shaders/copy.wgsl" with { type: "text" };
 import { LongtailError } from "../base/errors.ts";
 import { awake, type Gpu } from "../gpu/device.ts";
 import { PipelineCache } from "../gpu/pipelines.ts";
-import { Readback, Staging, upload } from "../gpu/transfer.ts";
+import { Readback, Staging, upload, uploadRingBytes } from "../gpu/transfer.ts";
 import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
@@ -39,6 +39,15 @@ export interface SessionOptions {
   fuse?: boolean;
 }
 
+/** What a variable can be written from; f16 variables take the bits as Uint16Array. */
+export type Words = Float32Array | Uint32Array | Uint16Array | Int32Array;
+
+/** Values of a variable where the device put them; they are gone after `release`. */
+export interface MappedValues {
+  readonly view: Float32Array | Uint32Array | Uint16Array;
+  release(): void;
+}
+
 export class Session {
   readonly target: Target;
   readonly pools: Pool[] = [];
@@ -50,6 +59,8 @@ export class Session {
   private readback: Readback | null = null;
   private readonly buffers = new Map<Pool, GPUBuffer[]>();
   private arena: GPUBuffer | null = null;
+  /** Where it is set, it takes over some of the replays and times their calls. */
+  profiler: { replay(plan: Plan): boolean } | null = null;
   private staging: Staging | null = null;
   private stagingBytes = 0;
 
@@ -209,14 +220,40 @@ export class Session {
   /** Replays a plan. Submission is asynchronous; `finish` or `read` waits. */
   run(plan: Plan, options?: ReplayOptions): void {
     if (!plan.executable) throw new Error(`plan ${plan.name} is not open`);
+    if (!options && this.profiler?.replay(plan)) return;
     plan.executable.replay(options);
   }
 
-  /** Writes a variable from host memory; f16 variables take the bits as Uint16Array. */
-  write(variable: Variable, data: Float32Array | Uint32Array | Uint16Array | Int32Array): void {
+  /** Writes a variable from host memory. */
+  write(variable: Variable, data: Words): void {
     this.checkLength(variable, data);
     const { buffer, offset } = this.where(variable);
     upload(this.requireGpu(), buffer, offset, data);
+  }
+
+  /**
+   * Uploads many words, such as a model's weights: `body` writes variables through the function that it is given, which
+   * waits for room. In the queue's order they are written by the time that this is done.
+   * @param bytes about how many there will be
+   * @param ringBytes mapped memory to use meanwhile, 0 for the queue's own writes; by default what suits the adapter
+   */
+  async upload(
+    bytes: number,
+    body: (write: (variable: Variable, data: Words) => Promise<void>) => Promise<void>,
+    ringBytes = uploadRingBytes(this.target.software, bytes),
+  ): Promise<void> {
+    if (ringBytes === 0) return body(async (variable, data) => this.write(variable, data));
+    const ring = new Staging(this.requireGpu(), ringBytes);
+    try {
+      await body((variable, data) => {
+        this.checkLength(variable, data);
+        const { buffer, offset } = this.where(variable);
+        return ring.write(buffer, offset, data);
+      });
+      ring.flush();
+    } finally {
+      ring.destroy();
+    }
   }
 
   /** Asks for room for `stage`; before `open`. The largest wish counts. */
@@ -253,6 +290,14 @@ export class Session {
   /** Reads an f32 variable (or `count` values from `start`). */
   async read(variable: Variable, start = 0, count = variable.size - start): Promise<Float32Array> {
     return new Float32Array(await this.readBits(variable, start, count));
+  }
+
+  /** Reads a whole variable in place: without a copy, which takes longer than the transfer. Release it soon. */
+  async map(variable: Variable): Promise<MappedValues> {
+    const { buffer, offset } = this.where(variable);
+    const { data, release } = await this.readback!.map(buffer, offset, alignUp(variable.bytes, 4));
+    const View = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array }[variable.dtype];
+    return { view: new View(data, 0, variable.size), release };
   }
 
   async readBits(variable: Variable, start = 0, count = variable.size - start): Promise<ArrayBuffer> {

@@ -5,7 +5,7 @@
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
 import { Safetensors } from "../formats/safetensors.ts";
-import { writeSafetensors } from "../formats/safetensors_write.ts";
+import { type BorrowedElements, writeSafetensors } from "../formats/safetensors_write.ts";
 import { exactJson, type JsonValue } from "./exact_json.ts";
 import { HashingFiles, hashOf } from "./hashing_files.ts";
 
@@ -32,13 +32,15 @@ export const checkpointEntry = (variable: {
   dtype: variable.dtype === "u32" ? "U32" : "F32",
 });
 
+type SavedValues = CheckpointValues | BorrowedElements;
+
 export interface CheckpointTensor {
   name: string;
   shape: readonly number[];
   /** F32 where it is not given. */
   dtype?: CheckpointType;
   /** Fetches the values when their turn comes, so that the set need not lie in memory at once. */
-  load: () => CheckpointValues | Promise<CheckpointValues>;
+  load: () => SavedValues | Promise<SavedValues>;
 }
 
 /**

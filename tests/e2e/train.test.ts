@@ -30,7 +30,7 @@ beforeAll(async () => {
   pictures = writePictureFolder(join(folder, "pictures"));
   const first = await here("cache", "lora", ...settings());
   cached = { first, again: await here("cache", "lora", ...settings()) };
-  whole = await longtail(["train", "lora", "--name=whole", ...settings()]);
+  whole = await longtail(["train", "lora", "--name=whole", "--profile", ...settings()]);
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -95,6 +95,18 @@ it("a picture whose damage only its decoding shows is left out with all its copi
 });
 
 describe("a run on a folder of pictures", () => {
+  it("leaves the times of its kernels where it was asked to, of its own updates and samplings", () => {
+    const { longtail: rows } = json(at("profile.json")) as {
+      longtail: { plans: { plan: string; replays: number; timed: number; seconds: number }[] };
+    };
+    const updates = rows.plans.filter(({ plan }) => /update|micro/.test(plan));
+    expect(updates.reduce((n, { replays }) => n + replays, 0)).toBeGreaterThanOrEqual(STEPS);
+    for (const { replays, timed, seconds } of rows.plans) {
+      expect(timed).toBe(Math.min(4, replays));
+      expect(seconds).toBeGreaterThan(0);
+    }
+  });
+
   it("ends well, and its folder has everything", () => {
     expect(whole.errors).toBe("");
     expect(whole.code).toBe(0);

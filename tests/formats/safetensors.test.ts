@@ -129,6 +129,31 @@ describe("the safetensors writer", () => {
     }
   });
 
+  test("borrowed memory is given back after its bytes are written, and where they do not fit", async () => {
+    const files = new MemoryFiles();
+    const log: string[] = [];
+    const borrowed = (name: string, values: Float32Array): TensorToWrite => ({
+      name,
+      dtype: "F32",
+      shape: [2],
+      data: () => {
+        log.push(`take ${name}`);
+        return { view: values, release: () => log.push(`give ${name}`) };
+      },
+    });
+    await writeSafetensors(files, "a.safetensors", [
+      borrowed("x", Float32Array.of(1, 2)),
+      borrowed("y", Float32Array.of(3, 4)),
+    ]);
+    expect(log).toEqual(["take x", "give x", "take y", "give y"]);
+    const file = await Safetensors.open(files, "a.safetensors");
+    expect([...(await file.readF32("y"))]).toEqual([3, 4]);
+    await expect(writeSafetensors(files, "b.safetensors", [borrowed("z", Float32Array.of(1))])).rejects.toThrow(
+      "needs 8",
+    );
+    expect(log.slice(4)).toEqual(["take z", "give z"]);
+  });
+
   test("a failure in the middle of the shards leaves none behind", async () => {
     const files = new MemoryFiles();
     const broken = sample.map((tensor) => (tensor.name === "mask" ? { ...tensor, shape: [6] } : tensor));

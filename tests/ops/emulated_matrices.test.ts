@@ -8,12 +8,14 @@ import { describe, expect, it } from "vitest";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
 import type { MatrixSize } from "../../src/gpu/kernel_limits.ts";
 import { attention } from "../../src/ops/attention.ts";
+import { conv2d } from "../../src/ops/conv2d.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import type { Target } from "../../src/tensor/lower.ts";
 import { cardLimits, withEmulatedMatrices } from "../helpers/emulated_matrices.ts";
 import { type Job, noise, relativeError, runMany, testGpu } from "../helpers/gpu.ts";
 import { attentionBackward, attentionForward } from "../helpers/reference_attention.ts";
-import { product } from "./table/products.ts";
+import { convGradients } from "../helpers/reference_convolution.ts";
+import { convReference, product } from "./table/products.ts";
 
 const long = process.env.LONGTAIL_LONG === "1";
 const LANES = 32;
@@ -70,6 +72,28 @@ for (const size of SIZES) {
         });
       }, 600_000);
     }
+
+    it("convolutions agree with float64 in all passes", async () => {
+      const c = { x: [2, 5, 7, 8], out: 35, kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
+      const [x, w, dy] = [noise(560, 1), noise(1575, 2), noise(3920, 3)];
+      const job: Job = {
+        inputs: [
+          { shape: c.x, values: x },
+          { shape: [c.out, 5, 3, 3], values: w },
+        ],
+        body: ([a, b]) => [conv2d(a!, b!, { padding: c.padding })],
+        seeds: long ? [dy] : undefined,
+        target: card(size, "_32x32"),
+      };
+      const [result] = await withEmulatedMatrices(await testGpu(), LANES, size, () => runMany([job]));
+      expect(result!.kernels.filter(({ source }) => source.includes("subgroup_matrix"))).toHaveLength(long ? 3 : 1);
+      const exact = convReference(halves(x), halves(w), c);
+      expect(relativeError(result!.outputs[0]!, exact)).toBeLessThan(1e-6);
+      if (!long) return;
+      const { dx, dw } = convGradients(halves(x), halves(w), halves(dy), c);
+      expect(relativeError(result!.gradients[0]!, dx)).toBeLessThan(1e-6);
+      expect(relativeError(result!.gradients[1]!, dw)).toBeLessThan(1e-6);
+    }, 600_000);
 
     // A minute each.
     const forms = long ? ["_4_ahead", "_4", "_8", "_shared2", "_shared2_ahead"] : [];

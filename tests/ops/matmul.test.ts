@@ -2,7 +2,8 @@
 
 import { describe, expect, it } from "vitest";
 import { linear, matmul } from "../../src/ops/matmul.ts";
-import { add, geluTanh, mul } from "../../src/ops/pointwise.ts";
+import { stretchesOf } from "../../src/ops/matmul_choice.ts";
+import { add, geluTanh, mul, relu } from "../../src/ops/pointwise.ts";
 import { noise, relativeError, runOps } from "../helpers/gpu.ts";
 import { product } from "./table/products.ts";
 
@@ -29,5 +30,55 @@ describe("matrix products", () => {
     const plain = await runOps(inputs, body, { fuse: false });
     expect(fused.calls).toHaveLength(1);
     expect(relativeError(fused.outputs[0]!, plain.outputs[0]!)).toBeLessThan(1e-7);
+  });
+
+  it.each([1, 3, 4, 5, 7, 8, 9, 64, 65])(
+    "of %i terms are right in all layouts, with few columns and with many",
+    async (K) => {
+      for (const [M, N] of [
+        [257, 3],
+        [19, 77],
+      ] as const) {
+        for (const [transposeA, transposeB] of [
+          [false, false],
+          [false, true],
+          [true, false],
+        ] as const) {
+          const [a, b] = [noise(M * K, 1), noise(K * N, 2)];
+          const inputs = [
+            { shape: transposeA ? [1, K, M] : [1, M, K], values: a },
+            { shape: transposeB ? [1, N, K] : [1, K, N], values: b },
+          ];
+          const { outputs } = await runOps(inputs, ([x, y]) => [matmul(x!, y!, { transposeA, transposeB })]);
+          const expected = product(a, b, [M, N, K], { transA: transposeA, transB: transposeB });
+          expect(relativeError(outputs[0]!, expected)).toBeLessThan(1e-6);
+        }
+      }
+    },
+  );
+
+  it("adds up in stretches where rows of B lie far apart, with its epilogue once, at the end", async () => {
+    const [M, N, K] = [66, 1025, 515];
+    const inputs = [
+      { shape: [M, K], values: noise(M * K, 1) },
+      { shape: [K, N], values: noise(K * N, 2) },
+      { shape: [N], values: noise(N, 3) },
+    ];
+    const body: Parameters<typeof runOps>[1] = ([a, b, c]) => [relu(add(matmul(a!, b!), c!))];
+    const ran = await runOps(inputs, body, { target: () => ({ software: true }), repeat: true });
+    expect(stretchesOf({ M, N, K }, "direct_32x4x8_broadcast", true)).toEqual([
+      [0, 256],
+      [256, 512],
+      [512, 515],
+    ]);
+    expect(ran.calls).toHaveLength(3);
+    const [a, b, c] = inputs.map((x) => x.values) as readonly Float64Array[];
+    const exact = Float64Array.from({ length: M * N }, (_, i) => {
+      const [row, column] = [Math.floor(i / N), i % N];
+      let sum = c![column]!;
+      for (let k = 0; k < K; k++) sum += a![row * K + k]! * b![k * N + column]!;
+      return Math.max(0, sum);
+    });
+    expect(relativeError(ran.outputs[0]!, exact)).toBeLessThan(1e-6);
   });
 });

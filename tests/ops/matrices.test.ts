@@ -10,7 +10,6 @@ import type { KernelLimits } from "../../src/gpu/kernel_limits.ts";
 import { expandTemplate } from "../../src/gpu/template.ts";
 import { matmul } from "../../src/ops/matmul.ts";
 import { chooseMatrix, defaultMatrixVariant, matrixVariants } from "../../src/ops/matmul_matrix.ts";
-import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";
 import { accumulate, add, geluTanh, mul } from "../../src/ops/pointwise.ts";
 import { storedLinear } from "../../src/ops/quantized.ts";
 import type { Constant } from "../../src/ops/resample.ts";
@@ -328,22 +327,6 @@ describe("stored weights decoded while they are staged", () => {
       expect(fused.gradients).toEqual(plain.gradients);
     });
   }
-});
-
-describe("the test of an adapter's matrices", () => {
-  withMatrices("keeps sizes that multiply rightly and takes out one that the driver does not have", async () => {
-    const gpu = await testGpu();
-    const facts = { ...gpu.facts };
-    const real = facts.subgroupMatrices;
-    const wrong = { component: "f16", result: "f32", m: 16, n: 8, k: 32 };
-    facts.subgroupMatrices = [wrong, ...real];
-    const faults = await dropFaultyMatrices({ ...gpu, facts });
-    expect(faults).toHaveLength(1);
-    expect(faults[0]!.size).toMatchObject({ m: 16, n: 8, k: 32 });
-    expect(faults[0]!.why).toContain("E-ENV-010");
-    expect(facts.subgroupMatrices).toEqual(real);
-    gpu.check();
-  });
 });
 
 describe("the choice of a matrix variant", () => {

@@ -27,6 +27,8 @@ export const NOT_OPERATIONS = [
   "attention_on_matrices.ts",
   "backward.ts",
   "conv_choice.ts",
+  "conv_matrix.ts",
+  "conv_on_matrices.ts",
   "detach.ts",
   "halves.ts",
   "matmul_choice.ts",

@@ -71,7 +71,7 @@ describe("a checkpoint", () => {
     const shapes = content(200).groups["weights"]!;
     await checkpoint.restore("weights", shapes, (name, values) => void found.set(name, values));
     expect(bits(found.get("a.bias") as Float32Array)).toEqual(bits(hard));
-    expect([...found.get("a.weight")!]).toEqual([...(await shapes[0]!.load())]);
+    expect([...found.get("a.weight")!]).toEqual([...Array.from({ length: 6 }, (_, i) => Math.fround(200 + i / 7))]);
     expect(checkpoint.state).toEqual(content(200).state);
     expect(Object.is((checkpoint.state as { guard: { slope: number } }).guard.slope, -0)).toBe(true);
     await checkpoint.close();

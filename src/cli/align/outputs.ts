@@ -65,7 +65,7 @@ export async function saveWeights(inputs: OutputInputs): Promise<DifferenceLora 
   await writeSafetensors(
     files,
     run.paths.transformer,
-    variables.map((v) => ({ name: v.name, dtype: "F32" as const, shape: v.shape, data: () => world.session.read(v) })),
+    variables.map((v) => ({ name: v.name, dtype: "F32" as const, shape: v.shape, data: () => world.session.map(v) })),
     { metadata: { format: "pt", software: "longtail", base: config.model.pipeline } },
   );
   const rank = config.adapter.difference_rank;

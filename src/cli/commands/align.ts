@@ -18,7 +18,7 @@ import { chooseFromLadder } from "../align/ladder.ts";
 import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
 import { Phases } from "../align/phases.ts";
 import { realPictures } from "../align/protocol.ts";
-import { runAlignment } from "../align/run.ts";
+import { type AlignInputs, runAlignment } from "../align/run.ts";
 import { RunStore } from "../align/store.ts";
 import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
 import { encodeTexts } from "../align/texts.ts";
@@ -30,13 +30,14 @@ import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
 import { adapterStreams, chooseOffload } from "../offload.ts";
+import { PROFILE_OPTION, profiled } from "../profile.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
   name: "align",
   summary: "align a model with under-represented items by SRPO",
   usage: "[preset | file.toml] [--section.key=value ...]",
-  options: [],
+  options: [PROFILE_OPTION],
   description:
     "Draws pictures of tail items, scores them with a reward under positive and negative texts, and moves the model along " +
     "the reward's gradient (Direct-Align). A judge that is not optimised measures tail and head before and after.",
@@ -115,7 +116,7 @@ async function alignOn(
     openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)),
   );
   const store = new RunStore(files, run, config, emit, choices);
-  const outcome = await runAlignment({
+  const alignment: AlignInputs = {
     files,
     config,
     world,
@@ -132,7 +133,11 @@ async function alignOn(
       await run.writeConfig(resolved.sourceText, toToml(resolved));
       return choice.steps;
     },
-  });
+  };
+  const { session } = world;
+  const outcome = await profiled({ context, gpu, session, emit, path: run.paths.profile }, () =>
+    runAlignment(alignment),
+  );
   const { softwareDeviceBytes } = await import("../../platform/device_memory.ts");
   outcome.timing.unshift(...phases.times());
   const inputs = {

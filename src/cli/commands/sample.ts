@@ -21,6 +21,7 @@ import { numberFlag } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
 import type { Config } from "../config/schema.ts";
 import { classifierFreeScale, layoutOf, withLocalModels } from "../model_files.ts";
+import { PROFILE_OPTION, profiled } from "../profile.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
 import { startPictureOf } from "../sample/start_picture.ts";
 import { sizeOf, weightsOf } from "../sample/weights.ts";
@@ -58,6 +59,7 @@ export const command: Command = {
     { name: "size", value: "WxH", summary: "width and height in pixels; default the model's own" },
     { name: "count", value: "N", summary: "pictures for each prompt; default 2" },
     { name: "output", value: "PATH", summary: "folder for the pictures; default samples" },
+    PROFILE_OPTION,
   ],
   description: "Writes one PNG a picture (prompt, seed and weights are stored in it) and grid.png with all of them.",
   positionals: [0, 64],
@@ -108,13 +110,18 @@ async function sample(context: CommandContext): Promise<number> {
     await withRunDevice(config, context.emit, async (gpu) => {
       context.emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
       const sampler = await openSampler(context, config, gpu, geometry, missing, weights, start);
-      await drawMissing(context, config, sampler, missing, async (picture, planes) => {
+      const take = async (picture: Picture, planes: Float32Array) => {
         const image = fromPlanes(planes, width, height, picture.text);
         const path = join(output, `${picture.name}.png`);
         await files.writeAtomic(path, encodePng(image));
         context.emit({ kind: "sample", step: 0, path, seed: config.sample.seed });
         cells.set(picture, image);
-      });
+      };
+      const { emit } = context;
+      const { session } = sampler;
+      await profiled({ context, gpu, session, emit, path: join(output, "profile.json") }, () =>
+        drawMissing(context, config, sampler, missing, take),
+      );
       sampler.session.close();
       await sampler.pipeline.close();
     });

@@ -18,6 +18,7 @@ import { toToml } from "../config/toml.ts";
 import { unreadKeys } from "../config/unread.ts";
 import { withLocalModels } from "../model_files.ts";
 import { adapterStreams, chooseOffload } from "../offload.ts";
+import { PROFILE_OPTION, profiled } from "../profile.ts";
 import { configText, openTensorBoard, type TensorBoardSink } from "../tensorboard_sink.ts";
 import { checkTraining, trainingWarnings, withDataFlag } from "../train/checks.ts";
 import { RunControl } from "../train/control.ts";
@@ -43,6 +44,7 @@ export const command: Command = {
       value: "PATH",
       summary: "pictures in place of data.sets: a folder, a .zip, a .parquet file, an items.json",
     },
+    PROFILE_OPTION,
   ],
   description:
     "Pictures and captions are encoded first and cached. Samples are drawn from fixed noise before the first update and " +
@@ -139,7 +141,7 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
         prompts: encoded.samplePrompts,
       });
       batches = await encoded.batches(world.trainer.samplesPerUpdate, stepsBefore + 1);
-      await runTraining({
+      const training = {
         config,
         world,
         batches,
@@ -151,7 +153,9 @@ async function train(gpu: Gpu, context: CommandContext, resolved: ResolvedConfig
         signal,
         folder: run.paths.folder,
         state,
-      });
+      };
+      const { session } = world;
+      await profiled({ context, gpu, session, emit, path: run.paths.profile }, () => runTraining(training));
       const { softwareDeviceBytes } = await import("../../platform/device_memory.ts");
       const allocatedBytes = gpu.facts.software ? softwareDeviceBytes() : null;
       const inputs = {

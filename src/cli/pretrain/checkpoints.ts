@@ -4,7 +4,7 @@
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
-import type { Session } from "../../tensor/session.ts";
+import type { MappedValues, Session } from "../../tensor/session.ts";
 import type { KernelChoices } from "../../tensor/tuner.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import {
@@ -18,6 +18,7 @@ import {
 } from "../../training/checkpoint.ts";
 import type { PretrainJob } from "../../training/pretrain/jobs.ts";
 import type { PretrainSettings } from "../../training/pretrain/recipes.ts";
+import { allFinite, restoreFrom } from "../run_checkpoints.ts";
 
 /** Checkpoints of a job that are kept. */
 const KEPT = 2;
@@ -51,9 +52,10 @@ export class JobCheckpoints {
 
   /** @throws LongtailError E-NUM-002 where a value is not finite: a checkpoint holds only what a run can go on from */
   async save(step: number): Promise<void> {
-    const load = async (variable: Variable): Promise<Float32Array> => {
-      const values = await this.session.read(variable);
-      if (values.every(Number.isFinite)) return values;
+    const load = async (variable: Variable): Promise<MappedValues> => {
+      const values = await this.session.map(variable);
+      if (allFinite(values.view)) return values;
+      values.release();
       throw new LongtailError("E-NUM-002", {
         what: `after step ${step} not all weights are finite numbers`,
         where: variable.name,
@@ -87,12 +89,7 @@ export class JobCheckpoints {
     }
     if (!newest) return 0;
     const checkpoint = await loadCheckpoint(this.files, newest, this.identity);
-    for (const [name, pool] of Object.entries(this.job.loop.pools)) {
-      const byName = new Map(pool.variables.map((v) => [v.name, v]));
-      await checkpoint.restore(name, pool.variables.map(checkpointEntry), (tensor, values) =>
-        this.session.write(byName.get(tensor)!, values),
-      );
-    }
+    await restoreFrom(checkpoint, this.session, this.job.loop.pools);
     await checkpoint.close();
     this.emit({ kind: "message", text: `${this.job.part}: continuing from ${newest.path}` });
     return newest.step;

@@ -83,7 +83,7 @@ async function saveTransformer(inputs: TrainOutputInputs): Promise<SavedWeights>
   await writeSafetensors(
     files,
     target,
-    variables.map((v) => ({ name: v.name, dtype: "F32" as const, shape: v.shape, data: () => world.session.read(v) })),
+    variables.map((v) => ({ name: v.name, dtype: "F32" as const, shape: v.shape, data: () => world.session.map(v) })),
     { metadata: { format: "pt", software: "longtail", base: config.model.pipeline } },
   );
   const saved: SavedWeights = {
