@@ -1,5 +1,6 @@
 // Norm layers with their parameters under the names that PyTorch modules use.
 
+import { rotatedHeads } from "../ops/heads.ts";
 import { groupNorm, layerNorm, rmsNorm } from "../ops/norm.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import type { Variable } from "../tensor/variable.ts";
@@ -33,6 +34,17 @@ export class RmsNorm {
 
   forward(graph: Graph, x: Tensor): Tensor {
     return rmsNorm(x, this.eps, graph.read(this.weight));
+  }
+
+  /** Heads of queries or keys of one or two streams, each normalised by its own norm, rotated into the joint sequence. */
+  static rotated(
+    graph: Graph,
+    streams: readonly { norm: RmsNorm; x: Tensor }[],
+    { cosine, sine }: { cosine: Tensor; sine: Tensor },
+    heads: number,
+  ): Tensor {
+    const parts = streams.map(({ norm, x }) => ({ x, gain: graph.read(norm.weight) }));
+    return rotatedHeads(parts, cosine, sine, { heads, eps: streams[0]!.norm.eps });
   }
 }
 

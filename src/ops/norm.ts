@@ -2,11 +2,15 @@
 // gain, bias, modulation and activation are pointwise steps that fusion moves into its store, so each gradient rule stays
 // one line. Backward: models' formula dx = rstd (dn - mean(dn) - n mean(dn n)).
 
+import modulationSource from "../../shaders/modulation_grad.wgsl" with { type: "text" };
 import source from "../../shaders/norm.wgsl" with { type: "text" };
 import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
+import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, foldGrid, type Target } from "../tensor/lower.ts";
+import { f32Bits, foldGrid, grid1d, type Target } from "../tensor/lower.ts";
+import { type Shape, sameShape } from "../tensor/shape.ts";
 import { add, affine, mul, scaleBy } from "./pointwise.ts";
+import { chunkLength, pass } from "./reduce.ts";
 import { reshape } from "./reshape.ts";
 
 interface NormAttributes {
@@ -67,17 +71,18 @@ const normOperation: Operation = {
   },
   gradient(node, [dy]) {
     const { width, rms } = node.attributes as unknown as NormAttributes;
-    return [apply1(normGradOperation, [dy!, node.inputs[0]!, node.outputs[1]!], { width, rms })];
+    return [apply1(normGradOperation, [dy!, node.inputs[0]!, node.outputs[1]!], { width, rms, scaled: false })];
   },
 };
 
+/** Inputs: dy, x, stats, and with `scaled` the scale [B, 1, D] of an adaptive norm. */
 const normGradOperation: Operation = {
   name: "norm_grad",
   takesEpilogue: true,
   infer: ([, x]) => [{ shape: x!.shape, dtype: "f32" }],
   lower(lowering, node) {
-    const { width, rms } = node.attributes as unknown as NormAttributes;
-    const [dy, x, stats] = node.inputs as [Tensor, Tensor, Tensor];
+    const { width, rms, scaled } = node.attributes as unknown as NormAttributes & { scaled: boolean };
+    const x = node.inputs[1]!;
     const rows = x.size / width;
     const { lanes, laneRows } = mapping(lowering.target);
     const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
@@ -92,14 +97,65 @@ const normGradOperation: Operation = {
         LANE_ROWS: laneRows,
         WIDE: wide,
         RMS: rms,
+        SCALED: scaled,
       },
-      inputs: [lowering.slot(dy), lowering.slot(x), lowering.slot(stats)],
+      inputs: node.inputs.slice(0, scaled ? 4 : 3).map((t) => lowering.slot(t)),
       outputs: [lowering.slot(node.outputs[0]!)],
-      params: [rows, width, grid[0]],
+      params: [rows, width, grid[0], scaled ? x.dim(-2) : 1],
       grid,
       flops: 10 * x.size,
       epilogueOf: node,
       epilogueScope: { axes: [{ size: width, place: "column", before: "row" }] },
+    });
+  },
+};
+
+/**
+ * LayerNorm of x [B, L, D] with scale and shift [B, 1, D] as steps of its store. As an operation of its own it need not keep
+ * the normalised values for the backward pass.
+ */
+const modulatedNormOperation: Operation = {
+  ...normOperation,
+  name: "modulated_norm",
+  gradient(node, [dy], needs) {
+    const { width } = node.attributes as unknown as NormAttributes;
+    const [x, scale] = node.inputs as [Tensor, Tensor];
+    const stats = node.outputs[1]!;
+    const dx = needs[0] ? apply1(normGradOperation, [dy!, x, stats, scale], { width, rms: false, scaled: true }) : null;
+    const sums = needs[1] || needs[2] ? x.graph.apply(modulationGradOperation, [dy!, x, stats]) : [];
+    return [dx, needs[1] ? sums[0]! : null, needs[2] ? sums[1]! : null];
+  },
+};
+
+/** Inputs: dy, x, stats; outputs: the gradients of scale and shift, [B, 1, D]. */
+const modulationGradOperation: Operation = {
+  name: "modulation_grad",
+  infer([, x]) {
+    const [batch, , width] = x!.shape as [number, number, number];
+    return [1, 2].map(() => ({ shape: [batch, 1, width], dtype: "f32" }));
+  },
+  lower(lowering, node) {
+    const x = node.inputs[1]!;
+    const [batch, tokens, width] = x.shape as [number, number, number];
+    const perChunk = chunkLength(batch * width, tokens, lowering.target.software);
+    const chunks = Math.ceil(tokens / perChunk);
+    const results = node.outputs.map((t) => lowering.slot(t));
+    const outputs = chunks === 1 ? results : results.map(() => lowering.scratch(batch * chunks * width));
+    const grid = grid1d(batch * chunks * width, 64, lowering.target);
+    lowering.call({
+      label: "modulation grad",
+      source: modulationSource,
+      constants: { X: x.dtype },
+      inputs: node.inputs.map((t) => lowering.slot(t)),
+      outputs,
+      params: [batch, tokens, width, chunks, perChunk, grid[0]],
+      grid,
+      flops: 5 * x.size,
+    });
+    if (chunks === 1) return;
+    results.forEach((out, i) => {
+      const sizes = { outer: batch, length: chunks, inner: width, chunks: 1, perChunk: chunks };
+      pass(lowering, node, outputs[i]!, out, { ...sizes, dtype: "f32", last: true });
     });
   },
 };
@@ -117,7 +173,15 @@ export function layerNorm(x: Tensor, eps: number, gain?: Tensor, bias?: Tensor):
 
 /** LayerNorm without affine part, then n (1 + scale) + shift with scale and shift [B, 1, D] (adaLN). */
 export function modulatedLayerNorm(x: Tensor, eps: number, scale: Tensor, shift: Tensor): Tensor {
-  return add(scaleBy(normalise(x, x.dim(-1), eps, false), scale), shift);
+  const width = x.dim(-1);
+  const parts = [x.shape[0], 1, width];
+  const fits = x.rank === 3 && [scale, shift].every((t) => t.dtype === "f32" && sameShape(t.shape, parts as Shape));
+  if (!x.graph.fused || !fits) return add(scaleBy(normalise(x, width, eps, false), scale), shift);
+  const epilogue: PointwiseStep[] = [
+    { name: "scale_by", operand: 1 },
+    { name: "add", operand: 2 },
+  ];
+  return x.graph.apply(modulatedNormOperation, [x, scale, shift], { width, eps, rms: false, epilogue })[0]!;
 }
 
 /** RMSNorm over groups of `gain.size` channels at the end of the last dimension (a head, or the whole width). */

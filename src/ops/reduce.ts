@@ -79,14 +79,16 @@ const accumulatingSum: Operation = {
   takesEpilogue: false,
 };
 
-function chunkLength(columns: number, length: number, software: boolean): number {
+/** Terms of a chunk where `columns` sums of `length` terms are computed side by side. */
+export function chunkLength(columns: number, length: number, software: boolean): number {
   // Few columns and many terms: cut so that enough threads have work, on a CPU adapter a vector for each of a few cores.
   const threads = software ? 128 : 4096;
   if (length <= CHUNK || columns >= threads) return length;
   return Math.max(64, Math.ceil(length / Math.ceil(threads / columns)));
 }
 
-function pass(
+/** One pass over [outer, length, inner]: into [outer, chunks, inner]. */
+export function pass(
   lowering: Lowering,
   node: Parameters<Operation["lower"]>[1],
   x: Slot,

@@ -3,8 +3,9 @@
 
 import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import slabSource from "../../shaders/slab.wgsl" with { type: "text" };
+import slabsSource from "../../shaders/slabs.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, type Lowering, laneGrid, type Slot } from "../tensor/lower.ts";
+import { f32Bits, foldGrid, type Lowering, laneGrid, type Slot, valuesPerLane } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
 import { full } from "./pointwise.ts";
 
@@ -41,6 +42,76 @@ function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, runs: 
   });
 }
 
+/** Parts of one dispatch: with the joint tensor they take the eight bindings that every adapter has. */
+const MAX_PARTS = 7;
+
+/** Copies all parts of `joint` along a dimension, or with `apart` the joint tensor into its parts: one call for up to seven. */
+function copyParts(
+  lowering: Lowering,
+  joint: Tensor,
+  parts: readonly Tensor[],
+  dimension: number,
+  apart: boolean,
+): void {
+  const { outer, inner } = around(joint.shape, dimension);
+  const stride = joint.shape[dimension]! * inner;
+  const runs = parts.map((part) => part.shape[dimension]! * inner);
+  const offsets = runs.map((_, k) => runs.slice(0, k).reduce((a, b) => a + b, 0));
+  if (!joint.graph.fused || parts.length === 1) {
+    parts.forEach((part, k) => {
+      const slots = [lowering.slot(joint), lowering.slot(part)] as const;
+      const [from, to] = apart ? slots : [slots[1], slots[0]];
+      const whole = { stride, offset: offsets[k]! };
+      const own = { stride: runs[k]!, offset: 0 };
+      const [source, target] = apart ? [whole, own] : [own, whole];
+      copyRuns(lowering, from, to, joint.dtype, {
+        outer,
+        run: runs[k]!,
+        fromStride: source.stride,
+        fromOffset: source.offset,
+        toStride: target.stride,
+        toOffset: target.offset,
+      });
+    });
+    return;
+  }
+  const unit = [stride, ...runs].every((n) => n % 4 === 0) ? 4 : 1;
+  const PER_LANE = valuesPerLane(lowering.target);
+  for (let from = 0; from < parts.length; from += MAX_PARTS) {
+    const chosen = parts.slice(from, from + MAX_PARTS);
+    const words: number[] = [];
+    let groups = 0;
+    chosen.forEach((_, i) => {
+      const run = runs[from + i]! / unit;
+      const first = groups;
+      groups += Math.ceil((outer * run) / (64 * PER_LANE));
+      words.push(run, offsets[from + i]! / unit, first, groups);
+    });
+    const grid = foldGrid(groups, lowering.target.maxWorkgroups);
+    const slots = chosen.map((part) => lowering.slot(part));
+    const whole = [lowering.slot(joint)];
+    const names = chosen.map((_, i) => `part${i}`);
+    const type = unit === 4 ? `vec4<${joint.dtype}>` : joint.dtype;
+    const common = {
+      label: "slabs",
+      source: slabsSource,
+      constants: {
+        BINDINGS: (apart ? ["joint", ...names] : [...names, "joint"])
+          .map((name, i) => `@group(0) @binding(${i + 1}) var<storage, read_write> ${name} : array<${type}>;`)
+          .join("\n"),
+        PARTS: chosen.length,
+        SPLIT: apart,
+        ALIGNED: chosen.every((_, i) => (runs[from + i]! / unit) % 64 === 0),
+        PER_LANE,
+      },
+      params: [outer, stride / unit, grid[0], ...words],
+      grid,
+    };
+    if (apart) lowering.call({ ...common, inputs: whole, outputs: slots });
+    else lowering.call({ ...common, inputs: slots, outputs: whole });
+  }
+}
+
 function around(shape: Shape, dimension: number): { outer: number; inner: number } {
   return {
     outer: shape.slice(0, dimension).reduce((a, b) => a * b, 1),
@@ -64,26 +135,16 @@ const concatOperation: Operation = {
     return [{ shape, dtype: inputs[0]!.dtype }];
   },
   lower(lowering, node) {
-    const d = node.attributes["dimension"] as number;
-    const out = node.outputs[0]!;
-    const { outer, inner } = around(out.shape, d);
-    const toStride = out.shape[d]! * inner;
-    let toOffset = 0;
-    for (const part of node.inputs) {
-      const run = part.shape[d]! * inner;
-      copyRuns(lowering, lowering.slot(part), lowering.slot(out), out.dtype, {
-        outer,
-        run,
-        fromStride: run,
-        fromOffset: 0,
-        toStride,
-        toOffset,
-      });
-      toOffset += run;
-    }
+    copyParts(lowering, node.outputs[0]!, node.inputs, node.attributes["dimension"] as number, false);
   },
   gradient(node, [dy], needs) {
     const d = node.attributes["dimension"] as number;
+    if (needs.every(Boolean))
+      return split(
+        dy!,
+        d,
+        node.inputs.map((part) => part.shape[d]!),
+      );
     let start = 0;
     return node.inputs.map((part, i) => {
       const from = start;
@@ -185,21 +246,7 @@ const splitOperation: Operation = {
     return sizes.map((n) => ({ shape: x!.shape.map((m, i) => (i === dimension ? n : m)), dtype: x!.dtype }));
   },
   lower(lowering, node) {
-    const { dimension, sizes } = node.attributes as { dimension: number; sizes: number[] };
-    const x = node.inputs[0]!;
-    const { outer, inner } = around(x.shape, dimension);
-    let start = 0;
-    sizes.forEach((n, i) => {
-      copyRuns(lowering, lowering.slot(x), lowering.slot(node.outputs[i]!), x.dtype, {
-        outer,
-        run: n * inner,
-        fromStride: x.shape[dimension]! * inner,
-        fromOffset: start * inner,
-        toStride: n * inner,
-        toOffset: 0,
-      });
-      start += n;
-    });
+    copyParts(lowering, node.inputs[0]!, node.outputs, node.attributes["dimension"] as number, true);
   },
   gradient(node, outputs) {
     const { dimension } = node.attributes as { dimension: number };

@@ -89,6 +89,8 @@ export interface Assignment {
 
 export class Graph {
   readonly name: string;
+  /** False where operations are to be traced and lowered from their parts, which parity tests compare with. */
+  readonly fused: boolean;
   nodes: Node[] = [];
   readonly assignments: Assignment[] = [];
   private nextId = 0;
@@ -98,8 +100,9 @@ export class Graph {
   readonly checkpoints: CheckpointSegment[] = [];
   private openSegments = 0;
 
-  constructor(name: string) {
+  constructor(name: string, fused = true) {
     this.name = name;
+    this.fused = fused;
   }
 
   /** The leaf that reads `variable`; one per graph. `gradient` marks it as wanted by the backward pass. */

@@ -35,6 +35,7 @@ export interface Plan {
 }
 
 export interface SessionOptions {
+  /** False traces and lowers every operation from its parts: the plans that fused ones are compared with. */
   fuse?: boolean;
 }
 
@@ -108,11 +109,12 @@ export class Session {
    */
   plan(name: string, body: (graph: Graph) => void, like: Plan | null = null): Plan {
     if (this.gpu) throw new Error(`plan ${name}: the session is open already`);
-    const graph = new Graph(name);
+    const fused = this.options.fuse !== false;
+    const graph = new Graph(name, fused);
     body(graph);
     removeDeadNodes(graph);
     // One storage binding is kept free below the limit: some drivers count the uniform's.
-    if (this.options.fuse !== false) fuse(graph, Math.min(this.target.maxStorageBuffers, 10) - 1);
+    if (fused) fuse(graph, Math.min(this.target.maxStorageBuffers, 10) - 1);
     const lowered = new Lowering(this.target, copySource).run(graph);
     const shared = like && differsInVariablesAlone(like.lowered, lowered) ? (like.like ?? like) : null;
     const placement = shared ? samePlaces(shared.lowered, shared.placement, lowered) : place(lowered.calls);

@@ -2,6 +2,7 @@
 // values, gradients, folding and repetition, and docs/operations.md, are made from it (the idea of one table is
 // PyTorch's OpInfo).
 
+import { HEADS } from "./table/heads.ts";
 import { MOVES } from "./table/moves.ts";
 import { PICTURES_AND_RANDOM } from "./table/pictures.ts";
 import { POINTWISE } from "./table/pointwise.ts";
@@ -15,6 +16,7 @@ export const OPERATIONS: readonly Entry[] = [
   ...PRODUCTS,
   ...QUANTIZED,
   ...ROWWISE,
+  ...HEADS,
   ...MOVES,
   ...PICTURES_AND_RANDOM,
 ];

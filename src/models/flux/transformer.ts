@@ -9,7 +9,6 @@ import { attention } from "../../ops/attention.ts";
 import { modulatedLayerNorm } from "../../ops/norm.ts";
 import { add, geluTanh, mul, silu } from "../../ops/pointwise.ts";
 import { reshape } from "../../ops/reshape.ts";
-import { rope } from "../../ops/rope.ts";
 import { concat, slice, split } from "../../ops/slab.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { VelocityInputs, VelocityNetwork, VelocityOptions } from "../velocity_network.ts";
@@ -43,10 +42,10 @@ function modulation(graph: Graph, layer: Linear, vector: Tensor, parts: number):
   );
 }
 
-/** Query, key and value projections of one stream with RMS-normalised queries and keys. */
+/** Query, key and value projections of one stream, and the norms of its queries and keys. */
 class Projections {
   private readonly layers: [Linear, Linear, Linear];
-  private readonly norms: [RmsNorm, RmsNorm];
+  readonly norms: [RmsNorm, RmsNorm];
 
   constructor(
     parameters: Parameters,
@@ -60,8 +59,7 @@ class Projections {
   }
 
   forward(graph: Graph, x: Tensor): [Tensor, Tensor, Tensor] {
-    const [q, k, v] = this.layers.map((layer) => layer.forward(graph, x)) as [Tensor, Tensor, Tensor];
-    return [this.norms[0].forward(graph, q), this.norms[1].forward(graph, k), v];
+    return this.layers.map((layer) => layer.forward(graph, x)) as [Tensor, Tensor, Tensor];
   }
 }
 
@@ -125,8 +123,15 @@ class DoubleBlock {
     const normed = streams.map((x, s) => modulatedLayerNorm(x, EPS, mods[s]![1]!, mods[s]![0]!));
     const [qi, ki, vi] = this.image.forward(graph, normed[0]!);
     const [qt, kt, vt] = this.text.forward(graph, normed[1]!);
-    const q = rope(concat([qt, qi], 1), rotary.cosine, rotary.sine, heads);
-    const k = rope(concat([kt, ki], 1), rotary.cosine, rotary.sine, heads);
+    const rotated = (norm: 0 | 1, textPart: Tensor, imagePart: Tensor) => {
+      const streams = [
+        { norm: this.text.norms[norm], x: textPart },
+        { norm: this.image.norms[norm], x: imagePart },
+      ];
+      return RmsNorm.rotated(graph, streams, rotary, heads);
+    };
+    const q = rotated(0, qt, qi);
+    const k = rotated(1, kt, ki);
     const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves });
     const [ot, oi] = split(joint, 1, [text.dim(1), image.dim(1)]);
     const out = [oi!, ot!].map((o, s) => {
@@ -167,12 +172,10 @@ class SingleBlock {
     const [shift, scale, gate] = modulation(graph, this.modulationLayer, vector, 3);
     const normed = modulatedLayerNorm(x, EPS, scale!, shift!);
     const [q, k, v] = this.projections.forward(graph, normed);
-    const attended = attention(
-      rope(q, rotary.cosine, rotary.sine, heads),
-      rope(k, rotary.cosine, rotary.sine, heads),
-      v,
-      { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves },
-    );
+    const rotated = (norm: 0 | 1, x: Tensor) =>
+      RmsNorm.rotated(graph, [{ norm: this.projections.norms[norm], x }], rotary, heads);
+    const options = { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves };
+    const attended = attention(rotated(0, q), rotated(1, k), v, options);
     const inner = geluTanh(this.up.forward(graph, normed));
     return add(x, mul(this.out.forward(graph, concat([attended, inner], 2)), gate!));
   }

@@ -10,8 +10,8 @@ import { attention } from "../../ops/attention.ts";
 import { modulatedLayerNorm } from "../../ops/norm.ts";
 import { add, mul, silu } from "../../ops/pointwise.ts";
 import { reshape } from "../../ops/reshape.ts";
-import { rope } from "../../ops/rope.ts";
 import { concat, slice, split } from "../../ops/slab.ts";
+import { swiglu } from "../../ops/swiglu.ts";
 import type { Graph, Tensor } from "../../tensor/graph.ts";
 import { SINUSOID_WIDTH } from "../flux/embeddings.ts";
 import type { VelocityInputs, VelocityNetwork, VelocityOptions } from "../velocity_network.ts";
@@ -48,13 +48,6 @@ function chunks(graph: Graph, layer: Linear, active: Tensor, parts: number): Ten
   return split(reshape(all, [all.dim(0), 1, layer.outputs]), 2, sizes);
 }
 
-/** silu(gate) * up of the two halves of the last dimension. */
-function swiGlu(x: Tensor): Tensor {
-  const half = x.dim(-1) / 2;
-  const [gate, up] = split(x, x.rank - 1, [half, half]);
-  return mul(silu(gate!), up!);
-}
-
 function modulated(x: Tensor, [shift, scale]: Modulation, eps: number): Tensor {
   return modulatedLayerNorm(x, eps, scale, shift);
 }
@@ -69,14 +62,14 @@ class FeedForward {
   }
 
   forward(graph: Graph, x: Tensor): Tensor {
-    return this.down.forward(graph, swiGlu(this.up.forward(graph, x)));
+    return this.down.forward(graph, swiglu(this.up.forward(graph, x)));
   }
 }
 
 /** One stream of a double block: its own attention projections and feed-forward. */
 class Stream {
   private readonly layers: [Linear, Linear, Linear];
-  private readonly norms: [RmsNorm, RmsNorm];
+  readonly norms: [RmsNorm, RmsNorm];
   private readonly out: Linear;
   private readonly feedForward: FeedForward;
   private readonly eps: number;
@@ -95,11 +88,10 @@ class Stream {
     this.feedForward = new FeedForward(block.at(names.feedForward), width, inner);
   }
 
-  /** Query, key and value of the modulated stream; queries and keys RMS-normalised by head. */
+  /** Query, key and value of the modulated stream, before the norms of queries and keys. */
   project(graph: Graph, x: Tensor, modulation: Modulation): [Tensor, Tensor, Tensor] {
     const normed = modulated(x, modulation, this.eps);
-    const [q, k, v] = this.layers.map((layer) => layer.forward(graph, normed)) as [Tensor, Tensor, Tensor];
-    return [this.norms[0].forward(graph, q), this.norms[1].forward(graph, k), v];
+    return this.layers.map((layer) => layer.forward(graph, normed)) as [Tensor, Tensor, Tensor];
   }
 
   /** The stream after attention's part of it and the feed-forward. */
@@ -138,8 +130,15 @@ class DoubleBlock {
     const at = (first: number) => mods.slice(first, first + 3) as Modulation;
     const [qi, ki, vi] = this.image.project(graph, image, at(0));
     const [qt, kt, vt] = this.text.project(graph, text, at(6));
-    const q = rope(concat([qt, qi], 1), rotary.cosine, rotary.sine, heads);
-    const k = rope(concat([kt, ki], 1), rotary.cosine, rotary.sine, heads);
+    const rotated = (norm: 0 | 1, textPart: Tensor, imagePart: Tensor) => {
+      const streams = [
+        { norm: this.text.norms[norm], x: textPart },
+        { norm: this.image.norms[norm], x: imagePart },
+      ];
+      return RmsNorm.rotated(graph, streams, rotary, heads);
+    };
+    const q = rotated(0, qt, qi);
+    const k = rotated(1, kt, ki);
     const joint = attention(q, k, concat([vt, vi], 1), { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves });
     const [ot, oi] = split(joint, 1, [text.dim(1), image.dim(1)]) as [Tensor, Tensor];
     return [this.image.finish(graph, image, oi, mods[2]!, at(3)), this.text.finish(graph, text, ot, mods[8]!, at(9))];
@@ -167,20 +166,11 @@ class SingleBlock {
   forward(graph: Graph, x: Tensor, modulation: Modulation, rotary: Rotary): Tensor {
     const { heads, headSize, width, inner, eps } = this.config;
     const all = this.fused.forward(graph, modulated(x, modulation, eps));
-    const [q, k, v, gate, up] = split(all, 2, [width, width, width, inner, inner]) as [
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
-    const attended = attention(
-      rope(this.norms[0].forward(graph, q), rotary.cosine, rotary.sine, heads),
-      rope(this.norms[1].forward(graph, k), rotary.cosine, rotary.sine, heads),
-      v,
-      { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves },
-    );
-    const out = this.out.forward(graph, concat([attended, mul(silu(gate), up)], 2));
+    const [q, k, v, gated] = split(all, 2, [width, width, width, 2 * inner]) as [Tensor, Tensor, Tensor, Tensor];
+    const rotated = (norm: 0 | 1, x: Tensor) => RmsNorm.rotated(graph, [{ norm: this.norms[norm], x }], rotary, heads);
+    const options = { heads, scale: 1 / Math.sqrt(headSize), halves: this.halves };
+    const attended = attention(rotated(0, q), rotated(1, k), v, options);
+    const out = this.out.forward(graph, concat([attended, swiglu(gated)], 2));
     return add(x, mul(out, modulation[2]));
   }
 }

@@ -196,6 +196,7 @@ export const MOVES: Entry[] = [
   {
     ...SLAB,
     name: "split",
+    kernels: ["slabs.wgsl"],
     formula: "parts of one dimension",
     shapes: "any",
     gradient: "one concatenation",
@@ -219,6 +220,7 @@ export const MOVES: Entry[] = [
   {
     ...SLAB,
     name: "concat",
+    kernels: ["slabs.wgsl"],
     formula: "parts beside each other along one dimension; each is written at its offset",
     shapes: "any parts that differ in one dimension alone",
     gradient: "one slice a part",

@@ -50,7 +50,7 @@ function layerNormCase([rows, width]: readonly [number, number], affine: boolean
   };
 }
 
-function modulatedCase(batch: number, tokens: number, width: number): Case {
+export function modulatedCase(batch: number, tokens: number, width: number): Case {
   return {
     label: `[${batch}, ${tokens}, ${width}]`,
     inputs: [
@@ -212,13 +212,14 @@ export const ROWWISE: Entry[] = [
   {
     ...NORM,
     name: "modulatedLayerNorm",
-    adapterKernels: ["pointwise.wgsl", "reduce.wgsl"],
+    kernels: [...NORM.kernels, "modulation_grad.wgsl"],
+    adapterKernels: ["reduce.wgsl"],
     functions: ["scale_by", "add"],
     formula: "(x - mean) / √(var + ε) · (1 + scale) + shift (adaLN)",
     shapes: "x [B, L, D], scale and shift [B, 1, D]",
-    gradient: "as layerNorm; scale and shift by sums over L",
+    gradient: "as layerNorm of dy (1 + scale); scale and shift by sums over L in one kernel",
     slack: NORM_SLACK,
-    cases: [modulatedCase(2, 9, 16), modulatedCase(1, 33, 65), modulatedCase(3, 5, 128)],
+    cases: [modulatedCase(2, 9, 16), modulatedCase(1, 33, 65), modulatedCase(3, 5, 128), modulatedCase(1, 300, 16)],
     draw: (r) => modulatedCase(r.int(1, 3), r.int(1, 40), r.int(3, 90)),
   },
   {
