@@ -10,6 +10,7 @@ import { Readback, Staging, upload, uploadRingBytes } from "../gpu/transfer.ts";
 import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
+import { findBrokenCanary, findNotFinite, type Inspected, type NotFinite } from "./inspect.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type MemoryTable, memoryTable } from "./memory_table.ts";
 import { type Placement, place } from "./planner.ts";
@@ -363,37 +364,9 @@ export class Session {
     };
   }
 
-  /**
-   * Runs a plan call by call and names the first call that writes a value which is not finite, or null. Values that
-   * were there before the call are not its fault: several calls may fill one tensor part by part.
-   */
-  async firstNotFinite(plan: Plan): Promise<{ label: string; scope: string; at: number } | null> {
-    const { device } = this.requireGpu();
-    const encoder = device.createCommandEncoder();
-    // An earlier run of the plan left its own values there, perhaps the very same ones.
-    encoder.clearBuffer(this.arena!);
-    device.queue.submit([encoder.finish()]);
-    const calls = plan.lowered.calls;
-    for (let at = 0; at < calls.length; at++) {
-      const call = calls[at]!;
-      const written = call.bindings.filter((slot, i) => call.writes[i] && slot.dtype !== "u32");
-      const before = await this.readSlots(plan, written);
-      plan.executable!.replay({ from: at, to: at + 1 });
-      const after = await this.readSlots(plan, written);
-      if (written.some((slot, i) => becameNotFinite(before[i]!, after[i]!, slot.dtype)))
-        return { label: call.label, scope: call.scope, at };
-    }
-    return null;
-  }
-
-  private async readSlots(plan: Plan, slots: readonly Slot[]): Promise<ArrayBuffer[]> {
-    const all: ArrayBuffer[] = [];
-    for (const slot of slots) {
-      const { buffer, offset } = this.place(plan, slot);
-      // Copies count in words, and an odd number of f16 values ends in the middle of one.
-      all.push(await this.readback!.read(buffer, offset, alignUp(slot.bytes, 4)));
-    }
-    return all;
+  /** `findNotFinite` in a plan of this session. */
+  firstNotFinite(plan: Plan): Promise<NotFinite | null> {
+    return findNotFinite(this.inspected, plan);
   }
 
   /** Fills the arena with a NaN pattern, so that a value that no kernel wrote shows; for tests. */
@@ -402,22 +375,18 @@ export class Session {
     upload(this.requireGpu(), this.arena!, 0, words);
   }
 
-  /** Names a slot of `plan` whose padding was overwritten since `poison`, or null; for tests of single operations. */
-  async brokenCanary(plan: Plan): Promise<string | null> {
-    const arena = new Uint32Array(await this.readback!.read(this.arena!, 0, this.arena!.size));
-    // A slot's padding may be another slot's place at another time: only bytes that belong to nobody are canaries.
-    const owned = new Uint8Array(arena.length);
-    const placed = plan.lowered.slots.filter((s) => plan.placement.offsets.has(s));
-    for (const slot of placed) {
-      const at = plan.placement.offsets.get(slot)! / 4;
-      owned.fill(1, at, at + slot.bytes / 4);
-    }
-    for (const slot of placed) {
-      const at = plan.placement.offsets.get(slot)!;
-      const end = (at + alignUp(slot.bytes)) / 4;
-      for (let i = (at + slot.bytes) / 4; i < end; i++) if (!owned[i] && arena[i] !== POISON) return slot.label;
-    }
-    return null;
+  /** `findBrokenCanary` after `poison`, in a plan of this session. */
+  brokenCanary(plan: Plan): Promise<string | null> {
+    return findBrokenCanary(this.inspected, plan, POISON);
+  }
+
+  private get inspected(): Inspected {
+    return {
+      device: this.device,
+      arena: this.arena!,
+      readback: this.readback!,
+      place: (plan, slot) => this.place(plan, slot),
+    };
   }
 
   close(): void {
@@ -428,12 +397,4 @@ export class Session {
     for (const plan of this.plans) plan.executable?.destroy();
     this.gpu = null;
   }
-}
-
-/** True where a value of `after` has all exponent bits set and is not what was there before. */
-function becameNotFinite(before: ArrayBuffer, after: ArrayBuffer, dtype: DType): boolean {
-  const [View, exponent] = dtype === "f16" ? [Uint16Array, 0x7c00] : [Uint32Array, 0x7f800000];
-  const [old, now] = [new View(before), new View(after)];
-  for (let i = 0; i < now.length; i++) if ((now[i]! & exponent) === exponent && now[i] !== old[i]) return true;
-  return false;
 }
