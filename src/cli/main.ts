@@ -231,6 +231,12 @@ class Frame {
 
 const listen = (first: () => void, second: () => void) => watchInterrupts({ onFirst: first, onSecond: second });
 
+/** How often the event loop is woken. */
+const PULSE_MS = 50;
+
 if ((import.meta as { main?: boolean }).main) {
+  // While a device is open, its binding asks for finished work by immediates, and Deno's event loop now and then parks on them
+  // until something else wakes it: pauses of a minute were seen at waits for files as well as for the device.
+  setInterval(() => {}, PULSE_MS);
   process.exit(await runCommandLine(process.argv.slice(2)));
 }

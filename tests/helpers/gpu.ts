@@ -40,6 +40,8 @@ export function testGpu(
 }
 
 async function openTestGpu(backend: GpuBackend): Promise<Gpu> {
+  // As the command line does: with a device open, Deno's event loop may park on immediates for a minute.
+  setInterval(() => {}, 50);
   const gpu = await openGpu({ backend, robust: process.env.LONGTAIL_ROBUST === "1" });
   // Tests compare with float64 within f32's rounding; those of subgroup matrices ask for them.
   return openDevice(gpu, { rest: restFor(backend), matrices: "off" });
