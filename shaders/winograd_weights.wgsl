@@ -1,6 +1,6 @@
 // Weights of a 3x3 convolution for tiles of 4x4 outputs: U[k] = (G g Gᵀ)[k] for each pair of channels (Winograd 1980; Lavin
 // & Gray 2015). Points of interpolation: 0, ±3/4, ±3/2 and infinity, after Barabasz et al. 2018: the error of a sum of 64
-// channels is 2.1 times that of a direct sum, with the usual 0, ±1, ±2 it is 4.
+// channels is 2.0 times that of a direct sum (tests/ops/conv2d.test.ts with LONGTAIL_PARITY=print).
 //
 // Shapes: weights OIHW f32 or f16 -> U [36, OC, IC] f32. FLIPPED: the weights are those of the forward convolution,
 // [IC, OC, 3, 3] in this kernel's terms, and are read transposed and turned by 180°, for the input gradient.

@@ -1,10 +1,11 @@
 // Values and gradients of convolutions are tested from the table (table.test.ts), variants in variants.test.ts; here is
 // what only convolution has.
 
+import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { conv2d } from "../../src/ops/conv2d.ts";
 import { add, relu } from "../../src/ops/pointwise.ts";
-import { stretchOf, winogradPays } from "../../src/ops/winograd.ts";
+import { stretchOf, WINOGRAD, winogradPays } from "../../src/ops/winograd.ts";
 import { noise, relativeError, runOps } from "../helpers/gpu.ts";
 import { convReference } from "./table/products.ts";
 
@@ -23,6 +24,31 @@ describe("convolution", () => {
     const plain = await runOps(inputs, body, { fuse: false });
     expect(fused.calls).toHaveLength(1);
     expect(relativeError(fused.outputs[0]!, plain.outputs[0]!)).toBeLessThan(1e-7);
+  });
+
+  it("loses at most three times as much to rounding by Winograd's tiles as by direct sums of 64 channels", async () => {
+    const [C, side] = [64, 24];
+    const x = noise(C * side * side, 1);
+    const w = noise(C * C * 9, 2);
+    const inputs = [
+      { shape: [1, C, side, side], values: x },
+      { shape: [C, C, 3, 3], values: w },
+    ];
+    const c = { x: [1, C, side, side], out: C, kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
+    const exact = convReference(Float64Array.from(x), Float64Array.from(w), c);
+    const errorOf = async (isWinograd: boolean) => {
+      const choose = (family: string, _key: string, variants: readonly string[]) =>
+        family === "conv2d" ? (variants.find((name) => (name === WINOGRAD) === isWinograd) ?? null) : null;
+      const ran = await runOps(inputs, ([a, b]) => [conv2d(a!, b!, { padding: [1, 1, 1, 1] })], {
+        target: () => ({ choose }),
+      });
+      expect(ran.calls.length > 1).toBe(isWinograd);
+      return relativeError(ran.outputs[0]!, exact);
+    };
+    const [tiles, sums] = [await errorOf(true), await errorOf(false)];
+    if (process.env["LONGTAIL_PARITY"] === "print") console.log(`Winograd ${tiles}, direct ${sums}: ${tiles / sums}`);
+    expect(tiles).toBeLessThan(3 * sums);
+    expect(sums).toBeGreaterThan(0);
   });
 
   it("goes through Winograd's tiles stretch by stretch where their transforms are large", async () => {
