@@ -1,5 +1,6 @@
 // FLUX.1 dev's folder in its real size as configurations and headers, and a desktop GPU to plan for.
 
+import process from "node:process";
 import { ClipTextModel } from "../../src/models/clip/text.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { FluxTransformer } from "../../src/models/flux/transformer.ts";
@@ -60,4 +61,13 @@ export function fluxDev(): HeaderFiles {
   const settings = { kind: "kl", scale: 1, shift: 0, config: VAE } as const;
   declare("vae", "diffusion_pytorch_model", VAE, (p) => new Autoencoder(p, settings, { encoder: true, decoder: true }));
   return files;
+}
+
+/** Whether every row of the documents' tables of planned memory is worked out and printed, or a single one. */
+export const printsPlans = process.env["LONGTAIL_PARITY"] === "print";
+
+/** Prints planned memory where it is asked for; gives it in GiB. */
+export function plannedGib(what: string, bytes: number): number {
+  if (printsPlans) console.log(`planned: ${what}: ${(bytes / GIB).toFixed(1)} GiB`);
+  return bytes / GIB;
 }

@@ -21,7 +21,7 @@ import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { NodeFiles, OWN_FIXTURES } from "../helpers/files.ts";
-import { desktop, GIB } from "../helpers/flux_dev.ts";
+import { desktop, GIB, plannedGib } from "../helpers/flux_dev.ts";
 import { HeaderFiles } from "../helpers/header_files.ts";
 
 const FOLDER = "FLUX.2-klein-base-4B";
@@ -111,7 +111,7 @@ describe("FLUX.2 klein 4B in its real size", () => {
       const geometry = geometryOf(side, side, "a test");
       const world = await buildTrainWorld(files, wanted, desktop, [geometry], 4);
       expect(world.drawing.options).toMatchObject({ batch: 1, classifierFree: 4 });
-      expect(world.session.memory().total / GIB).toBeLessThan(most);
+      expect(plannedGib(`${side} pixels, ${storage}`, world.session.memory().total)).toBeLessThan(most);
     },
   );
 

@@ -16,7 +16,7 @@ import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
 import { PromptEncoder } from "../../src/training/prompt_encoder.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
-import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
+import { desktop, FOLDER, fluxDev, GIB, plannedGib, printsPlans } from "../helpers/flux_dev.ts";
 import type { HeaderFiles } from "../helpers/header_files.ts";
 
 describe("FLUX.1 dev in its real size", () => {
@@ -80,6 +80,23 @@ describe("FLUX.1 dev in its real size", () => {
       expect(world.session.memory().total / GIB).toBeLessThan(most);
     },
   );
+
+  it("takes less memory with two blocks of each kind on the device, as the document's table says", async () => {
+    const slots = { double: 2, single: 2 };
+    const sizes = printsPlans ? [512, 768, 1024] : [1024];
+    for (const side of sizes) {
+      for (const storage of printsPlans ? (["nf4", "int8", "bf16"] as const) : (["int8"] as const)) {
+        const wanted = { ...config, model: { ...config.model, storage } };
+        const geometry = geometryOf(side, side, "a test");
+        const plan = async (stream: StreamOptions | null) =>
+          (await buildTrainWorld(files, wanted, desktop, [geometry], 4, stream)).session.memory().total;
+        const name = `${side} pixels, ${storage}`;
+        const whole = plannedGib(`${name}, whole`, await plan(null));
+        const streamed = plannedGib(`${name}, streamed`, await plan({ slots, hostCacheBytes: 0 }));
+        expect(streamed).toBeLessThan(0.75 * whole);
+      }
+    }
+  });
 
   it.each([
     [1024, "bf16", 12],

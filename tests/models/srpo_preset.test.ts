@@ -11,7 +11,7 @@ import { OpenClip, openClipConfig } from "../../src/models/clip/open_clip.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { NodeFiles } from "../helpers/files.ts";
-import { desktop, FOLDER, fluxDev, GIB } from "../helpers/flux_dev.ts";
+import { desktop, FOLDER, fluxDev, GIB, plannedGib } from "../helpers/flux_dev.ts";
 import type { HeaderFiles } from "../helpers/header_files.ts";
 
 /** ViT-H/14, which HPS v2.1 and PickScore are made of. */
@@ -54,6 +54,8 @@ describe("srpo-hps in its real size", () => {
     // 19 updates of 32 prompts, 16 that are judged, some of them twice.
     expect(texts.prompts).toBeGreaterThan(608);
     expect(texts.prompts).toBeLessThanOrEqual(19 * 32 + 16);
+    plannedGib("encoders", texts.encoders);
+    plannedGib("text towers", texts.towers);
     expect(texts.encoders / GIB).toBeGreaterThan(8.5);
     expect(texts.encoders / GIB).toBeLessThan(11);
     // Two text towers of 303 million parameters as halves, tables in their files.
@@ -68,6 +70,7 @@ describe("srpo-hps in its real size", () => {
       "--model.image_size=512",
       "--model.image_size=384",
     ]);
+    for (const { change, bytes } of rungs) plannedGib(change.join(" ") || "720 pixels", bytes);
     expect(rungs[0]!.bytes / GIB).toBeGreaterThan(18);
     expect(rungs[0]!.bytes / GIB).toBeLessThan(20);
     expect(rungs[1]!.bytes / GIB).toBeLessThan(rungs[0]!.bytes / GIB - 3);
