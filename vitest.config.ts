@@ -1,19 +1,8 @@
-import { readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
-
-/** Turns a `.wgsl` import into its text, as Deno does by itself. */
-const wgsl = {
-  name: "wgsl-text",
-  enforce: "pre" as const,
-  load(id: string) {
-    const file = id.split("?")[0]!;
-    if (!file.endsWith(".wgsl")) return null;
-    return `export default ${JSON.stringify(readFileSync(file, "utf8"))};`;
-  },
-};
+import { wgslText } from "./scripts/wgsl_text.mjs";
 
 export default defineConfig({
-  plugins: [wgsl],
+  plugins: [wgslText()],
   test: {
     include: ["tests/**/*.test.ts"],
     pool: "forks",

@@ -20,6 +20,7 @@ export const ROOMS = [
   "optim",
   "training",
   "evaluation",
+  "runs",
   "platform",
   "web",
   "cli",
@@ -149,14 +150,14 @@ export function lintFile(file, source) {
   const findings = [];
   const add = (index, message) => findings.push({ file, line: lineAt(source, index), message });
 
-  if ((/^src\/.*\.ts$/.test(file) || /^shaders\/.*\.wgsl$/.test(file)) && !/^\s*\/[/*]/.test(source)) {
+  if ((/^src\/.*\.tsx?$/.test(file) || /^shaders\/.*\.wgsl$/.test(file)) && !/^\s*\/[/*]/.test(source)) {
     add(0, "the file does not start with a comment that says what it is for");
   }
   for (const match of source.matchAll(MACHINE_PATHS)) {
     add(match.index, `"${match[0]}" is a path of one machine`);
   }
   const room = roomOf(file);
-  if (!file.startsWith("src/") || !file.endsWith(".ts")) return findings;
+  if (!file.startsWith("src/") || !/\.tsx?$/.test(file)) return findings;
   if (room && !ROOMS.includes(room)) {
     add(0, `"${room}" is not a room; the rooms are listed in scripts/lint-rooms.mjs`);
     return findings;

@@ -1,0 +1,19 @@
+// The page: `npm run dev` serves it, `npm run build` leaves it in dist/ for any static host. Models, presets and tokenizers are
+// copied from the project, with a manifest of sizes and hashes that the page's files are checked against.
+
+import { defineConfig } from "vite";
+import { pageAssets } from "./scripts/page_assets.mjs";
+import { wgslText } from "./scripts/wgsl_text.mjs";
+
+const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "credentialless" };
+
+export default defineConfig({
+  root: "src/web",
+  base: "./",
+  plugins: [wgslText(), pageAssets()],
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  worker: { format: "es", plugins: () => [wgslText()] },
+  server: { headers },
+  preview: { headers },
+  build: { outDir: "../../dist", emptyOutDir: true, target: "es2022", modulePreload: { polyfill: false } },
+});
