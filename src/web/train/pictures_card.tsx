@@ -1,5 +1,5 @@
 // "Pick pictures": three bundled sets, one click each, or pictures of one's own. The choice stands in the form's settings; why
-// training cannot start yet is `pictureProblem`, which the Train card shows beside its disabled button.
+// training cannot start with it yet stands in `pictureProblem` (pictures/problem.ts).
 
 import { useEffect } from "preact/hooks";
 import { BUNDLED, type BundledSet, bundledChoice, bundledOf, THUMBNAILS } from "../pictures/bundled.ts";
@@ -8,8 +8,7 @@ import { chooseOwn, isOwn, ownSet } from "../pictures/own_set.ts";
 import { FREE_WORDS } from "../pictures/vocabulary.ts";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
 import { changeSettings, settings } from "../store.ts";
-
-export { pictureProblem } from "../pictures/own_set.ts";
+import "../styles/cards.css";
 
 /** Thumbnails on a tile; all of them are below it when it is chosen. */
 const ON_TILE = 6;
