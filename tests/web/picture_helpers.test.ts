@@ -3,8 +3,8 @@
 import { unzipSync } from "fflate";
 import { describe, expect, test, vi } from "vitest";
 import { EmbeddedData } from "../../src/data/embedded.ts";
-import { openPictureSets } from "../../src/data/pictures/sets.ts";
 import { fitPicture } from "../../src/data/pictures/prepare.ts";
+import { openPictureSets } from "../../src/data/pictures/sets.ts";
 import { newestWins } from "../../src/web/compare/newest.ts";
 import { newPrompts } from "../../src/web/compare/suggestions.ts";
 import { chosenSteps, gridLayout, wrapped } from "../../src/web/keep/grid_layout.ts";
@@ -13,8 +13,8 @@ import { zipOf } from "../../src/web/keep/zip.ts";
 import { BUNDLED, bundledChoice, bundledOf } from "../../src/web/pictures/bundled.ts";
 import { cutAway, squareCrop } from "../../src/web/pictures/crop.ts";
 import { type DroppedEntry, filesOfEntries, filesOfPaste, MOST_FILES } from "../../src/web/pictures/incoming.ts";
-import { FREE_WORDS, unknownWords } from "../../src/web/pictures/vocabulary.ts";
 import vocabulary from "../../src/web/pictures/vocabulary.json" with { type: "json" };
+import { FREE_WORDS, unknownWords } from "../../src/web/pictures/vocabulary.ts";
 import { emptyRunView } from "../../src/web/run_view.ts";
 import { captionFromName, storedStem, uniqueStem } from "../../src/web/worker/picture_names.ts";
 import { MODELS, NodeFiles } from "../helpers/files.ts";
@@ -48,7 +48,7 @@ describe("names", () => {
     ["a/b c.png", "a-b c"],
     ["..png", "picture"],
     ["con.png", "con_"],
-    ["x<>:\"|?*.png", "x_"],
+    ['x<>:"|?*.png', "x_"],
     [`${"y".repeat(300)}.png`, "y".repeat(80)],
   ])("%s is stored as %s", (name, stem) => expect(storedStem(name)).toBe(stem));
 
@@ -90,13 +90,19 @@ describe("what is dropped", () => {
       return { readEntries: (found) => found(left.splice(0)) };
     };
     expect((await filesOfEntries([loop])).cut).toBe(true);
-    const flood = folder("flood", Array.from({ length: MOST_FILES + 50 }, (_, i) => file(`${i}.png`)));
+    const flood = folder(
+      "flood",
+      Array.from({ length: MOST_FILES + 50 }, (_, i) => file(`${i}.png`)),
+    );
     const { files, cut } = await filesOfEntries([flood]);
     expect([files.length, cut]).toEqual([MOST_FILES, true]);
   });
 
   test("that cannot be read becomes an empty file, which is reported as one", async () => {
-    const broken = { ...file("a.png"), file: (_: unknown, failed: (error: unknown) => void) => failed(new Error("gone")) };
+    const broken = {
+      ...file("a.png"),
+      file: (_: unknown, failed: (error: unknown) => void) => failed(new Error("gone")),
+    };
     const { files } = await filesOfEntries([broken as DroppedEntry]);
     expect(files[0]!.blob.size).toBe(0);
   });
@@ -127,15 +133,18 @@ describe("words that the small model reads", () => {
 });
 
 describe("the bundled sets", () => {
-  test.each(BUNDLED.map((set) => [set.id, set] as const))("%s is accepted by the reader, every picture of it", async (_, set) => {
-    const path = `${MODELS}/embedded`;
-    const choice = { kind: "embedded" as const, items: set.items, styles: [set.style as "noto"] };
-    const read = await openPictureSets(new NodeFiles(), [{ path, ...choice }]);
-    expect(read.pictures).toHaveLength(set.items.length);
-    expect(read.pictures[0]!.captions).toEqual([`${set.style} icon of ${set.items[0]}`]);
-    expect(read.attribution[0]).toContain(set.attribution.split(",")[0]!.split("©")[0]!.trim().replace(/,$/, ""));
-    await read.close();
-  });
+  test.each(BUNDLED.map((set) => [set.id, set] as const))(
+    "%s is accepted by the reader, every picture of it",
+    async (_, set) => {
+      const path = `${MODELS}/embedded`;
+      const choice = { kind: "embedded" as const, items: set.items, styles: [set.style as "noto"] };
+      const read = await openPictureSets(new NodeFiles(), [{ path, ...choice }]);
+      expect(read.pictures).toHaveLength(set.items.length);
+      expect(read.pictures[0]!.captions).toEqual([`${set.style} icon of ${set.items[0]}`]);
+      expect(read.attribution[0]).toContain(set.attribution.split(",")[0]!.split("©")[0]!.trim().replace(/,$/, ""));
+      await read.close();
+    },
+  );
   test("are known again by what the form holds", () => {
     for (const set of BUNDLED) expect(bundledOf(bundledChoice(set))).toBe(set);
     expect(bundledOf({ ...bundledChoice(BUNDLED[0]!), items: ["pizza"] })).toBe(null);
@@ -221,11 +230,20 @@ describe("the grid of samples", () => {
   });
   test("takes the first and the last sampling among those it shows", () => {
     expect(chosenSteps([0, 25, 50, 75, 100], 9)).toEqual([0, 25, 50, 75, 100]);
-    expect(chosenSteps(Array.from({ length: 21 }, (_, i) => i * 10), 5)).toEqual([0, 50, 100, 150, 200]);
+    expect(
+      chosenSteps(
+        Array.from({ length: 21 }, (_, i) => i * 10),
+        5,
+      ),
+    ).toEqual([0, 50, 100, 150, 200]);
   });
   test("breaks labels into lines by words", () => {
     const measure = (text: string) => text.length * 10;
-    expect(wrapped("noto icon of moon viewing ceremony", 140, 3, measure)).toEqual(["noto icon of", "moon viewing", "ceremony"]);
+    expect(wrapped("noto icon of moon viewing ceremony", 140, 3, measure)).toEqual([
+      "noto icon of",
+      "moon viewing",
+      "ceremony",
+    ]);
     expect(wrapped("one two three", 30, 2, measure)).toEqual(["one", "two …"]);
   });
 });
@@ -249,7 +267,11 @@ describe("a run as a zip", () => {
     };
     const zip = await zipOf(wholeRun(source, view));
     const found = unzipSync(new Uint8Array(await zip.arrayBuffer()));
-    expect(Object.keys(found).sort()).toEqual(Object.keys(content).map((path) => `a/${path}`).sort());
+    expect(Object.keys(found).sort()).toEqual(
+      Object.keys(content)
+        .map((path) => `a/${path}`)
+        .sort(),
+    );
     expect(found["a/a.safetensors"]).toEqual(bytes);
     expect(new TextDecoder().decode(found["a/log.jsonl"])).toBe("{}\n".repeat(1000));
   });

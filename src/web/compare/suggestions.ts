@@ -6,7 +6,12 @@
  * @param config the run's configuration, whose items are left out
  * @param items of the model's vocabulary; every so many-th is taken, so that kinds of things differ
  */
-export function newPrompts(trained: readonly string[], config: string, items: readonly string[], most: number): string[] {
+export function newPrompts(
+  trained: readonly string[],
+  config: string,
+  items: readonly string[],
+  most: number,
+): string[] {
   const match = /^(.*\bicon of )(.+)$/.exec(trained[0] ?? "");
   if (!match) return [];
   const known = new Set(trained);

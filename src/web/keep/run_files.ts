@@ -24,7 +24,11 @@ export function keptFiles(name: string): KeptFile[] {
       title: "LoRA, kohya's keys",
       about: "For programs that read the keys of kohya's sd-scripts.",
     },
-    { path: "report.html", title: "Report", about: "One self-contained page for any browser: curves, samples, settings." },
+    {
+      path: "report.html",
+      title: "Report",
+      about: "One self-contained page for any browser: curves, samples, settings.",
+    },
     { path: "log.jsonl", title: "Log", about: "Every number of the run, one JSON object a line, for pandas or jq." },
     { path: "config.toml", title: "Configuration", about: "What the command below reads to repeat the run." },
   ];

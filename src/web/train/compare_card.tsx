@@ -2,8 +2,6 @@
 // opposite to an exaggeration, and the run's samples as it went on.
 
 import { useEffect, useId, useState } from "preact/hooks";
-import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
-import { ErrorNotice } from "../components/feedback.tsx";
 import { BeforeAfter } from "../compare/before_after.tsx";
 import { type ChosenRun, chosenRun, samplePrompts } from "../compare/chosen_run.ts";
 import {
@@ -23,6 +21,8 @@ import {
 import { RunChoice } from "../compare/run_choice.tsx";
 import { newPrompts } from "../compare/suggestions.ts";
 import { TimeLapse } from "../compare/time_lapse.tsx";
+import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
+import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
 import "../styles/cards.css";
 
@@ -114,13 +114,32 @@ function DrawForm({ run }: { run: ChosenRun }) {
       <Chips title="Trained on" prompts={trained.slice(0, CHIPS)} />
       <Chips title="New to the LoRA" prompts={fresh} />
       <div class="compare-numbers">
-        <NumberInput label="Seed" value={seed} check={check(0, 2 ** 31 - 1)} onValue={(value) => changeForm({ seed: value })} />
-        <NumberInput label="Steps" value={steps} check={check(1, 50)} onValue={(value) => changeForm({ steps: value })} />
-        <NumberInput label="Pictures" value={count} check={check(1, 6)} onValue={(value) => changeForm({ count: value })} />
+        <NumberInput
+          label="Seed"
+          value={seed}
+          check={check(0, 2 ** 31 - 1)}
+          onValue={(value) => changeForm({ seed: value })}
+        />
+        <NumberInput
+          label="Steps"
+          value={steps}
+          check={check(1, 50)}
+          onValue={(value) => changeForm({ steps: value })}
+        />
+        <NumberInput
+          label="Pictures"
+          value={count}
+          check={check(1, 6)}
+          onValue={(value) => changeForm({ count: value })}
+        />
       </div>
       <div class="row spread">
         <Check label="Keep the seed" checked={locked} onChange={(value) => changeForm({ locked: value })} />
-        <Button kind="primary" disabledReason={prompt.trim() === "" ? "write a prompt first" : null} onClick={() => drawNow(run.name)}>
+        <Button
+          kind="primary"
+          disabledReason={prompt.trim() === "" ? "write a prompt first" : null}
+          onClick={() => drawNow(run.name)}
+        >
           {drawing.value ? "Drawing …" : locked || !drawn.value ? "Draw before and after" : "Draw with another seed"}
         </Button>
       </div>

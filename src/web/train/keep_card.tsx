@@ -3,10 +3,10 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { bytes } from "../../evaluation/format.ts";
-import { Button, CopyButton } from "../components/basic.tsx";
-import { toast, toastError } from "../components/feedback.tsx";
 import { type ChosenRun, chosenRun } from "../compare/chosen_run.ts";
 import { RunChoice } from "../compare/run_choice.tsx";
+import { Button, CopyButton } from "../components/basic.tsx";
+import { toast, toastError } from "../components/feedback.tsx";
 import { pictureGrid } from "../keep/picture_grid.ts";
 import { type KeptFile, keptFiles, ownSetOf, repeatCommand, wholeRun } from "../keep/run_files.ts";
 import { save, zipOf } from "../keep/zip.ts";
@@ -19,7 +19,8 @@ export function KeepCard() {
     <div class="step-body">
       {run === null ? (
         <p class="quiet">
-          The LoRA as .safetensors, the samples as one picture, the log, the report and the command that repeats the run.
+          The LoRA as .safetensors, the samples as one picture, the log, the report and the command that repeats the
+          run.
         </p>
       ) : (
         <>
@@ -95,7 +96,10 @@ function Files({ run }: { run: ChosenRun }) {
               Its folder with checkpoints and samples, as longtail train writes it: continue it there with --resume.
             </p>
           </div>
-          <Button small onClick={() => void made("zip", () => zipOf(wholeRun(run.source, run.view)), `${run.name}.zip`)}>
+          <Button
+            small
+            onClick={() => void made("zip", () => zipOf(wholeRun(run.source, run.view)), `${run.name}.zip`)}
+          >
             {busy === "zip" ? "Packing …" : "ZIP"}
           </Button>
         </li>
