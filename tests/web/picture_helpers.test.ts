@@ -125,7 +125,7 @@ describe("words that the small model reads", () => {
     expect(items.some(({ item }) => FREE_WORDS.some((word) => item.split(" ").includes(word)))).toBe(false);
   });
   test("make prompts of things that were not trained on", () => {
-    const items = ["pizza", "ghost", "taco", "camera"];
+    const items = ["pizza", "ghost", "taco", "camera", "police car light"];
     const prompts = newPrompts(["gloss icon of pizza"], 'items = ["pizza", "ghost"]', items, 3);
     expect([...prompts].sort()).toEqual(["gloss icon of camera", "gloss icon of taco"]);
     expect(newPrompts(["my cat"], "", items, 3)).toEqual([]);

@@ -40,6 +40,12 @@ export function BeforeAfter({ before, after, prompt, split, onSplit, number }: B
       {after && <Drawn picture={after} label={`${prompt}, after training`} class="pair-after" />}
       {after && (
         <>
+          <span class="pair-tag" aria-hidden="true" hidden={split < 12}>
+            before
+          </span>
+          <span class="pair-tag pair-tag-after" aria-hidden="true" hidden={split > 88}>
+            after
+          </span>
           <span class="pair-line" aria-hidden="true" />
           <input
             type="range"

@@ -1,6 +1,9 @@
 // Prompts that show whether a LoRA learnt a style or learnt its pictures by heart: things in the same words that it was not
 // trained on.
 
+/** Names in one short word make prompts that are read at a glance. */
+const LONGEST_NAME = 9;
+
 /**
  * @param trained captions of the run, of which the first gives the words around the thing
  * @param config the run's configuration, whose items are left out
@@ -15,11 +18,12 @@ export function newPrompts(
   const match = /^(.*\bicon of )(.+)$/.exec(trained[0] ?? "");
   if (!match) return [];
   const known = new Set(trained);
+  const short = items.filter((item) => item.length <= LONGEST_NAME && !item.includes(" "));
   // A stride without a common divisor with the length meets every item in the end.
   const stride = 101;
   const found: string[] = [];
-  for (let n = 0; n < items.length && found.length < most; n++) {
-    const item = items[(n * stride + 40) % items.length]!;
+  for (let n = 0; n < short.length && found.length < most; n++) {
+    const item = short[(n * stride + 40) % short.length]!;
     const prompt = `${match[1]}${item}`;
     if (!config.includes(JSON.stringify(item)) && !known.has(prompt) && !found.includes(prompt)) found.push(prompt);
   }

@@ -187,13 +187,11 @@ function Result({ run }: { run: ChosenRun }) {
               />
             ))}
           </div>
-          <div class="row spread small quiet pair-labels">
-            <span>before</span>
-            <span role="status">
-              {shown?.preview ? `preview of ${Math.min(shown.steps, PREVIEW_STEPS)} steps` : ""}
-            </span>
-            <span>after</span>
-          </div>
+          <p class="field-hint" role="status">
+            {shown?.preview
+              ? `A preview of ${Math.min(shown.steps, PREVIEW_STEPS)} steps; let go of the slider for all ${shown.steps}.`
+              : "Move the line: the same noise before training and after it."}
+          </p>
         </>
       )}
       {shown && (
