@@ -1,21 +1,28 @@
-// The device of a run: opened through the chosen implementation, and told to the user by name.
+// The device of a run: opened from what the platform gives, checked, and told to the user by name.
 
-import { LongtailError } from "../../base/errors.ts";
-import type { EventSink } from "../../base/events.ts";
-import { adapterLabel } from "../../evaluation/format.ts";
-import { type Gpu, openDevice } from "../../gpu/device.ts";
-import { dropFaultyMatrices } from "../../ops/matrix_check.ts";
-import { openGpu } from "../../platform/adapters.ts";
-import { restFor } from "../../platform/rest.ts";
-import type { Target } from "../../tensor/lower.ts";
-import type { Config } from "../config/schema.ts";
+import { LongtailError } from "../base/errors.ts";
+import type { EventSink } from "../base/events.ts";
+import { adapterLabel } from "../evaluation/format.ts";
+import { type Gpu, type OpenOptions, openDevice } from "../gpu/device.ts";
+import { dropFaultyMatrices } from "../ops/matrix_check.ts";
+import type { Target } from "../tensor/lower.ts";
+import type { Config } from "./config/schema.ts";
 
-/** Opens the run's device; subgroup matrices that give wrong products are left out, with a warning. */
-export async function openRunDevice(config: Config, emit: EventSink): Promise<Gpu> {
-  const { backend, robust, precision } = config.device;
+/**
+ * Opens the run's device on an implementation of WebGPU; subgroup matrices that give wrong products are left out, with a
+ * warning.
+ * @param rest how the host sleeps while the device works, see `OpenOptions`
+ */
+export async function openDeviceOf(
+  implementation: GPU,
+  config: Config,
+  emit: EventSink,
+  rest?: OpenOptions["rest"],
+): Promise<Gpu> {
+  const { precision } = config.device;
   // Weights may lie as f16 in a run whose precision is f32, because their file has halves; its activations stay f32.
   const matrices = config.device.matrices === "auto" && precision === "f32" ? "off" : config.device.matrices;
-  const gpu = await openDevice(await openGpu({ backend, robust }), { rest: restFor(backend), matrices });
+  const gpu = await openDevice(implementation, { ...(rest ? { rest } : {}), matrices });
   // On a CPU adapter they are slower than other kernels, and their test takes seconds.
   if (matrices === "off" || (gpu.facts.software && matrices !== "all")) return gpu;
   for (const { size, why } of await dropFaultyMatrices(gpu)) {
@@ -26,16 +33,6 @@ export async function openRunDevice(config: Config, emit: EventSink): Promise<Gp
     });
   }
   return gpu;
-}
-
-/** Opens the run's device for `work` and closes it whatever happens. */
-export async function withRunDevice<T>(config: Config, emit: EventSink, work: (gpu: Gpu) => Promise<T>): Promise<T> {
-  const gpu = await openRunDevice(config, emit);
-  try {
-    return await work(gpu);
-  } finally {
-    gpu.close();
-  }
 }
 
 /** One line about the adapter, a software one named as such. */

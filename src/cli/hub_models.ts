@@ -1,37 +1,10 @@
-// Where the models of a configuration lie: paths of this machine, "embedded", or ids of the hub, which are fetched before
-// anything else is opened. What comes back names files and folders alone, so that the rooms below know no hub.
+// Models that a configuration names by ids of the hub: fetched before anything else is opened. What comes back names files and
+// folders alone, so that the rooms below know no hub.
 
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
 import { chooseModelFiles, type ModelHub } from "../models/hub_id.ts";
-import type { PipelineOptions } from "../models/pipeline.ts";
-import { type PipelineLayout, readLayout } from "../models/pipeline_layout.ts";
-import type { Config } from "./config/schema.ts";
-import { embeddedPath } from "./project.ts";
-
-/** The paths of [model] in the form that a pipeline is opened with. */
-export function modelFiles({
-  model,
-}: Config): Pick<PipelineOptions, "folder" | "vae" | "transformer" | "tokenizers" | "imageSize"> {
-  return {
-    folder: embeddedPath(model.pipeline, "embedded"),
-    vae: model.vae,
-    transformer: model.transformer,
-    tokenizers: embeddedPath(model.tokenizers, "tokenizers"),
-    imageSize: model.image_size,
-  };
-}
-
-/** The layout of the configuration's pipeline; weights are not touched. */
-export async function layoutOf(files: FileStore, config: Config): Promise<PipelineLayout> {
-  const { folder, vae, transformer } = modelFiles(config);
-  return await readLayout(files, folder, vae, transformer);
-}
-
-/** The scale of classifier-free guidance that samples are drawn with; 1 is none. */
-export function classifierFreeScale({ sample }: Config, { classifierFree }: PipelineLayout): number {
-  return sample.cfg === "auto" ? classifierFree : sample.cfg;
-}
+import type { Config } from "../runs/config/schema.ts";
 
 /** Where a model lies that is named by a path, "embedded", or a hub id, which is fetched. */
 export type LocateModel = (text: string, parts?: string[] | null, bare?: string[]) => Promise<string>;

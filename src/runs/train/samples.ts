@@ -1,14 +1,14 @@
 // Samples of a training run: the same prompts from the same noise at step 0 and every so many updates, drawn from the
 // averaged weights where the run keeps an average. PNG files carry prompt, seed and step inside.
 
-import { join } from "node:path";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
+import { join } from "../../base/paths.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { DrawRequest } from "../../training/drawing.ts";
 import { type EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
-import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
+import type { Phases } from "../phases.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
 import type { TrainState } from "./state.ts";

@@ -1,17 +1,15 @@
-// Where the tuner's choices live: one file per adapter and driver in the user's cache folder. A run takes them from its own
+// Where the tuner's choices live: one file per adapter and driver in a folder of the platform's choice. A run takes them from its own
 // folder when it is continued, from the cache otherwise, and measures what is missing.
 
-import { homedir } from "node:os";
-import { join } from "node:path";
-import process from "node:process";
-import type { FileStore } from "../../base/files.ts";
-import { sha256 } from "../../base/hash.ts";
-import type { Gpu } from "../../gpu/device.ts";
-import type { Target } from "../../tensor/lower.ts";
-import type { Session } from "../../tensor/session.ts";
-import { targetOf } from "../../tensor/target.ts";
-import { chooseFrom, type KernelChoices, tune } from "../../tensor/tuner.ts";
-import type { Config } from "../config/schema.ts";
+import type { FileStore } from "../base/files.ts";
+import { sha256 } from "../base/hash.ts";
+import { join } from "../base/paths.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { Target } from "../tensor/lower.ts";
+import type { Session } from "../tensor/session.ts";
+import { targetOf } from "../tensor/target.ts";
+import { chooseFrom, type KernelChoices, tune } from "../tensor/tuner.ts";
+import type { Config } from "./config/schema.ts";
 
 /** Raised when kernels change so that old measurements mean nothing. */
 const TABLE_VERSION = 1;
@@ -24,9 +22,8 @@ interface Table {
   choices: KernelChoices;
 }
 
-async function tablePath(gpu: Gpu): Promise<string> {
-  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
-  return join(cache, "longtail", "kernels", `${(await sha256(gpu.facts.key)).slice(0, 16)}.json`);
+async function tablePath(folder: string, gpu: Gpu): Promise<string> {
+  return join(folder, `${(await sha256(gpu.facts.key)).slice(0, 16)}.json`);
 }
 
 async function readTable(files: FileStore, path: string, adapter: string): Promise<KernelChoices> {
@@ -49,18 +46,19 @@ export interface Tuned<W> {
  * Builds a world (anything with a session whose plans are traced) with tuned kernels. `fixed` are the choices that a
  * continued run was made with; they are taken as they are, because another variant may round differently.
  * @param build traces everything for a target
+ * @param options `tables` is the folder in which measured choices are remembered
  */
 export async function buildTuned<W extends { session: Session }>(
   files: FileStore,
   config: Config,
   gpu: Gpu,
   build: (target: Target) => Promise<W>,
-  fixed?: KernelChoices,
+  { tables, fixed }: { tables: string; fixed?: KernelChoices | undefined },
 ): Promise<Tuned<W>> {
   const make = (choices: KernelChoices) => build(targetOf(gpu, chooseFrom(choices)));
   if (fixed) return { world: await make(fixed), choices: fixed, text: "kernels as the run began with" };
   if (config.device.tuner !== "on") return { world: await make({}), choices: {}, text: "kernels: defaults" };
-  const path = await tablePath(gpu);
+  const path = await tablePath(tables, gpu);
   const known = await readTable(files, path, gpu.facts.key);
   const world = await make(known);
   const budget = gpu.facts.software ? BUDGET_SECONDS.software : BUDGET_SECONDS.hardware;

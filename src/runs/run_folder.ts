@@ -1,9 +1,9 @@
 // The folder of one run: its name, what lies where in it, and the rules that keep a finished run from being overwritten.
 // run.json holds the state (running, stopped, finished, failed), so that a second start knows what it meets.
 
-import { basename, dirname, join, resolve } from "node:path";
 import { LongtailError } from "../base/errors.ts";
 import type { FileStore } from "../base/files.ts";
+import { basename, dirname, join } from "../base/paths.ts";
 
 export type RunState = "running" | "stopped" | "failed" | "finished";
 
@@ -17,6 +17,8 @@ export interface RunRequest {
   /** `auto`, `no`, or the path of a run folder or of one of its checkpoints. */
   resume: string;
   now?: Date;
+  /** The whole path of one that begins at the working folder; a page has none. */
+  absolute?: (path: string) => string;
 }
 
 export interface RunRecord {
@@ -277,9 +279,10 @@ async function reopenNamed(files: FileStore, path: string, request: RunRequest):
   const folder = given.replace(/[/\\]+$/, "");
   const own = await readRecord(files, folder);
   if (own) return await reopen(files, folder, null, own);
-  const parent = dirname(dirname(resolve(folder)));
-  const record = basename(dirname(resolve(folder))) === "ckpt" ? await readRecord(files, parent) : null;
-  if (record) return await reopen(files, parent, resolve(folder), record);
+  const whole = request.absolute?.(folder) ?? folder;
+  const parent = dirname(dirname(whole));
+  const record = basename(dirname(whole)) === "ckpt" ? await readRecord(files, parent) : null;
+  if (record) return await reopen(files, parent, whole, record);
   throw new LongtailError("E-CFG-023", {
     where: "run.resume",
     what: `${path} is neither a run folder nor a checkpoint of one`,

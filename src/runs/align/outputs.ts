@@ -1,8 +1,8 @@
 // What a finished run leaves in its folder: weights in the base model's layout, a LoRA, the report's data and page, the
 // model card. Weights are saved first; everything after that is made from plain data.
 
-import { basename } from "node:path";
 import type { FileStore } from "../../base/files.ts";
+import { basename } from "../../base/paths.ts";
 import type { EmbeddedData } from "../../data/embedded.ts";
 import { renderModelCard } from "../../evaluation/model_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE, embeddedRemarks } from "../../evaluation/notes.ts";
@@ -25,10 +25,10 @@ import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { type DifferenceLora, differenceLora } from "../../models/flux/difference.ts";
 import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
-import type { EnvironmentFacts } from "../../platform/environment.ts";
 import type { Session } from "../../tensor/session.ts";
 import { type TomlSource, toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
+import type { EnvironmentFacts } from "../environment.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { realPictures } from "./protocol.ts";
 import type { AlignOutcome } from "./run.ts";

@@ -13,8 +13,8 @@ import { Drawing } from "../../training/drawing.ts";
 import { type SrpoReward, SrpoTrainer } from "../../training/srpo/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
 import type { Config } from "../config/schema.ts";
+import { checkPrecision } from "../device.ts";
 import { modelFiles } from "../model_files.ts";
-import { checkPrecision } from "./device.ts";
 import { openPictureScorers } from "./scorers.ts";
 import { srpoSettings } from "./settings.ts";
 

@@ -12,8 +12,8 @@ import type { Pool } from "../../tensor/variable.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { FlowTrainer } from "../../training/flow/trainer.ts";
 import { makeAdapter, type RunAdapter } from "../adapter_settings.ts";
-import { checkPrecision } from "../align/device.ts";
 import type { Config } from "../config/schema.ts";
+import { checkPrecision } from "../device.ts";
 import { classifierFreeScale, modelFiles } from "../model_files.ts";
 import { optimizerSettings, rateSchedule } from "../optimizer_settings.ts";
 

@@ -1,9 +1,9 @@
 // The items that a configuration names: the embedded long tail with its pictures, a file of the user's, or the list of a
 // folder of prompts that are encoded already.
 
-import { dirname } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
+import { dirname } from "../../base/paths.ts";
 import { EmbeddedData } from "../../data/embedded.ts";
 import type { PromptEmbeddings } from "../../data/prompt_embeddings.ts";
 import { type PromptItem, readPrompts } from "../../data/prompts.ts";

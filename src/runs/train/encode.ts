@@ -15,10 +15,10 @@ import { fileIdentity } from "../../training/file_identity.ts";
 import { PictureEncoder } from "../../training/picture_encoder.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { textIdentity } from "../../training/text_identity.ts";
-import { checkMemoryCap, checkPrecision } from "../align/device.ts";
-import type { Phases } from "../align/phases.ts";
 import type { Config } from "../config/schema.ts";
+import { checkMemoryCap, checkPrecision } from "../device.ts";
 import { layoutOf, modelFiles } from "../model_files.ts";
+import type { Phases } from "../phases.ts";
 import { unknownText } from "../text_warnings.ts";
 
 /** Most texts and pictures that go through an encoder at a time. */

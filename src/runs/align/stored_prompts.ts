@@ -9,7 +9,7 @@ import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { textShape } from "../caption_store.ts";
 import type { Config } from "../config/schema.ts";
 import { layoutOf } from "../model_files.ts";
-import type { Phases } from "./phases.ts";
+import type { Phases } from "../phases.ts";
 
 /** A caption is the whole prompt: templates and styles were filled in when it was encoded. */
 const TEMPLATE = "{caption}";

@@ -1,9 +1,9 @@
 // What a run keeps on disk while it goes on: checkpoints with exact resume, and the sample pictures.
 
-import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
+import { join } from "../../base/paths.ts";
 import type { GuardState } from "../../evaluation/guards.ts";
 import type { EvaluationPoint, UpdatePoint } from "../../evaluation/report_data.ts";
 import { encodePng, fromPlanes } from "../../formats/png.ts";

@@ -16,9 +16,10 @@ import type { UpdateReport } from "../../training/srpo/reports.ts";
 import type { PreparedPrompt } from "../../training/srpo/trainer.ts";
 import { guardOptions, stopAfterAlarm } from "../config/guard.ts";
 import type { Config } from "../config/schema.ts";
+import { Phases } from "../phases.ts";
 import { leftRange } from "../run_checkpoints.ts";
+import { type RunControl, stoppedByWord } from "../train/control.ts";
 import { type Judged, judgedItems } from "./judged.ts";
-import { Phases } from "./phases.ts";
 import { drawsOf, measuredPairs, mostUpdates, promptOrder } from "./prompts.ts";
 import { drawJudged, guardPoint, scoreItem, type TextBank, textBank } from "./protocol.ts";
 import type { RunState, RunStore } from "./store.ts";
@@ -37,6 +38,10 @@ export interface AlignInputs {
   emit: EventSink;
   signal: AbortSignal;
   store: RunStore;
+  /** The run's folder, for messages. */
+  run: string;
+  /** Words from outside: save, pause, resume, stop. */
+  control: RunControl;
   /** Called with the measured speed (FLOP/s); returns the number of updates and tells the user. */
   chooseSteps: (flopsPerSecond: number, flopsPerUpdate: number) => Promise<number>;
 }
@@ -101,6 +106,7 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
         stopped = "alarm";
         break;
       }
+      await listen(inputs, state);
       if (signal.aborted) {
         await store.save(world, state);
         throw signal.reason;
@@ -143,6 +149,26 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
     stopped,
     flopsPerSecond,
   };
+}
+
+/** Does what was said from outside. Pictures are drawn at evaluations alone, so `sample` has no meaning here. */
+async function listen({ control, store, world, signal, run, emit }: AlignInputs, state: RunState): Promise<void> {
+  const words = await control.take();
+  while (words.length > 0) {
+    const word = words.shift()!;
+    if (word === "save") await store.save(world, state);
+    if (word === "sample")
+      emit({
+        kind: "warning",
+        code: "E-RUN-031",
+        text: "CMD: an alignment draws pictures at its evaluations only; sample is for longtail train",
+      });
+    if (word === "pause") words.unshift(...(await control.pause(signal)));
+    if (word === "stop") {
+      await store.save(world, state);
+      throw stoppedByWord(run);
+    }
+  }
 }
 
 function emptyState(): RunState {

@@ -7,7 +7,6 @@ import { bytes } from "../evaluation/format.ts";
 import { familyModel } from "../models/family.ts";
 import type { Slots } from "../models/flux/streamed/streamed.ts";
 import type { Pipeline, StreamOptions } from "../models/pipeline.ts";
-import { memoryFacts } from "../platform/environment.ts";
 import type { Session } from "../tensor/session.ts";
 import type { Config } from "./config/schema.ts";
 import { layoutOf } from "./model_files.ts";
@@ -18,6 +17,9 @@ const LEAST_SLOTS: Slots = { double: 2, single: 2 };
 const MARGIN = 0.02;
 /** Share of the free host memory; a CPU adapter's own memory is part of that. */
 const HOST_SHARE = { hardware: 1 / 2, software: 1 / 4 };
+
+/** Bytes of host memory that a run may still take. */
+export type AvailableMemory = () => Promise<number>;
 
 export interface Offload {
   /** Null where the transformer is on the device as a whole. */
@@ -51,10 +53,9 @@ export function leastStream({ device }: Config): StreamOptions | null {
   return device.offload === "blocks" ? { slots: LEAST_SLOTS, hostCacheBytes: 0 } : null;
 }
 
-async function hostCacheBytes({ device }: Config, software: boolean): Promise<number> {
+async function hostCacheBytes({ device }: Config, software: boolean, available: AvailableMemory): Promise<number> {
   if (device.host_cache !== "auto") return device.host_cache * 2 ** 30;
-  const { available } = await memoryFacts();
-  return Math.floor(available * (software ? HOST_SHARE.software : HOST_SHARE.hardware));
+  return Math.floor((await available()) * (software ? HOST_SHARE.software : HOST_SHARE.hardware));
 }
 
 /** Whether what [adapter] trains leaves the blocks' weights alone and needs no more than one of them at a time. */
@@ -62,12 +63,12 @@ export const adapterStreams = ({ adapter }: Config): boolean => adapter.kind ===
 
 /**
  * Chooses for a run.
- * @param what `canStream` is false where "auto" must not choose streaming, because what is trained or drawn with excludes it
+ * @param what `available` tells the free host memory; `canStream` is false where "auto" must not choose streaming, because what is trained or drawn with excludes it
  * @param build declares and traces the run; nothing is allocated
  */
 export async function chooseOffload(
   config: Config,
-  { canStream }: { canStream: boolean },
+  { canStream, available }: { canStream: boolean; available: AvailableMemory },
   build: (stream: StreamOptions | null) => Promise<{ session: Session; pipeline: Pipeline }>,
 ): Promise<Offload> {
   const { offload, memory_cap } = config.device;
@@ -89,7 +90,7 @@ export async function chooseOffload(
   // Of a model of few blocks nothing is left to save.
   if (total >= most) return whole;
   const slots = cap === 0 ? streamed.slots : streamed.slotsWith(cap * (1 - MARGIN) - total);
-  const hostBytes = await hostCacheBytes(config, least.session.target.software);
+  const hostBytes = await hostCacheBytes(config, least.session.target.software, available);
   const { doubleBlocks, singleBlocks } = streamed.config;
   const words = streamed.turningBytes(slots);
   return {

@@ -1,8 +1,8 @@
 // What a finished training run leaves in its folder: the adapter in diffusers' and in kohya's keys (or the transformer), the
 // report's data and page, the model card. Weights are saved first; everything after that is made from plain data.
 
-import { basename, join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
+import { basename, join } from "../../base/paths.ts";
 import { renderLoraCard } from "../../evaluation/lora_card.ts";
 import { EMBEDDED_LIMITS, EMBEDDED_USAGE } from "../../evaluation/notes.ts";
 import type { PhaseTime } from "../../evaluation/report_data.ts";
@@ -18,12 +18,12 @@ import { AUTOENCODER_NAMES, FAMILY_CLASSES } from "../../models/family.ts";
 import { differenceLora } from "../../models/flux/difference.ts";
 import { openPart } from "../../models/pipeline_layout.ts";
 import { tensorSource } from "../../models/weights_file.ts";
-import type { EnvironmentFacts } from "../../platform/environment.ts";
 import { deviceInfo, memoryCategories, versions } from "../align/outputs.ts";
-import type { Phases } from "../align/phases.ts";
 import type { ResolvedConfig } from "../config/load.ts";
 import { toToml } from "../config/toml.ts";
 import { EMBEDDED_CREDITS, PICTURE_CREDITS } from "../credits.ts";
+import type { EnvironmentFacts } from "../environment.ts";
+import type { Phases } from "../phases.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
 import type { TrainingData } from "./data.ts";

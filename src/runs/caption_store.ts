@@ -1,10 +1,10 @@
 // Where encoded captions and pictures of a run are kept, how much room they take, and how an entry is read back. Shared by
 // training and alignment: both encode before they open the model that trains.
 
-import { join } from "node:path";
 import { LongtailError } from "../base/errors.ts";
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
+import { join } from "../base/paths.ts";
 import { familyModel } from "../models/family.ts";
 import type { PipelineLayout } from "../models/pipeline_layout.ts";
 import type { EncodingCache, EntryArrays } from "../training/encoding_cache.ts";

@@ -1,7 +1,7 @@
 // Phases of a run as events with counts, and their wall times for the report.
 
-import type { EventSink } from "../../base/events.ts";
-import type { PhaseTime } from "../../evaluation/report_data.ts";
+import type { EventSink } from "../base/events.ts";
+import type { PhaseTime } from "../evaluation/report_data.ts";
 
 export class Phases {
   private readonly emit: EventSink;

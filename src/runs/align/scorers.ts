@@ -1,8 +1,8 @@
 // The CLIP models of an alignment, judge and rewards, under the names that they have in every session of a run: first their
 // text towers alone, then their picture towers beside the model that is trained.
 
-import { join } from "node:path";
 import type { FileStore } from "../../base/files.ts";
+import { join } from "../../base/paths.ts";
 import { ClipTokenizer } from "../../data/tokenizers/clip.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { ClipScorer, type RewardKind } from "../../rewards/scorer.ts";

@@ -2,10 +2,10 @@
 // the run folder is heard at the next update. It works over ssh, from a script and from a page, without a server
 // (diffusion-pipe has the same for `save`).
 
-import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
+import { join } from "../../base/paths.ts";
 
 const WORDS = ["save", "sample", "pause", "resume", "stop"] as const;
 export type ControlWord = (typeof WORDS)[number];
@@ -13,7 +13,18 @@ export type ControlWord = (typeof WORDS)[number];
 /** How often a paused run looks whether it may go on. */
 const PAUSE_SECONDS = 0.5;
 
-export class RunControl {
+/** Where a run hears words from: the file CMD, or a page's buttons. */
+export interface RunControl {
+  /** The words since the last look, in order. */
+  take(): Promise<ControlWord[]>;
+  /**
+   * Waits until words come or the signal aborts. Returns what is to be done now: the words that were not `resume`, and behind
+   * them `pause` where nobody has said `resume` or `stop` yet.
+   */
+  pause(signal: AbortSignal): Promise<ControlWord[]>;
+}
+
+export class FileControl implements RunControl {
   private readonly files: FileStore;
   private readonly path: string;
   private readonly emit: EventSink;
@@ -44,10 +55,6 @@ export class RunControl {
     return known;
   }
 
-  /**
-   * Waits until words are written or the signal aborts. Returns what is to be done now: the words that were not `resume`,
-   * and behind them `pause` where nobody has written `resume` or `stop` yet.
-   */
   async pause(signal: AbortSignal): Promise<ControlWord[]> {
     this.emit({ kind: "message", text: `paused; write resume into ${this.path} to go on` });
     while (!signal.aborted) {
