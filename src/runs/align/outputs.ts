@@ -239,12 +239,15 @@ export function deviceInfo(
     vendor: facts.vendor,
     driver: facts.description,
     software: facts.software,
-    implementation: backend === "dawn" ? "Dawn" : "wgpu",
+    implementation:
+      environment.runtime.name === "browser" ? "the browser's WebGPU" : backend === "dawn" ? "Dawn" : "wgpu",
     features: [facts.f16 ? "f16" : "", facts.subgroups ? "subgroups" : "", facts.timestamps ? "timestamps" : ""].filter(
       Boolean,
     ),
     gflops: flopsPerSecond / 1e9,
-    system: `${environment.system.name}, ${environment.processor.model}, ${environment.processor.cores} cores`,
+    system: [environment.system.name, environment.processor.model, `${environment.processor.cores} cores`]
+      .filter(Boolean)
+      .join(", "),
   };
 }
 
