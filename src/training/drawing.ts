@@ -181,7 +181,7 @@ export class Drawing {
   private async finish(kept: number): Promise<Float32Array> {
     const { session, vars, tiled, plans } = this;
     if (!tiled) {
-      session.run(plans.finish);
+      await session.replay(plans.finish);
       return session.read(vars.pictures);
     }
     const latents = await session.read(vars.z);
@@ -197,7 +197,7 @@ export class Drawing {
     }
     if (plans.score) {
       session.write(vars.pictures, pictures);
-      session.run(plans.score);
+      await session.replay(plans.score);
     }
     return pictures;
   }
