@@ -25,7 +25,7 @@ const WINDOWS = ["Google/Chrome/Application/chrome.exe", "Microsoft/Edge/Applica
 // must be the system's own), GPU drivers of OpenGL, icons. Half of the download.
 const LEFT_OUT =
   /^(libc6|libc-bin|libllvm|libz3|libgl1-mesa-dri|libgallium|mesa-|libperl|perl|libgtk-3-common|libpam|libsystemd-shared|libapt|libsemanage|libsepol|libcryptsetup|libargon2|libdevmapper|libdb5|libgcrypt20-|libdconf|libgprofng|libssl3)/;
-const TAKEN = /^(chromium|chromium-common|fonts-dejavu-core|fonts-dejavu-mono|fontconfig-config|lib.*)$/;
+const TAKEN = /^(chromium|chromium-common|fonts-dejavu-core|fonts-dejavu-mono|fontconfig-config|zlib1g|lib.*)$/;
 
 const home = () => path.join(cacheFolder(), "chromium");
 const ownFolder = () => path.join(home(), `${process.arch}-r${RECIPE}`);
@@ -184,7 +184,9 @@ async function unpack(building, log) {
 
   const inFolder = (sub) => path.join(ownFolder(), "root", sub);
   const triplet = TRIPLETS[process.arch];
-  const libraries = [`usr/lib/${triplet}`, `lib/${triplet}`].filter((sub) => fs.existsSync(path.join(root, sub)));
+  const libraries = [`usr/lib/${triplet}`, `lib/${triplet}`, `usr/lib/${triplet}/pulseaudio`].filter((sub) =>
+    fs.existsSync(path.join(root, sub)),
+  );
   const fonts = ["/usr/share/fonts", inFolder("usr/share/fonts")].map((place) => `<dir>${place}</dir>`).join("");
   fs.writeFileSync(
     path.join(building, "fonts.conf"),
