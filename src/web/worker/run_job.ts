@@ -62,6 +62,7 @@ export class RunJob {
   private readonly post: (event: EngineEvent) => void;
   private readonly controller = new AbortController();
   private log: LogWriter | null = null;
+  private readonly early: RunEvent[] = [];
   private folder: RunFolder | null = null;
 
   constructor({ files, request, post }: JobParts) {
@@ -98,9 +99,10 @@ export class RunJob {
 
   /**
    * Runs to the end. Does not throw: how it ended is told as an event and kept in run.json.
+   * @param recoverable a lost device is not told as the run's end, because somebody takes it up again
    * @returns the error where it ended with one
    */
-  async run(gpu: Gpu): Promise<unknown> {
+  async run(gpu: Gpu, recoverable = false): Promise<unknown> {
     const { request } = this;
     try {
       const resolved = await configOf(this.files, request);
@@ -118,12 +120,17 @@ export class RunJob {
       this.tell("finished");
       return undefined;
     } catch (error) {
-      await this.fail(error);
+      await this.fail(error, recoverable && error instanceof LongtailError && error.code === "E-MEM-002");
       return error;
     }
   }
 
-  private async fail(error: unknown): Promise<void> {
+  /** Tells a run that could not begin. */
+  async refuse(error: unknown): Promise<void> {
+    await this.fail(error, false);
+  }
+
+  private async fail(error: unknown, quietly: boolean): Promise<void> {
     const { code, ...parts } = wireError(error);
     const text = error instanceof LongtailError ? error.message : `${code} ${parts.what}: ${parts.why}`;
     this.emit({ kind: "error", code, text });
@@ -134,12 +141,14 @@ export class RunJob {
       // The first error is what the user has to see; a record that cannot be written any more adds nothing to it.
       await this.folder.finish(stopped ? "stopped" : "failed", { step: this.step, reason: text }).catch(() => {});
     }
-    this.tell(stopped ? "stopped" : "failed", error);
+    if (!quietly) this.tell(stopped ? "stopped" : "failed", error);
   }
 
   private readonly emit: EventSink = (event: RunEvent): void => {
     if (event.kind === "metric" || event.kind === "checkpoint") this.step = Math.max(this.step, event.step);
-    this.log?.sink(event);
+    // The log lies in the run's folder, which the run opens after it has looked at its data.
+    if (this.log) this.log.sink(event);
+    else this.early.push(event);
   };
 
   private host(gpu: Gpu): RunHost {
@@ -174,6 +183,7 @@ export class RunJob {
       (lines) => this.post({ kind: "log", run: name, lines }),
       (error) => this.controller.abort(error),
     );
+    for (const event of this.early.splice(0)) this.log.sink(event);
     for (const { code, text } of resolved.warnings) this.emit({ kind: "warning", code, text });
     const heading = [`The configuration of the run ${name}, with every default written out.`];
     await run.writeConfig(resolved.sourceText, toToml(resolved, heading));
