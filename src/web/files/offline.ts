@@ -3,7 +3,7 @@
 
 /** Registers the service worker of a built page; where that fails the page works all the same, with a network. */
 export async function registerOffline(base: string = document.baseURI): Promise<void> {
-  if (!import.meta.env?.PROD || !("serviceWorker" in navigator)) return;
+  if (!(import.meta as ImportMeta & { env?: { PROD?: boolean } }).env?.PROD || !("serviceWorker" in navigator)) return;
   try {
     await navigator.serviceWorker.register(new URL("service_worker.js", base), { scope: new URL(".", base).pathname });
   } catch {
