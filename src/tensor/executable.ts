@@ -148,28 +148,47 @@ export class Executable {
 
   /** Encodes and submits the calls. */
   replay(options: ReplayOptions = {}): void {
-    const { device } = this.gpu;
-    const from = options.from ?? 0;
     const to = options.to ?? this.pipelines.length;
-    let i = from;
+    let from = options.from ?? 0;
     for (const cut of this.cuts) {
       const end = Math.min(cut, to);
-      if (end <= i) continue;
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      let current: GPUComputePipeline | null = null;
-      for (; i < end; i++) {
-        const pipeline = this.pipelines[i]!;
-        if (pipeline !== current) {
-          pass.setPipeline(pipeline);
-          current = pipeline;
-        }
-        pass.setBindGroup(0, this.groups[i]!);
-        pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
-      }
-      pass.end();
-      device.queue.submit([encoder.finish()]);
+      if (end <= from) continue;
+      this.submit(from, end);
+      from = end;
     }
+  }
+
+  /** Encodes the calls of a range and submits them as one piece of work. */
+  submit(from: number, to: number): void {
+    const { device } = this.gpu;
+    const { pipelines, groups, grids } = this;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    let current: GPUComputePipeline | null = null;
+    for (let i = from; i < to; i++) {
+      const pipeline = pipelines[i]!;
+      if (pipeline !== current) {
+        pass.setPipeline(pipeline);
+        current = pipeline;
+      }
+      pass.setBindGroup(0, groups[i]!);
+      pass.dispatchWorkgroups(grids[i * 3]!, grids[i * 3 + 1]!, grids[i * 3 + 2]!);
+    }
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+  }
+
+  /** How many calls there are. */
+  get count(): number {
+    return this.pipelines.length;
+  }
+
+  /** Where a submit that begins at `from` should end for it to hold about `work`, one call at least, and what it holds. */
+  after(from: number, work: number): { to: number; work: number } {
+    let sum = this.cost[from]!;
+    let to = from + 1;
+    while (to < this.cost.length && sum + this.cost[to]! <= work) sum += this.cost[to++]!;
+    return { to, work: sum };
   }
 
   /**

@@ -141,7 +141,7 @@ export class FlowTrainer {
     const sigmas = [...(drawn.sigmas ?? this.sigmas(t, geometry))];
     const rate = learningRate(settings.schedule, t);
     this.optimizer.write(session, rate, t);
-    this.start(shelf, t);
+    await this.start(shelf, t);
     const stage = (shelf.plans.update ?? shelf.plans.micro)!;
     for (let slot = 0; slot < settings.accumulation; slot++) {
       settings.beforeReplay?.((t - 1) * settings.accumulation + slot + 1);
@@ -150,7 +150,7 @@ export class FlowTrainer {
       if (this.planner.reports)
         session.copyInto(this.planner.shared.report, this.planner.reports, slot * (1 + settings.batch));
     }
-    if (this.planner.optimizerPlan) session.run(this.planner.optimizerPlan);
+    if (this.planner.optimizerPlan) await session.replay(this.planner.optimizerPlan);
     const reports = await session.read(this.planner.reports ?? this.planner.shared.report);
     const optimizer = await this.optimizer.read(session);
     this.learnRate(settings.accumulation * stage.flops, performance.now() - started);
@@ -163,10 +163,10 @@ export class FlowTrainer {
   }
 
   /** Clears gradients and draws noise, or hands over the key with which the update draws its own. */
-  private start(shelf: FlowShelf, t: number): void {
+  private async start(shelf: FlowShelf, t: number): Promise<void> {
     const { session } = this;
     session.write(this.planner.shared.key, randomKey(this.streams.noise, t));
-    if (shelf.plans.begin) session.run(shelf.plans.begin);
+    if (shelf.plans.begin) await session.replay(shelf.plans.begin);
   }
 
   /** Writes what one micro-batch needs. */
@@ -268,7 +268,7 @@ export class FlowTrainer {
     const { session, settings } = this;
     const shelf = this.shelfOf(geometry);
     const sigmas = [...(drawn.sigmas ?? this.sigmas(t, geometry))];
-    this.start(shelf, t);
+    await this.start(shelf, t);
     // What the failed update left in them would be found in the first call that adds to it.
     for (const pool of this.optimizer.gradients) session.clear(pool);
     const stage = (shelf.plans.update ?? shelf.plans.micro)!;

@@ -276,7 +276,7 @@ export class SrpoTrainer {
     }
     const rate = learningRate(settings.schedule, step);
     this.optimizer.write(session, rate, step);
-    session.run(this.plans.optimizer);
+    await session.replay(this.plans.optimizer);
     const reports = await session.read(this.variable("reports"));
     const optimizer = await this.optimizer.read(session);
     const { batch } = settings;
@@ -325,7 +325,7 @@ export class SrpoTrainer {
     session.write(this.variable("noise"), noise);
     if (this.plans.encode) {
       session.write(this.variable("picture"), joined(batch.map((p) => requirePicture(p))));
-      session.run(this.plans.encode);
+      await session.replay(this.plans.encode);
       return;
     }
     session.write(this.variable("clean"), noise);
