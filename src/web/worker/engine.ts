@@ -25,6 +25,7 @@ import type {
   StorageFacts,
 } from "../protocol.ts";
 import { DrawDesk } from "./draw_desk.ts";
+import { browserDecoder } from "./foreign_pictures.ts";
 import { wireError } from "./log_writer.ts";
 import { PictureShelf } from "./pictures.ts";
 import { RunJob } from "./run_job.ts";
@@ -225,7 +226,7 @@ export class PageEngine implements Engine {
 
   private async pictures(): Promise<PictureShelf> {
     const { files } = await this.stores();
-    this.shelf ??= new PictureShelf(files, { decoder: await foreignDecoder() });
+    this.shelf ??= new PictureShelf(files, { decoder: browserDecoder });
     return this.shelf;
   }
 
@@ -279,9 +280,4 @@ export class PageEngine implements Engine {
       throw wireError(error);
     }
   }
-}
-
-async function foreignDecoder() {
-  const { browserDecoder } = await import("./foreign_pictures.ts");
-  return browserDecoder;
 }

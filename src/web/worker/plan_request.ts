@@ -14,7 +14,7 @@ import type { PlanFacts, StartRequest } from "../protocol.ts";
 import { configOf } from "./run_job.ts";
 
 export async function planOf(files: FileStore, gpu: Gpu, request: StartRequest): Promise<PlanFacts> {
-  const { config, warnings } = await configOf(files, request);
+  const { config, warnings } = await configOf(files, request, gpu.facts.software);
   const target = targetOf(gpu);
   if (request.command === "align") {
     const world = await buildWorld(files, config, target, { train: true });

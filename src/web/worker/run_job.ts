@@ -25,7 +25,7 @@ const SOURCE = "config.toml";
 const NOT_THIS_RUN = /^E-RUN-01[0-3]$/;
 
 /** The configuration of a request; models are those that come along, so no key can send the page to another host. */
-export async function configOf(files: FileStore, request: StartRequest): Promise<ResolvedConfig> {
+export async function configOf(files: FileStore, request: StartRequest, software: boolean): Promise<ResolvedConfig> {
   const plain = projectSources(files);
   const sources: ConfigSources = {
     ...plain,
@@ -37,6 +37,8 @@ export async function configOf(files: FileStore, request: StartRequest): Promise
     { key: "run.folder", value: "runs" },
     { key: "run.resume", value: request.resume ? "auto" : "no" },
     { key: "log.tensorboard", value: "false" },
+    // A software adapter of a browser takes longer to compile variants than they could save.
+    ...(software ? [{ key: "device.tuner", value: "off" }] : []),
   ].map((o) => ({ ...o, origin: "the page" }));
   const preset = request.command === "align" ? "embedded" : "lora";
   const resolved = await loadConfig({ source: SOURCE, preset, overrides }, sources);
@@ -105,7 +107,7 @@ export class RunJob {
   async run(gpu: Gpu, recoverable = false): Promise<unknown> {
     const { request } = this;
     try {
-      const resolved = await configOf(this.files, request);
+      const resolved = await configOf(this.files, request, gpu.facts.software);
       const host = this.host(gpu);
       this.tell("running");
       for (const { code, text } of unreadKeys(resolved, request.command)) host.emit({ kind: "warning", code, text });

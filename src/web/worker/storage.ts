@@ -3,7 +3,7 @@
 import type { FileStore } from "../../base/files.ts";
 import { readRecord } from "../../runs/run_folder.ts";
 import { ASSET_CACHE } from "../files/assets.ts";
-import { fileAt, folderAt, segmentsOf, storageEstimate } from "../files/opfs_names.ts";
+import { folderAt, segmentsOf, storageEstimate } from "../files/opfs_names.ts";
 import type { StorageFacts, StoredRun } from "../protocol.ts";
 
 /** Bytes and files below a folder of the browser's storage; zeros where it does not exist. */
