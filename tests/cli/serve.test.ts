@@ -335,7 +335,7 @@ describe("events", () => {
       }
       return stepsOf(messages).length >= 6;
     });
-    expect(all.filter(({ event }) => event !== "state").map(({ event }) => event)).toEqual([
+    expect(all.filter(({ event }) => event === "lines" || event === "reset").map(({ event }) => event)).toEqual([
       "lines",
       "reset",
       "lines",
@@ -492,7 +492,7 @@ describe("the command", () => {
   it("prints a token with --control, and warns where others can read", async () => {
     const out = terminal();
     const ended = run(out, "--control", "--host=0.0.0.0");
-    await printed(out, /#token=[\w-]{24}/);
+    await printed(out, /&token=[\w-]{24}/);
     expect(out.output + out.errors).toContain("E-ENV-092");
     interrupt();
     expect(await ended).toBe(0);

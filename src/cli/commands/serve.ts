@@ -59,7 +59,7 @@ export const command: Command = {
         text: `whoever reaches ${host} can read every run in ${runs}: there is no password and no encryption; ssh -L with the default address is safer`,
       });
     }
-    const address = token ? `${url}#token=${token}` : url;
+    const address = `${url}#mode=watch${token ? `&token=${token}` : ""}`;
     context.result({ url, runs, token }, `Longtail is at ${address}\nruns of ${runs}; Ctrl-C ends it`);
     if (flags.open) openBrowser(address);
     await aborted(context.signal);

@@ -19,7 +19,7 @@ export const FOLLOW_TIMES: FollowTimes = { look: 250, beat: 15_000 };
 
 /**
  * Sends a run's events until the reader goes away or the server stops. Events: `lines` (JSON lines, id = place), `reset`
- * (forget what came before), `state` (run.json's text, whenever it changes).
+ * (forget what came before), `now` (once: all lines so far were sent), `state` (run.json's text, whenever it changes).
  */
 export async function sendEvents(
   request: IncomingMessage,
@@ -41,6 +41,7 @@ export async function sendEvents(
   response.write("retry: 1000\n\n");
   let reader: LogReader | null = null;
   let state = "";
+  let caughtUp = false;
   let said = performance.now();
   const say = (text: string) => {
     said = performance.now();
@@ -55,6 +56,8 @@ export async function sendEvents(
       if (batch.reset) await say("event: reset\ndata: the log was written anew\n\n");
       if (batch.text) await say(message("lines", batch.text, batch.place));
     }
+    if (!caughtUp) await say("event: now\ndata: these were all lines so far\n\n");
+    caughtUp = true;
     if (open && now !== null && now !== state) {
       state = now;
       await say(message("state", state));
