@@ -3,7 +3,7 @@
 
 import { LongtailError } from "../../base/errors.ts";
 
-const RUN = "longtail-run-";
+const RUN = "longtail/runs/";
 
 /**
  * Does `work` while this tab alone may write the run `name`.
