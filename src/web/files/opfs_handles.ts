@@ -37,9 +37,7 @@ export async function moved(file: StoredFile, folder: FileSystemDirectoryHandle,
 
 const PIECE = 4 * 1024 * 1024;
 
-type Source =
-  | { kind: "handle"; handle: SyncHandle; size: number }
-  | { kind: "file"; file: File; size: number };
+type Source = { kind: "handle"; handle: SyncHandle; size: number } | { kind: "file"; file: File; size: number };
 
 async function sourceOf(file: FileSystemFileHandle): Promise<Source> {
   try {
