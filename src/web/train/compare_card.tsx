@@ -24,6 +24,7 @@ import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
+import { machine } from "../store.ts";
 import "../styles/cards.css";
 
 /** Suggestions of each kind. */
@@ -38,6 +39,7 @@ export function CompareCard() {
   const name = run?.name ?? null;
   useEffect(() => {
     clearDrawn();
+    changeForm({ steps: machine.peek().sampleSteps });
     void loadVocabulary();
   }, [name]);
   return (
