@@ -159,8 +159,15 @@ function Chips({ title, prompts }: { title: string; prompts: readonly string[] }
     <div class="row chips">
       <span class="small quiet">{title}</span>
       {prompts.map((prompt) => (
-        <Button key={prompt} small pressed={form.value.prompt === prompt} onClick={() => changeForm({ prompt })}>
-          {prompt}
+        <Button
+          key={prompt}
+          small
+          label={prompt}
+          title={prompt}
+          pressed={form.value.prompt === prompt}
+          onClick={() => changeForm({ prompt })}
+        >
+          {prompt.replace(/^.*\bicon of /, "")}
         </Button>
       ))}
     </div>
