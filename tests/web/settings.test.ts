@@ -77,9 +77,12 @@ describe("the configuration of a run", () => {
 
   it("writes any text as a TOML string that reads back", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary" }), (text) => {
-        expect(parse(`trigger = ${tomlString(text)}`)).toEqual({ trigger: text });
-      }),
+      fc.property(
+        fc.string({ unit: fc.integer({ min: 0, max: 0xd7ff }).map((code) => String.fromCharCode(code)) }),
+        (text) => {
+          expect(parse(`trigger = ${tomlString(text)}`)).toEqual({ trigger: text });
+        },
+      ),
     );
   });
 });
