@@ -22,6 +22,15 @@ startTheme();
 const place = document.getElementById("app")!;
 place.replaceChildren();
 render(<App />, place);
-void look().then((findings) => {
-  verdict.value = judge(findings);
-});
+void check();
+
+/** A GPU that was not there yet is looked for once more: a busy machine may need seconds for the browser's GPU process. */
+const SECOND_LOOK_MS = 2500;
+
+async function check(): Promise<void> {
+  verdict.value = judge(await look());
+  if (verdict.value.cause !== "no-adapter") return;
+  await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
+  const second = judge(await look());
+  if (second.level !== "none") verdict.value = second;
+}
