@@ -64,7 +64,9 @@ async function main(output = `${FOLDER}/map.json`): Promise<number> {
   const files = new DiskFiles();
   const data = await EmbeddedData.load(files, FOLDER);
   const features = await itemFeatures(data, files);
-  const places = layout(features, { seed: SEED, apart: APART }).map((place) => place.map((value) => Number(value.toFixed(3))));
+  const places = layout(features, { seed: SEED, apart: APART }).map((place) =>
+    place.map((value) => Number(value.toFixed(3))),
+  );
   const neighbours = nearest(features, LISTED);
   const kept = preservedNeighbours(features, places, MEASURED);
   const components = preservedNeighbours(features, principalComponents(features, 3), MEASURED);

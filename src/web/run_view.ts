@@ -81,7 +81,10 @@ export function applyLine(view: RunView, line: LogLine): void {
   } else if (line.kind === "sample") {
     const { step, path, item = "", seed = 0, judge } = line;
     const known = view.samples.get(step) ?? [];
-    view.samples.set(step, [...known.filter((s) => s.path !== path), { path, item, seed, ...(judge === undefined ? {} : { judge }) }]);
+    view.samples.set(step, [
+      ...known.filter((s) => s.path !== path),
+      { path, item, seed, ...(judge === undefined ? {} : { judge }) },
+    ]);
   } else if (line.kind === "checkpoint") {
     const text = `update ${line.step} saved`;
     view.notes.push({ t: line.t, step: line.step, kind: "checkpoint", text });

@@ -1,5 +1,5 @@
 // The 525 concepts of the long-tail mode: items with category, region and rarity, where their real pictures lie in the
-// sheets, and their places on the map. Read from models/embedded over HTTP; pure apart from the reader that is handed in.
+// sheets, and their places on the map. Pure apart from the reader that is handed in.
 
 import { attributeCaption, plainCaption, STYLES, type Style } from "../../data/embedded.ts";
 import { type PromptItem, promptItem } from "../../data/prompts.ts";
@@ -115,16 +115,12 @@ export function rarityText(frequency: number): string {
   return `${number} times ${frequency < 1 ? "less" : "more"} often than the average head concept`;
 }
 
-/** Where the folder of the embedded model is served. */
+/** The folder of the embedded model, among the files that come with the page. */
 export const FOLDER = "models/embedded";
 
-/** Fetches and reads the catalogue; throws an Error that names the file that did not come. */
-export async function loadCatalogue(base: string | URL): Promise<Catalogue> {
-  const json = async (name: string): Promise<unknown> => {
-    const response = await fetch(new URL(`${FOLDER}/${name}`, base));
-    if (!response.ok) throw new Error(`${FOLDER}/${name} did not come: status ${response.status}`);
-    return response.json();
-  };
+/** Reads the catalogue with a reader of text files. */
+export async function loadCatalogue(readText: (path: string) => Promise<string>): Promise<Catalogue> {
+  const json = async (name: string): Promise<unknown> => JSON.parse(await readText(`${FOLDER}/${name}`));
   const [items, pictures, map] = await Promise.all([json("items.json"), json("pictures.json"), json("map.json")]);
   return readCatalogue({ items, pictures, map });
 }

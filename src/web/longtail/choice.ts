@@ -65,6 +65,7 @@ export function preset(
   which: { kind: "experiment" } | { kind: "category" | "region"; name: string },
 ): ReadonlySet<number> {
   const tail = concepts.filter((c) => c.tail);
-  const chosen = which.kind === "experiment" ? tail.filter((c) => c.align) : tail.filter((c) => c[which.kind] === which.name);
+  const chosen =
+    which.kind === "experiment" ? tail.filter((c) => c.align) : tail.filter((c) => c[which.kind] === which.name);
   return new Set(chosen.slice(0, MOST_PICKED).map((c) => c.index));
 }

@@ -1,7 +1,7 @@
 // An alignment that computes nothing, for building and testing the long-tail mode: around the page's fake engine it plays
 // evaluation, updates, guard rails and a report on timers, in the very events that a real run emits.
 
-import { summariseEvaluation, type ItemRow } from "../../evaluation/summary.ts";
+import { type ItemRow, summariseEvaluation } from "../../evaluation/summary.ts";
 import type { EngineEvent, LogLine, PlanFacts, RunStatus, Sequenced, StartRequest } from "../protocol.ts";
 import type { RunSource } from "../run_source.ts";
 import type { FakeEngine } from "../testing/fake_engine.ts";
@@ -119,7 +119,11 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
     draw(run, run.items);
     measure(run, true);
     const text = "cosine of the positive and negative texts: 0.9966 on average over 32 items";
-    log(run, { kind: "message", text }, { kind: "warning", code: "E-CFG-033", text: `the reward hardly tells the two texts of a pair apart (${text})` });
+    log(
+      run,
+      { kind: "message", text },
+      { kind: "warning", code: "E-CFG-033", text: `the reward hardly tells the two texts of a pair apart (${text})` },
+    );
     const align = () => log(run, { kind: "phase", name: "align", done: run.step, total: run.steps, unit: "updates" });
     align();
     while (run.step < run.steps) {
@@ -138,8 +142,16 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
       if (run.step % run.every === 0 && run.step < run.steps) {
         draw(run, group(run, "aligned"));
         measure(run, false);
-        if (options.wrecked && run.step >= 0.6 * run.steps && !run.lines.some((l) => "code" in l && l.code === "E-NUM-010"))
-          log(run, { kind: "warning", code: "E-NUM-010", text: "guard rails: the reward rose while judge, saturation left their bands" });
+        if (
+          options.wrecked &&
+          run.step >= 0.6 * run.steps &&
+          !run.lines.some((l) => "code" in l && l.code === "E-NUM-010")
+        )
+          log(run, {
+            kind: "warning",
+            code: "E-NUM-010",
+            text: "guard rails: the reward rose while judge, saturation left their bands",
+          });
       }
     }
     await phase(run, "save", 1, "checkpoint", 0.1);
@@ -165,15 +177,34 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
       const at = (step: number) => {
         run.step = step;
         const value = judge(run, [item]);
-        return { judge: value, top1: value > 0.5 ? 1 : 0, reward: value - 0.05, saturation: 0.15 + 0.03 * (step / now) };
+        return {
+          judge: value,
+          top1: value > 0.5 ? 1 : 0,
+          reward: value - 0.05,
+          saturation: 0.15 + 0.03 * (step / now),
+        };
       };
-      return { item: item.name, category: "", region: "", group: item.group, pictures: run.pictures, before: at(0), after: at(now) };
+      return {
+        item: item.name,
+        category: "",
+        region: "",
+        group: item.group,
+        pictures: run.pictures,
+        before: at(0),
+        after: at(now),
+      };
     });
     const encode = (text: string) => new TextEncoder().encode(text);
     const summary = summariseEvaluation(rows);
     const status_ = { state: "complete", updatesDone: now, updatesPlanned: run.steps };
     const method = { label: "SRPO with MIA pairs", training: "full" };
-    const report = { name: run.request.name, createdAt: new Date().toISOString(), status: status_, method, evaluation: { rows, summary } };
+    const report = {
+      name: run.request.name,
+      createdAt: new Date().toISOString(),
+      status: status_,
+      method,
+      evaluation: { rows, summary },
+    };
     run.files.set("report.json", encode(JSON.stringify(report)));
     run.files.set("report.html", encode("<!doctype html><title>Report</title><p>A made-up report."));
     for (const end of ["transformer.safetensors", "lora.safetensors"])
@@ -220,7 +251,14 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
       const plan = await inner.plan(request);
       if (request.command !== "align") return plan;
       const steps = Number(/\nsteps = (\d+)\nbatch/.exec(request.toml)?.[1] ?? 40);
-      return { ...plan, steps, flopsPerUpdate: 59e9, parameters: 8_153_344, trainedParameters: 8_153_344, pictures: "" };
+      return {
+        ...plan,
+        steps,
+        flopsPerUpdate: 59e9,
+        parameters: 8_153_344,
+        trainedParameters: 8_153_344,
+        pictures: "",
+      };
     },
     async start(request) {
       if (request.command !== "align") return inner.start(request);
@@ -256,4 +294,10 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
       clock!.resume();
     },
   };
+}
+
+/** Options from the page's address: `?engine=fake&speed=20&wrecked`. */
+export function fakeAlignOptions(query: URLSearchParams): FakeAlignOptions {
+  const speed = Number(query.get("speed"));
+  return { wrecked: query.has("wrecked"), ...(speed > 0 ? { speed } : {}) };
 }

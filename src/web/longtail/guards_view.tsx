@@ -42,7 +42,10 @@ function Tile({ tile }: { tile: GuardTile }) {
   const { label, means } = SIGNAL_WORDS[tile.signal];
   const { values, band, outside } = tile;
   const last = values.at(-1)!;
-  const bandText = [band.low === undefined ? "" : `from ${score(band.low)}`, band.high === undefined ? "" : `to ${score(band.high)}`]
+  const bandText = [
+    band.low === undefined ? "" : `from ${score(band.low)}`,
+    band.high === undefined ? "" : `to ${score(band.high)}`,
+  ]
     .filter(Boolean)
     .join(" ");
   return (
@@ -61,18 +64,29 @@ function Tile({ tile }: { tile: GuardTile }) {
 
 function Curve({ tile, label }: { tile: GuardTile; label: string }) {
   const { steps, values, band } = tile;
-  const all = [...values, ...(band.low === undefined ? [] : [band.low]), ...(band.high === undefined ? [] : [band.high])];
+  const all = [
+    ...values,
+    ...(band.low === undefined ? [] : [band.low]),
+    ...(band.high === undefined ? [] : [band.high]),
+  ];
   const [least, most] = [Math.min(...all), Math.max(...all)];
   const room = Math.max(most - least, 1e-6) * 0.12;
-  const y = (value: number) =>
-    MARGIN + ((most + room - value) / (most - least + 2 * room)) * (HEIGHT - 2 * MARGIN);
+  const y = (value: number) => MARGIN + ((most + room - value) / (most - least + 2 * room)) * (HEIGHT - 2 * MARGIN);
   const span = Math.max(1, steps.at(-1)! - steps[0]!);
   const x = (step: number) => MARGIN + ((step - steps[0]!) / span) * (WIDTH - 2 * MARGIN);
   const top = band.high === undefined ? 0 : y(band.high);
   const bottom = band.low === undefined ? HEIGHT : y(band.low);
-  const line = values.map((value, i) => `${i === 0 ? "M" : "L"}${x(steps[i]!).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+  const line = values
+    .map((value, i) => `${i === 0 ? "M" : "L"}${x(steps[i]!).toFixed(1)} ${y(value).toFixed(1)}`)
+    .join("");
   return (
-    <svg class="lt-guard-curve" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={label} preserveAspectRatio="none">
+    <svg
+      class="lt-guard-curve"
+      viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+      role="img"
+      aria-label={label}
+      preserveAspectRatio="none"
+    >
       <rect class="lt-band" x="0" y={top} width={WIDTH} height={Math.max(0, bottom - top)} />
       {band.high !== undefined && <path class="lt-band-edge" d={`M0 ${top}H${WIDTH}`} />}
       {band.low !== undefined && <path class="lt-band-edge" d={`M0 ${bottom}H${WIDTH}`} />}

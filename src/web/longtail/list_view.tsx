@@ -60,7 +60,7 @@ function Filters({ catalogue }: { catalogue: Catalogue }) {
   );
   const { search, category, region, part } = filter.value;
   return (
-    <form class="lt-filters" role="search" onSubmit={(event) => event.preventDefault()}>
+    <search class="lt-filters">
       <label class="field lt-search">
         <span class="field-label">Search</span>
         <input
@@ -71,18 +71,28 @@ function Filters({ catalogue }: { catalogue: Catalogue }) {
           onInput={(event) => changeFilter({ search: event.currentTarget.value })}
         />
       </label>
-      <Choice label="Category" value={category} options={categories} onChange={(value) => changeFilter({ category: value })} />
+      <Choice
+        label="Category"
+        value={category}
+        options={categories}
+        onChange={(value) => changeFilter({ category: value })}
+      />
       <Choice label="Region" value={region} options={regions} onChange={(value) => changeFilter({ region: value })} />
       <fieldset class="lt-segments">
         <legend>Part</legend>
         {PARTS.map(([value, name]) => (
           <label key={value}>
-            <input type="radio" name="lt-part" checked={part === value} onChange={() => changeFilter({ part: value })} />
+            <input
+              type="radio"
+              name="lt-part"
+              checked={part === value}
+              onChange={() => changeFilter({ part: value })}
+            />
             <span>{name}</span>
           </label>
         ))}
       </fieldset>
-    </form>
+    </search>
   );
 }
 

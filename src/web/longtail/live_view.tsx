@@ -37,7 +37,7 @@ const PHASES: Readonly<Record<string, string>> = {
 
 export function LiveAlignment() {
   const run = activeRun.value;
-  if (!run || run.command !== "align") return null;
+  if (run?.command !== "align") return null;
   return <Live key={run.name} run={run} />;
 }
 
@@ -100,10 +100,26 @@ function Buttons({ run, status }: { run: LiveRun; status: RunStatus }) {
   };
   return (
     <div class="row lt-buttons">
-      {status === "running" && <Button small onClick={call("pause")}>Pause</Button>}
-      {status === "paused" && <Button small kind="primary" onClick={call("resume")}>Go on</Button>}
-      {(status === "running" || status === "paused") && <Button small onClick={call("stop")}>Stop and save</Button>}
-      {(status === "stopped" || status === "failed") && <Button small onClick={goOn}>Resume</Button>}
+      {status === "running" && (
+        <Button small onClick={call("pause")}>
+          Pause
+        </Button>
+      )}
+      {status === "paused" && (
+        <Button small kind="primary" onClick={call("resume")}>
+          Go on
+        </Button>
+      )}
+      {(status === "running" || status === "paused") && (
+        <Button small onClick={call("stop")}>
+          Stop and save
+        </Button>
+      )}
+      {(status === "stopped" || status === "failed") && (
+        <Button small onClick={goOn}>
+          Resume
+        </Button>
+      )}
     </div>
   );
 }
@@ -114,9 +130,7 @@ function Notes({ view }: { view: RunView }) {
   if (notes.length === 0) return null;
   return (
     <details class="lt-notes">
-      <summary>
-        {notes.length === 1 ? "1 warning" : `${notes.length} warnings`}
-      </summary>
+      <summary>{notes.length === 1 ? "1 warning" : `${notes.length} warnings`}</summary>
       <ul>
         {notes.map((note, i) => (
           <li key={`${note.t} ${i}`} class={`event-${note.kind}`}>

@@ -37,7 +37,10 @@ export function parseColour(text: string): Rgb | null {
     const wide = hex.length === 3 ? [...hex].map((c) => c + c).join("") : hex;
     return [0, 2, 4].map((at) => Number.parseInt(wide.slice(at, at + 2), 16)) as unknown as Rgb;
   }
-  const parts = /^rgba?\(([^)]+)\)$/.exec(text.trim())?.[1]?.split(/[\s,/]+/).map(Number);
+  const parts = /^rgba?\(([^)]+)\)$/
+    .exec(text.trim())?.[1]
+    ?.split(/[\s,/]+/)
+    .map(Number);
   return parts && parts.length >= 3 && parts.slice(0, 3).every(Number.isFinite)
     ? (parts.slice(0, 3) as unknown as Rgb)
     : null;

@@ -30,7 +30,10 @@ class Motion {
 
   to(from: Camera, to: Camera, ms: number): void {
     this.stop();
-    if (stillness()) return this.set(to);
+    if (stillness()) {
+      this.set(to);
+      return;
+    }
     const began = performance.now();
     const tick = () => {
       const share = Math.min(1, (performance.now() - began) / ms);
@@ -69,7 +72,6 @@ export function ConceptMap({ concepts }: { concepts: readonly Concept[] }) {
 
   return (
     <div class="lt-map-frame">
-      {/* biome-ignore lint/a11y/useSemanticElements: a map that is steered has no element of its own */}
       <div
         ref={box}
         class="lt-map"
@@ -81,10 +83,20 @@ export function ConceptMap({ concepts }: { concepts: readonly Concept[] }) {
         data-renderer={renderer ?? "none"}
       />
       <div class="lt-map-tools">
-        <button type="button" class="button button-small" onClick={() => steer.current?.zoom(0.75)} aria-label="Zoom in">
+        <button
+          type="button"
+          class="button button-small"
+          onClick={() => steer.current?.zoom(0.75)}
+          aria-label="Zoom in"
+        >
           +
         </button>
-        <button type="button" class="button button-small" onClick={() => steer.current?.zoom(1.33)} aria-label="Zoom out">
+        <button
+          type="button"
+          class="button button-small"
+          onClick={() => steer.current?.zoom(1.33)}
+          aria-label="Zoom out"
+        >
           −
         </button>
         <button type="button" class="button button-small" onClick={() => steer.current?.home()}>

@@ -59,7 +59,6 @@ export function AlignPanel({ view, source, ended = false }: Props) {
 /** Report of the run, once it is there. */
 function useReport(source: RunSource, ended: boolean, stamp: number): ReportData | null {
   const [report, setReport] = useState<ReportData | null>(null);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new note may be the report's
   useEffect(() => {
     if (!ended) return setReport(null);
     let gone = false;

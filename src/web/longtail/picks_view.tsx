@@ -43,7 +43,9 @@ export function Picks({ catalogue }: { catalogue: Catalogue }) {
         </button>
       </div>
       {list.length === 0 ? (
-        <p class="lt-note">Nothing yet. Tail concepts are the ones with an orange ring; pick them on the map or in the list.</p>
+        <p class="lt-note">
+          Nothing yet. Tail concepts are the ones with an orange ring; pick them on the map or in the list.
+        </p>
       ) : (
         <ul class="lt-chips">
           {list.map((concept) => (

@@ -62,8 +62,7 @@ export const ALIGN_PRESETS: Readonly<Record<AlignPreset["id"], AlignPreset>> = {
 
 export const LENGTH_NAMES = ["Short", "Medium", "Long"] as const;
 
-export const updatesOf = (form: AlignForm, preset: AlignPreset): number =>
-  preset.updates[form.length ?? preset.usual];
+export const updatesOf = (form: AlignForm, preset: AlignPreset): number => preset.updates[form.length ?? preset.usual];
 
 /** Updates between two measurements of judge and guard rails: eight in a run, where it is long enough. */
 export const measureEvery = (updates: number): number => Math.max(2, Math.round(updates / 8));
@@ -129,8 +128,7 @@ export function alignToml(form: AlignForm, preset: AlignPreset, items: readonly 
 }
 
 /** A word of a POSIX shell. */
-const shellWord = (text: string): string =>
-  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
+const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`);
 
 /** The command that repeats the run without a page. */
 export function alignCommand(form: AlignForm, preset: AlignPreset, items: readonly string[], name: string): string {

@@ -112,8 +112,7 @@ export interface Label {
 export function labelsOf(concepts: readonly Concept[], camera: Camera, viewport: Viewport): Label[] {
   const matrix = viewProjection(camera, viewport);
   const members = new Map<string, Concept[]>();
-  for (const concept of concepts)
-    members.set(concept.category, [...(members.get(concept.category) ?? []), concept]);
+  for (const concept of concepts) members.set(concept.category, [...(members.get(concept.category) ?? []), concept]);
   const labels: Label[] = [];
   const taken: { left: number; right: number; top: number; bottom: number }[] = [];
   for (const [text, list] of [...members].sort((a, b) => b[1].length - a[1].length)) {
@@ -121,8 +120,12 @@ export function labelsOf(concepts: readonly Concept[], camera: Camera, viewport:
     const middle = [0, 1, 2].map((k) => median(list.map((c) => c.place[k]!))) as [number, number, number];
     const { x, y, depth } = project(middle, matrix, viewport);
     const box = { left: x - 4 * text.length - 6, right: x + 4 * text.length + 6, top: y - 11, bottom: y + 11 };
-    const isOut = depth <= 0.1 || box.left < 0 || box.right > viewport.width || box.top < 0 || box.bottom > viewport.height;
-    if (isOut || taken.some((t) => t.left < box.right && box.left < t.right && t.top < box.bottom && box.top < t.bottom))
+    const isOut =
+      depth <= 0.1 || box.left < 0 || box.right > viewport.width || box.top < 0 || box.bottom > viewport.height;
+    if (
+      isOut ||
+      taken.some((t) => t.left < box.right && box.left < t.right && t.top < box.bottom && box.top < t.bottom)
+    )
       continue;
     taken.push(box);
     labels.push({ text, x, y, strength: fogged(depth, camera.distance) });

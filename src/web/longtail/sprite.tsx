@@ -1,7 +1,8 @@
 // A real picture of a concept, cut from its sheet by the style sheet's own means: no canvas, no second copy of the bytes.
 
 import type { Style } from "../../data/embedded.ts";
-import { type Catalogue, type Concept, FOLDER } from "./catalogue.ts";
+import type { Catalogue, Concept } from "./catalogue.ts";
+import { sheetAddress } from "./load.ts";
 
 export function Sprite({
   concept,
@@ -18,16 +19,17 @@ export function Sprite({
   label?: string;
 }) {
   const cell = concept.cells.get(style);
-  const scale = size / catalogue.cell;
-  const look = cell
-    ? {
-        width: `${size}px`,
-        height: `${size}px`,
-        backgroundImage: `url("${new URL(`${FOLDER}/${cell.sheet}`, document.baseURI).href}")`,
-        backgroundPosition: `${-cell.column * size}px ${-cell.row * size}px`,
-        backgroundSize: `${catalogue.columns * catalogue.cell * scale}px auto`,
-      }
-    : { width: `${size}px`, height: `${size}px` };
-  const described = label ? { role: "img", "aria-label": label } : { "aria-hidden": true as const };
-  return <span class={cell ? "lt-sprite" : "lt-sprite lt-sprite-none"} style={look} {...described} />;
+  const address = cell ? sheetAddress(cell.sheet) : null;
+  const look =
+    cell && address
+      ? {
+          width: `${size}px`,
+          height: `${size}px`,
+          backgroundImage: `url("${address}")`,
+          backgroundPosition: `${-cell.column * size}px ${-cell.row * size}px`,
+          backgroundSize: `${catalogue.columns * size}px auto`,
+        }
+      : { width: `${size}px`, height: `${size}px` };
+  const described = label ? { role: "img" as const, "aria-label": label } : { "aria-hidden": true as const };
+  return <span class={address ? "lt-sprite" : "lt-sprite lt-sprite-none"} style={look} {...described} />;
 }

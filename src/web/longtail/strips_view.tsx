@@ -32,7 +32,10 @@ export function Strips({ view, source, report, catalogue }: Props) {
   const all = stripsOf(view, report);
   if (all.length === 0) return null;
   const isHead = (strip: Strip) => strip.group === "head" || concepts.get(strip.item)?.tail === false;
-  const aligned = sortedStrips(all.filter((s) => !isHead(s)), order);
+  const aligned = sortedStrips(
+    all.filter((s) => !isHead(s)),
+    order,
+  );
   const head = sortedStrips(all.filter(isHead), order);
   const list = (strips: Strip[]) => (
     <ul class="lt-strips">

@@ -60,9 +60,11 @@ export function KeepView({ source, report, stamp }: { source: RunSource; report:
     let gone = false;
     const known = new Map(wanted(source.name));
     for (const { path, what } of report?.files ?? []) if (!path.endsWith("/")) known.set(path, what);
-    void Promise.all([...known].map(async ([path, what]) => ({ path, what, blob: await source.blob(path) }))).then((found) => {
-      if (!gone) setFiles(found.filter((file): file is Kept => file.blob !== null));
-    });
+    void Promise.all([...known].map(async ([path, what]) => ({ path, what, blob: await source.blob(path) }))).then(
+      (found) => {
+        if (!gone) setFiles(found.filter((file): file is Kept => file.blob !== null));
+      },
+    );
     return () => {
       gone = true;
     };

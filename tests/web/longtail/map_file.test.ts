@@ -2,12 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import {
-  layout,
-  nearest,
-  preservedNeighbours,
-  principalComponents,
-} from "../../../scripts/concept_layout.ts";
+import { layout, nearest, preservedNeighbours, principalComponents } from "../../../scripts/concept_layout.ts";
 import { RandomStream } from "../../../src/base/random.ts";
 import { embeddedCatalogue } from "./files.ts";
 
@@ -17,9 +12,7 @@ function clumps(groups: number, each: number, width: number): Float32Array[] {
   let at = 0;
   const next = () => random.uniform(0, at++) - 0.5;
   const centres = Array.from({ length: groups }, () => Float32Array.from({ length: width }, next));
-  return centres.flatMap((centre) =>
-    Array.from({ length: each }, () => centre.map((value) => value + 0.15 * next())),
-  );
+  return centres.flatMap((centre) => Array.from({ length: each }, () => centre.map((value) => value + 0.15 * next())));
 }
 
 test("the map has a place for every concept, once, within radius 1", () => {
