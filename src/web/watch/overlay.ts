@@ -19,8 +19,8 @@ export interface OverlayCurve {
 export interface OverlayData {
   /** Ascending positions: updates, or seconds. */
   x: number[];
-  /** For each curve a value at every position, undefined where it has no point there. */
-  ys: (number | undefined)[][];
+  /** For each curve a value at every position: undefined where it has no point, null where it was not finite there. */
+  ys: (number | null | undefined)[][];
 }
 
 /** Points of one curve that a screen can show; more only cost time. */
@@ -72,12 +72,12 @@ export function lastAtMost(ascending: readonly number[], value: number): number 
 export function overlay(curves: readonly OverlayCurve[], alignment: Alignment, most = MOST_POINTS): OverlayData {
   const points = curves.map(({ series, times }) => {
     const kept = thinned(series.values, most);
-    const found = new Map<number, number>();
+    const found = new Map<number, number | null>();
     for (const i of kept) {
       const step = series.steps[i]!;
       const x = alignment === "update" ? step : secondsAt(times, step);
-      // Not finite: a gap in the curve tells more than a curve that jumps.
-      if (x !== undefined && Number.isFinite(series.values[i])) found.set(x, series.values[i]!);
+      // Not finite: a gap in the curve tells more than a curve that runs over it.
+      if (x !== undefined) found.set(x, Number.isFinite(series.values[i]) ? series.values[i]! : null);
     }
     return found;
   });
