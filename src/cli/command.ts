@@ -3,8 +3,8 @@
 
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
-import type { ConfigSources, Override, ResolvedConfig } from "./config/load.ts";
-import type { RunFolder, RunRequest } from "./run_folder.ts";
+import type { ConfigSources, Override, ResolvedConfig } from "../runs/config/load.ts";
+import type { RunFolder, RunRequest } from "../runs/run_folder.ts";
 
 /** A flag of a command. One without `value` is a switch. */
 export interface OptionSpec {
