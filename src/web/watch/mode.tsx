@@ -6,7 +6,7 @@ import "./watch.css";
 import { Button } from "../components/basic.tsx";
 import { CompareCard } from "./compare_card.tsx";
 import { RunList } from "./run_list.tsx";
-import { RunPanel } from "./run_panel.tsx";
+import { RunDetails, RunPanel } from "./run_panel.tsx";
 import { SamplesCard } from "./samples_card.tsx";
 import { playRun, recorded, refreshLocal, refreshServed, served, shown, takeToken, watchServed } from "./shown_runs.ts";
 
@@ -40,10 +40,11 @@ export default function WatchMode() {
         <RunList />
         <div class="watch-main">
           {runs.length === 0 && <Nothing />}
-          {runs.length > 1 && <CompareCard />}
           {runs.length === 1 && <RunPanel key={runs[0]!.id} run={runs[0]!.run} />}
+          {runs.length > 1 && <CompareCard />}
           {runs.length > 0 && <SamplesCard />}
-          {runs.length > 1 && runs.map(({ id, run }) => <RunPanel key={id} run={run} />)}
+          {runs.length === 1 && <RunDetails key={`${runs[0]!.id} details`} run={runs[0]!.run} />}
+          {runs.length > 1 && runs.map(({ id, run }) => <RunPanel key={id} run={run} brief />)}
         </div>
       </div>
     </>

@@ -95,11 +95,15 @@ export function valuesAt(curves: readonly OverlayCurve[], alignment: Alignment, 
   });
 }
 
-/** Measurements that can be drawn, those that several runs share first, then in order of their first appearance. */
+/** What a comparison is usually about, most wanted first. */
+const USUAL = ["reward", "loss_mean", "val_loss", "loss"];
+
+/** Measurements that can be drawn: those that most runs share first, of these what a comparison is usually about. */
 export function sharedMetrics(runs: readonly ReadonlyMap<string, Series>[]): string[] {
   const counts = new Map<string, number>();
   for (const run of runs) for (const name of run.keys()) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const rank = (name: string) => (USUAL.indexOf(name) + USUAL.length + 1) % (USUAL.length + 1);
+  return [...counts].sort(([a, n], [b, m]) => m - n || rank(a) - rank(b)).map(([name]) => name);
 }
 
 /** A break of more seconds than this between two lines is a run that was stopped and resumed later, not work. */

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import "./watch.css";
 import { Button, Card } from "../components/basic.tsx";
 import { recordings } from "../sources/recorded.ts";
-import { RunPanel } from "./run_panel.tsx";
+import { RunDetails, RunPanel } from "./run_panel.tsx";
 import { SamplesCard } from "./samples_card.tsx";
 import { playRun, recorded, shown } from "./shown_runs.ts";
 
@@ -39,6 +39,7 @@ export function RecordedRun({ command = "train" }: { command?: string }) {
       </fieldset>
       <RunPanel key={run.id} run={run.run} />
       <SamplesCard />
+      <RunDetails key={`${run.id} details`} run={run.run} />
     </div>
   );
 }

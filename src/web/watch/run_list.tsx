@@ -60,23 +60,25 @@ function Row({ id, name, details, badge, onShow }: RowProps) {
         <span class="run-title">{name}</span>
         <span class="run-details">{details}</span>
       </button>
-      {badge}
-      {here && several && (
-        <Button small kind="quiet" label={`Remove ${name}`} onClick={() => removeRun(id)}>
-          Remove
-        </Button>
-      )}
-      {!here && shown.value.length > 0 && (
-        <Button
-          small
-          kind="quiet"
-          label={`Compare ${name} with what is shown`}
-          disabledReason={isFull.value ? "six runs are shown already" : null}
-          onClick={() => onShow(true)}
-        >
-          Compare
-        </Button>
-      )}
+      <span class="run-actions">
+        {badge}
+        {here && several && (
+          <Button small kind="quiet" label={`Remove ${name}`} onClick={() => removeRun(id)}>
+            Remove
+          </Button>
+        )}
+        {!here && shown.value.length > 0 && (
+          <Button
+            small
+            kind="quiet"
+            label={`Compare ${name} with what is shown`}
+            disabledReason={isFull.value ? "six runs are shown already" : null}
+            onClick={() => onShow(true)}
+          >
+            Compare
+          </Button>
+        )}
+      </span>
     </li>
   );
 }
@@ -162,7 +164,8 @@ function ServedRuns() {
   );
 }
 
-const silence = (run: ServedRun, now: number) => (run.heard > 0 ? Math.max(0, (now - run.heard) / 1000) : 0);
+/** Seconds since a run's log was last written, by the server's clock. */
+export const silence = (run: ServedRun, now: number) => (run.heard > 0 ? Math.max(0, (now - run.heard) / 1000) : 0);
 
 function servedDetails(run: ServedRun): string {
   const updates = run.steps > 0 && run.state === "running" ? `${run.step} of ${run.steps}` : String(run.step);

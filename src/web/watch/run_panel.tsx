@@ -2,20 +2,21 @@
 // whatever the log holds, so a training, an alignment and a run of a newer version are all shown.
 
 import { useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { compact, counted, duration } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton } from "../components/basic.tsx";
 import { Chart } from "../components/chart.tsx";
 import { Notice, Progress } from "../components/feedback.tsx";
 import type { RunView } from "../run_view.ts";
-import { ServedRunSource } from "../sources/served.ts";
+import { type ServedRun, ServedRunSource } from "../sources/served.ts";
 import { EventList } from "../train/event_list.tsx";
 import { lastOf, phaseText, runPace } from "../train/progress.ts";
 import { ControlButtons } from "./control_buttons.tsx";
 import { metricGroups } from "./metrics.ts";
 import { PlayedRun } from "./played_run.ts";
 import { PlayerBar } from "./player_bar.tsx";
-import { dayOf, StateBadge } from "./run_list.tsx";
+import { dayOf, StateBadge, silence } from "./run_list.tsx";
 import { served, type WatchableRun } from "./shown_runs.ts";
 
 const ORIGINS = {
@@ -26,47 +27,81 @@ const ORIGINS = {
 } as const;
 
 /** Charts beyond these are folded away. */
-const FIRST_CHARTS = 3;
+const FIRST_CHARTS = 4;
 
-export function RunPanel({ run }: { run: WatchableRun }) {
+/** The head of a run: which it is, what can be done with it, where it is, and the curve that it is about. */
+export function RunPanel({ run, brief = false }: { run: WatchableRun; brief?: boolean }) {
   // Reading it draws the panel again whenever the view has grown.
   run.version.value;
   const { view } = run;
   const { record, device, hasReport } = run.facts.value;
-  const listed = served.value?.runs.find(({ name }) => run.source.origin === "served" && name === run.name);
+  const served = listedRun(run);
   const played = run instanceof PlayedRun ? run : null;
-  const state = listed?.state ?? record?.state ?? "unknown";
+  const state = played ? "finished" : (served?.state ?? record?.state ?? "unknown");
   const facts = [record?.command, ORIGINS[run.source.origin], device, record?.started && dayOf(record.started)];
   return (
     <Card
       title={played?.recording.title ?? run.name}
       class="run-panel"
-      aside={played ? null : <StateBadge state={state} />}
+      aside={played ? null : <StateBadge state={state} silent={served?.silent ?? 0} />}
     >
       {played ? (
         <PlayerBar run={played} />
       ) : (
         <div class="row spread">
-          <p class="small quiet">{facts.filter(Boolean).join(" · ")}</p>
-          <div class="row">
-            {hasReport && run.source instanceof ServedRunSource && (
-              <a class="button button-small" href={run.source.url("report.html")} target="_blank" rel="noreferrer">
-                Open the report
-              </a>
-            )}
-            {hasReport && run.source.origin !== "served" && <SaveReport run={run} />}
-          </div>
+          <p class="small quiet grow">{facts.filter(Boolean).join(" · ")}</p>
+          {run.source instanceof ServedRunSource && served?.report && (
+            <a class="button button-small" href={run.source.url("report.html")} target="_blank" rel="noreferrer">
+              Open the report
+            </a>
+          )}
+          {hasReport && <SaveReport run={run} />}
         </div>
       )}
       {run.source instanceof ServedRunSource && state === "running" && <ControlButtons source={run.source} />}
       <Troubles run={run} state={state} reason={record?.reason ?? ""} />
-      <Where view={view} state={played ? "finished" : state} />
-      <Curves run={run} />
-      <Events view={view} />
-      <Phases view={view} />
-      <Configuration run={run} />
+      <Where view={view} working={!played && state === "running"} />
+      {brief ? (
+        <Fold title="Curves, events, phases and configuration">
+          <div class="run-panel-inside">
+            <Curves run={run} from={0} />
+            <Rest run={run} />
+          </div>
+        </Fold>
+      ) : (
+        <Curves run={run} from={0} to={1} />
+      )}
       <Spoken run={run} />
     </Card>
+  );
+}
+
+/** What the server's list says of a run; null where it is not the server's. */
+function listedRun(run: WatchableRun): (ServedRun & { silent: number }) | null {
+  const list = run.source.origin === "served" ? served.value : null;
+  const found = list?.runs.find(({ name }) => name === run.name);
+  return list && found ? { ...found, silent: silence(found, list.now) } : null;
+}
+
+/** Everything else of a run: its other curves, what happened, how long each phase took, its configuration. */
+export function RunDetails({ run }: { run: WatchableRun }) {
+  run.version.value;
+  if (run.view.began === null && !run.facts.value.config) return null;
+  return (
+    <Card title="Details" class="run-panel">
+      <Curves run={run} from={1} />
+      <Rest run={run} />
+    </Card>
+  );
+}
+
+function Rest({ run }: { run: WatchableRun }) {
+  return (
+    <>
+      <Events view={run.view} />
+      <Phases view={run.view} />
+      <Configuration run={run} />
+    </>
   );
 }
 
@@ -116,11 +151,10 @@ function Troubles({ run, state, reason }: { run: WatchableRun; state: string; re
   );
 }
 
-function Where({ view, state }: { view: RunView; state: string }) {
+function Where({ view, working }: { view: RunView; working: boolean }) {
   if (view.began === null) return null;
   const pace = runPace(view, 0);
   const main = view.series.has("reward") ? "reward" : "loss";
-  const working = state === "running" && view.phase;
   const figures: [string, string][] = [
     ["Update", view.steps > 0 ? `${view.step} of ${view.steps}` : String(view.step)],
     ["Updates a second", pace.updatesPerSecond === null ? speedOf(view) : compact(pace.updatesPerSecond)],
@@ -160,43 +194,39 @@ function speedOf(view: RunView): string {
   return seconds > 0 && view.step > 0 ? compact(view.step / seconds) : "–";
 }
 
-function Curves({ run }: { run: WatchableRun }) {
-  const groups = metricGroups(run.view);
+function Curves({ run, from, to = Number.POSITIVE_INFINITY }: { run: WatchableRun; from: number; to?: number }) {
+  const groups = metricGroups(run.view).slice(from, to);
   const version = run.version.value;
   if (groups.length === 0) return null;
-  const charts = (some: typeof groups) =>
-    some.map(({ title, log, curves }) => (
-      <section class="section" key={title}>
-        <h3>{title}</h3>
-        <Chart
-          label={`${title} by update`}
-          {...{ version, curves, log }}
-          xMax={run.view.steps}
-          height={180}
-          logToggle
-          legend
-        />
-      </section>
-    ));
+  const [first, more] = [groups.slice(0, FIRST_CHARTS), groups.slice(FIRST_CHARTS)];
+  const charts = (some: typeof groups) => (
+    <div class="run-charts">
+      {some.map(({ title, log, curves }) => (
+        <section class="section" key={title}>
+          <h3>{title}</h3>
+          <Chart
+            label={`${title} by update`}
+            {...{ version, curves, log }}
+            xMax={run.view.steps}
+            height={from === 0 ? 200 : 150}
+            logToggle
+          />
+        </section>
+      ))}
+    </div>
+  );
   return (
     <>
-      <div class="run-charts">{charts(groups.slice(0, FIRST_CHARTS))}</div>
-      {groups.length > FIRST_CHARTS && (
-        <Fold
-          title={`More curves: ${groups
-            .slice(FIRST_CHARTS)
-            .map(({ title }) => title.toLowerCase())
-            .join(", ")}`}
-        >
-          <div class="run-charts">{charts(groups.slice(FIRST_CHARTS))}</div>
-        </Fold>
+      {charts(first)}
+      {more.length > 0 && (
+        <Fold title={`More curves: ${more.map(({ title }) => title.toLowerCase()).join(", ")}`}>{charts(more)}</Fold>
       )}
     </>
   );
 }
 
 /** A part that is made when it is opened: hidden charts cost time and have no width. */
-function Fold({ title, children }: { title: string; children: preact.ComponentChildren }) {
+function Fold({ title, children }: { title: string; children: ComponentChildren }) {
   const open = useSignal(false);
   return (
     <details

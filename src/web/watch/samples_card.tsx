@@ -41,7 +41,7 @@ export function SamplesCard() {
           />
         )}
         <Check
-          label="Beside the first"
+          label="The first sampling beside it"
           checked={beside.value}
           onChange={(on) => {
             beside.value = on;

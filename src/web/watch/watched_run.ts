@@ -120,7 +120,8 @@ export async function readFacts(source: WatchSource): Promise<RunFacts> {
     record: recordFacts(record),
     config: resolved ?? (await source.text("config.toml")),
     device: deviceOf(environment),
-    hasReport: await source.has("report.html"),
+    // The server's list says it already, and asking for a file that is not there is an error in a browser's console.
+    hasReport: source.origin !== "served" && (await source.has("report.html")),
   };
 }
 
