@@ -36,6 +36,8 @@ export interface Command {
   aliases?: Readonly<Record<string, string>>;
   /** With --json: "stream" (default) prints events as they happen and then the result, "result" prints the result alone. */
   json?: "stream" | "result";
+  /** True where Ctrl-C is the way to end the command: nothing is saved, and it ends with 0. */
+  endsOnInterrupt?: boolean;
   /** Does the work and returns the exit code. */
   run(context: CommandContext): Promise<number>;
 }

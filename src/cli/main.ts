@@ -198,10 +198,8 @@ class Frame {
 
   private interrupt(): void {
     if (this.controller.signal.aborted) return;
-    this.emit({
-      kind: "message",
-      text: "stopping: the run is saved and ends at the next step (Ctrl-C again stops at once)",
-    });
+    const text = "stopping: the run is saved and ends at the next step (Ctrl-C again stops at once)";
+    if (!this.command.endsOnInterrupt) this.emit({ kind: "message", text });
     this.controller.abort(
       new LongtailError("E-RUN-001", {
         what: "interrupted",

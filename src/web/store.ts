@@ -63,6 +63,7 @@ export function changeSettings(change: Partial<TrainSettings>): void {
 
 /** The settings in an address; other modes have addresses of their own (`#mode=watch&…`). */
 function trainPart(hash: string): string {
+  if (!hash.includes("=")) return "";
   const query = new URLSearchParams(hash.replace(/^#/, ""));
   if ((query.get("mode") ?? "train") !== "train") return "";
   query.delete("mode");

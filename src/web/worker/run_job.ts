@@ -25,7 +25,7 @@ const SOURCE = "config.toml";
 const NOT_THIS_RUN = /^E-RUN-01[0-3]$/;
 
 /** The configuration of a request; models are those that come along, so no key can send the page to another host. */
-export async function configOf(files: FileStore, request: StartRequest): Promise<ResolvedConfig> {
+export async function configOf(files: FileStore, request: StartRequest, software: boolean): Promise<ResolvedConfig> {
   const plain = projectSources(files);
   const sources: ConfigSources = {
     ...plain,
@@ -37,6 +37,8 @@ export async function configOf(files: FileStore, request: StartRequest): Promise
     { key: "run.folder", value: "runs" },
     { key: "run.resume", value: request.resume ? "auto" : "no" },
     { key: "log.tensorboard", value: "false" },
+    // A software adapter of a browser takes longer to compile variants than they could save.
+    ...(software ? [{ key: "device.tuner", value: "off" }] : []),
   ].map((o) => ({ ...o, origin: "the page" }));
   const preset = request.command === "align" ? "embedded" : "lora";
   const resolved = await loadConfig({ source: SOURCE, preset, overrides }, sources);
@@ -62,6 +64,7 @@ export class RunJob {
   private readonly post: (event: EngineEvent) => void;
   private readonly controller = new AbortController();
   private log: LogWriter | null = null;
+  private readonly early: RunEvent[] = [];
   private folder: RunFolder | null = null;
 
   constructor({ files, request, post }: JobParts) {
@@ -98,12 +101,13 @@ export class RunJob {
 
   /**
    * Runs to the end. Does not throw: how it ended is told as an event and kept in run.json.
+   * @param recoverable a lost device is not told as the run's end, because somebody takes it up again
    * @returns the error where it ended with one
    */
-  async run(gpu: Gpu): Promise<unknown> {
+  async run(gpu: Gpu, recoverable = false): Promise<unknown> {
     const { request } = this;
     try {
-      const resolved = await configOf(this.files, request);
+      const resolved = await configOf(this.files, request, gpu.facts.software);
       const host = this.host(gpu);
       this.tell("running");
       for (const { code, text } of unreadKeys(resolved, request.command)) host.emit({ kind: "warning", code, text });
@@ -118,12 +122,17 @@ export class RunJob {
       this.tell("finished");
       return undefined;
     } catch (error) {
-      await this.fail(error);
+      await this.fail(error, recoverable && error instanceof LongtailError && error.code === "E-MEM-002");
       return error;
     }
   }
 
-  private async fail(error: unknown): Promise<void> {
+  /** Tells a run that could not begin. */
+  async refuse(error: unknown): Promise<void> {
+    await this.fail(error, false);
+  }
+
+  private async fail(error: unknown, quietly: boolean): Promise<void> {
     const { code, ...parts } = wireError(error);
     const text = error instanceof LongtailError ? error.message : `${code} ${parts.what}: ${parts.why}`;
     this.emit({ kind: "error", code, text });
@@ -134,12 +143,14 @@ export class RunJob {
       // The first error is what the user has to see; a record that cannot be written any more adds nothing to it.
       await this.folder.finish(stopped ? "stopped" : "failed", { step: this.step, reason: text }).catch(() => {});
     }
-    this.tell(stopped ? "stopped" : "failed", error);
+    if (!quietly) this.tell(stopped ? "stopped" : "failed", error);
   }
 
   private readonly emit: EventSink = (event: RunEvent): void => {
     if (event.kind === "metric" || event.kind === "checkpoint") this.step = Math.max(this.step, event.step);
-    this.log?.sink(event);
+    // The log lies in the run's folder, which the run opens after it has looked at its data.
+    if (this.log) this.log.sink(event);
+    else this.early.push(event);
   };
 
   private host(gpu: Gpu): RunHost {
@@ -174,6 +185,7 @@ export class RunJob {
       (lines) => this.post({ kind: "log", run: name, lines }),
       (error) => this.controller.abort(error),
     );
+    for (const event of this.early.splice(0)) this.log.sink(event);
     for (const { code, text } of resolved.warnings) this.emit({ kind: "warning", code, text });
     const heading = [`The configuration of the run ${name}, with every default written out.`];
     await run.writeConfig(resolved.sourceText, toToml(resolved, heading));
