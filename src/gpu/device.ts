@@ -250,7 +250,9 @@ export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
   for (const c of info.subgroupMatrixConfigs ?? []) {
     matrices.push({ component: c.componentType, result: c.resultComponentType, m: c.M, n: c.N, k: c.K });
   }
-  const name = info.device || description || info.vendor || "unnamed adapter";
+  // Browsers often tell no more than vendor and architecture.
+  const name =
+    info.device || description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unnamed adapter";
   return {
     key: [info.vendor, info.architecture, info.device, description].join("|"),
     name,

@@ -1,0 +1,5 @@
+// The long tail.
+
+export default function LongTailMode() {
+  return <p class="quiet">Nothing here yet.</p>;
+}

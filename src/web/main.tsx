@@ -1,0 +1,27 @@
+// The page's entry: shows the app, asks the browser what it can do, and says where the engine comes from.
+
+import { render } from "preact";
+import { App } from "./app.tsx";
+import { provideEngine, verdict } from "./store.ts";
+import { startTheme } from "./theme.ts";
+import { judge, look } from "./verdict.ts";
+
+provideEngine(async () => {
+  const query = new URLSearchParams(location.search);
+  // A production build drops this branch and what it imports.
+  if (import.meta.env.DEV && query.get("engine") === "fake") {
+    const { createFakeEngine, fakeOptions } = await import("./testing/fake_engine.ts");
+    const engine = createFakeEngine(fakeOptions(query));
+    return { engine, source: engine.source };
+  }
+  const { startWorker } = await import("./engine_client.ts");
+  return startWorker();
+});
+
+startTheme();
+const place = document.getElementById("app")!;
+place.replaceChildren();
+render(<App />, place);
+void look().then((findings) => {
+  verdict.value = judge(findings);
+});
