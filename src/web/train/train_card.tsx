@@ -96,7 +96,7 @@ function Form({ locked }: { locked: boolean }) {
           <NumberInput
             label="Rank"
             hint="width of the LoRA"
-            value={form.rank}
+            value={values.rank}
             check={FIELDS.rank.check}
             disabled={locked}
             onValue={(rank) => changeSettings({ rank })}
@@ -128,7 +128,7 @@ function Form({ locked }: { locked: boolean }) {
           <NumberInput
             label="Seed"
             hint="same seed, same run"
-            value={form.seed}
+            value={values.seed}
             check={FIELDS.seed.check}
             disabled={locked}
             onValue={(seed) => changeSettings({ seed })}
@@ -205,7 +205,7 @@ function Resume() {
       void resumable().then((found) => {
         offer.value = found?.run.command === "train" ? found : null;
       });
-  }, [ready, active, stored?.runs.length]);
+  }, [ready, active, stored?.runs.length, activeRun.value]);
   const found = offer.value;
   if (!found || active) return null;
   const { run, elsewhere } = found;
