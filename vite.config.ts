@@ -4,6 +4,7 @@
 import { defineConfig } from "vite";
 import { pageAssets } from "./scripts/page_assets.mjs";
 import { pageCsp } from "./scripts/page_csp.mjs";
+import { pageShell } from "./scripts/page_shell.mjs";
 import { wgslText } from "./scripts/wgsl_text.mjs";
 
 const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "credentialless" };
@@ -11,7 +12,7 @@ const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Emb
 export default defineConfig({
   root: "src/web",
   base: "./",
-  plugins: [wgslText(), pageAssets(), pageCsp()],
+  plugins: [wgslText(), pageAssets(), pageCsp(), pageShell()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   worker: { format: "es", plugins: () => [wgslText()] },
   server: { headers },

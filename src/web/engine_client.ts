@@ -1,4 +1,5 @@
-// Starts the worker that computes, and wraps it as an `Engine` whose methods are promises (comlink).
+// Starts the worker that computes, and wraps it as an `Engine` whose methods are promises (comlink). The worker is named after the
+// address of the page: models and presets lie beside it.
 
 import { transfer, wrap } from "comlink";
 import type { Engine } from "./protocol.ts";
@@ -6,7 +7,7 @@ import type { EngineParts } from "./store.ts";
 
 /** One worker, running. What it throws arrives as the plain `WireError` that it threw. */
 export async function startWorker(): Promise<EngineParts> {
-  const worker = new Worker(new URL("./worker/main.ts", import.meta.url), { type: "module", name: "longtail engine" });
+  const worker = new Worker(new URL("./worker/main.ts", import.meta.url), { type: "module", name: document.baseURI });
   const broken = new Promise<never>((_, reject) => {
     worker.onerror = (event) =>
       reject({

@@ -11,7 +11,8 @@ provideEngine(async () => {
   // A production build drops this branch and what it imports.
   if (import.meta.env.DEV && query.get("engine") === "fake") {
     const { createFakeEngine, fakeOptions } = await import("./testing/fake_engine.ts");
-    const engine = createFakeEngine(fakeOptions(query));
+    const { withAlign, fakeAlignOptions } = await import("./longtail/fake_align.ts");
+    const engine = withAlign(createFakeEngine(fakeOptions(query)), fakeAlignOptions(query));
     return { engine, source: engine.source };
   }
   const { startWorker } = await import("./engine_client.ts");

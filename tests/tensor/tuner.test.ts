@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { chooseFromLadder } from "../../src/cli/align/ladder.ts";
 import { linear } from "../../src/ops/matmul.ts";
+import { chooseFromLadder } from "../../src/runs/align/ladder.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import { chooseFrom, tune } from "../../src/tensor/tuner.ts";
