@@ -237,7 +237,7 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
   locked: async (name: string) => isLocked(name),
 };
 
-onmessage = async ({ data }: MessageEvent<{ id: number; name: string; args: never[] }>) => {
+self.onmessage = async ({ data }: MessageEvent<{ id: number; name: string; args: never[] }>) => {
   try {
     postMessage({ id: data.id, result: await COMMANDS[data.name]!(...data.args) });
   } catch (error) {
