@@ -2,6 +2,7 @@
 
 import { render } from "preact";
 import { App } from "./app.tsx";
+import { registerOffline } from "./files/offline.ts";
 import { provideEngine, verdict } from "./store.ts";
 import { startTheme } from "./theme.ts";
 import { judge, look } from "./verdict.ts";
@@ -25,3 +26,4 @@ render(<App />, place);
 void look().then((findings) => {
   verdict.value = judge(findings);
 });
+void registerOffline();
