@@ -44,7 +44,11 @@ describeInBrowser("the built page without a network", () => {
       return { names, paths };
     });
 
-  const shown = ({ page }: OpenPage) => page.locator("#app main").innerText();
+  const shown = ({ page }: OpenPage) =>
+    page
+      .locator("#app main")
+      .textContent()
+      .then((text) => text ?? "");
 
   test("comes up again, in a path below a host's, from its own files alone", async () => {
     await copyOfPage("site/sub");

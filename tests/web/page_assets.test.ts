@@ -11,13 +11,16 @@ import { collectAssets, DRAW_BUDGET, sizeTable, transferOf } from "../../scripts
 import { shellFiles, weighPage, withShell } from "../../scripts/page_shell.mjs";
 import { ClipTokenizer } from "../../src/data/tokenizers/clip.ts";
 import { T5Tokenizer } from "../../src/data/tokenizers/t5.ts";
+import type { AssetManifest } from "../../src/web/files/asset_stream.ts";
 import { MemoryFiles } from "../../src/web/files/memory.ts";
 import { MODELS, NodeFiles, OWN_FIXTURES, ROOT } from "../helpers/files.ts";
 import { wildText } from "../helpers/wild_text.ts";
 
 const CLIP = "models/tokenizers/clip/bpe_simple_vocab_16e6.txt.gz";
 const T5 = "models/tokenizers/t5/tokenizer.json";
-const { manifest, contents } = collectAssets();
+const made = collectAssets();
+const manifest = made.manifest as unknown as AssetManifest;
+const contents: Map<string, Uint8Array> = made.contents;
 
 /** The content of a path as the page reads it. */
 function contentOf(path: string): Uint8Array {
