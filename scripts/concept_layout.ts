@@ -13,11 +13,13 @@ export interface LayoutOptions {
   /** How many neighbours a point listens to, about. */
   perplexity?: number;
   iterations?: number;
+  /** Least distance of two places: what is drawn at them is not to lie on one another. */
+  apart?: number;
 }
 
 /** Places of vectors [N][D]: mean 0, and nearly all within radius 1. */
 export function layout(vectors: readonly Float32Array[], options: LayoutOptions): Place[] {
-  const { perplexity = 12, iterations = 600 } = options;
+  const { perplexity = 20, iterations = 600 } = options;
   const count = vectors.length;
   const start = principalComponents(vectors, DIMENSIONS);
   const random = new RandomStream(options.seed, "concept map");
@@ -27,7 +29,7 @@ export function layout(vectors: readonly Float32Array[], options: LayoutOptions)
       places[i * DIMENSIONS + k] = 0.05 * row[k]! + 1e-5 * (random.uniform(k, i) - 0.5);
   });
   refine(places, affinities(vectors, perplexity), iterations);
-  return scaled(places, count);
+  return spaced(scaled(places, count), options.apart ?? 0);
 }
 
 /** The first `dimensions` principal components of vectors, by power iteration with deflation; signs are fixed. */
@@ -164,6 +166,36 @@ function scaled(places: Float64Array, count: number): Place[] {
     const factor = Math.min(1 / unit, 1 / (radii[i]! || 1));
     return row.map((value) => value * factor) as Place;
   });
+}
+
+/** Pushes places that are nearer than `apart` away from each other, little by little, and keeps them within radius 1. */
+function spaced(places: Place[], apart: number): Place[] {
+  const rows = places.map((place) => [...place]);
+  for (let round = 0; round < 120 && apart > 0; round++) {
+    let moved = false;
+    for (let i = 0; i < rows.length; i++) {
+      for (let j = i + 1; j < rows.length; j++) {
+        const [a, b] = [rows[i]!, rows[j]!];
+        const way = a.map((value, k) => value - b[k]!);
+        const distance = Math.hypot(...way);
+        if (distance >= apart) continue;
+        moved = true;
+        // Two equal places part along an axis of their own.
+        const along = distance > 1e-9 ? way.map((w) => w / distance) : [0, 1, 2].map((k) => Number(k === (i + j) % 3));
+        const push = 0.3 * (apart - distance);
+        for (let k = 0; k < DIMENSIONS; k++) {
+          a[k]! += push * along[k]!;
+          b[k]! -= push * along[k]!;
+        }
+      }
+    }
+    for (const row of rows) {
+      const radius = Math.hypot(...row);
+      if (radius > 1) for (let k = 0; k < DIMENSIONS; k++) row[k]! /= radius;
+    }
+    if (!moved) break;
+  }
+  return rows as Place[];
 }
 
 /** Indices of the `count` nearest others of every vector, nearest first. */

@@ -88,7 +88,7 @@ function Form({ locked }: { locked: boolean }) {
           disabled={locked}
           onValue={(value) => changeSettings({ pace: value, updates: null })}
         />
-        <p class="field-hint">Time: {time}.</p>
+        <p class="field-hint">Takes {time}.</p>
       </div>
       <details>
         <summary>More</summary>

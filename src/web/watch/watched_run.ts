@@ -83,20 +83,8 @@ export class WatchedRun {
     this.timer = null;
   }
 
-  /** What stands in the folder beside the log. */
   async readFacts(): Promise<void> {
-    const { source } = this;
-    const [record, resolved, environment] = await Promise.all([
-      source.text("run.json"),
-      source.text("config.resolved.toml"),
-      source.text("env.json"),
-    ]);
-    this.facts.value = {
-      record: recordFacts(record),
-      config: resolved ?? (await source.text("config.toml")),
-      device: deviceOf(environment),
-      hasReport: await source.has("report.html"),
-    };
+    this.facts.value = await readFacts(this.source);
   }
 
   private take(lines: readonly LogLine[]): void {
@@ -119,6 +107,22 @@ export class WatchedRun {
       this.version.value++;
     }, DRAW_EVERY);
   }
+}
+
+/** What stands in a run's folder beside its log. */
+export async function readFacts(source: WatchSource): Promise<RunFacts> {
+  const [record, resolved, environment] = await Promise.all([
+    source.text("run.json"),
+    source.text("config.resolved.toml"),
+    source.text("env.json"),
+  ]);
+  return {
+    record: recordFacts(record),
+    config: resolved ?? (await source.text("config.toml")),
+    device: deviceOf(environment),
+    // The server's list says it already, and asking for a file that is not there is an error in a browser's console.
+    hasReport: source.origin !== "served" && (await source.has("report.html")),
+  };
 }
 
 /** The adapter's name in env.json. */

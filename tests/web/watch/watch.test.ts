@@ -132,7 +132,7 @@ describe("curves laid over each other", () => {
   });
 
   it("have gaps where values are not finite", () => {
-    expect(overlay([curve([0, 1], [1, 2], [Number.NaN, 1])], "update")).toEqual({ x: [2], ys: [[1]] });
+    expect(overlay([curve([0, 1], [1, 2], [Number.NaN, 1])], "update")).toEqual({ x: [1, 2], ys: [[null, 1]] });
   });
 
   it("are offered by what the runs share", () => {
