@@ -11,6 +11,7 @@ import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
 import { findBrokenCanary, findNotFinite, type Inspected, type NotFinite } from "./inspect.ts";
+import { refuseBeyondLimits } from "./limits.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type MemoryTable, memoryTable } from "./memory_table.ts";
 import { type Gate, Pacer } from "./pacing.ts";
@@ -123,14 +124,7 @@ export class Session {
     const lowered = new Lowering(this.target, copySource).run(graph);
     const shared = like && differsInVariablesAlone(like.lowered, lowered) ? (like.like ?? like) : null;
     const placement = shared ? samePlaces(shared.lowered, shared.placement, lowered) : place(lowered.calls);
-    if (placement.arenaBytes > 0 && lowered.slots.some((s) => !s.variable && s.bytes > this.target.maxBindingBytes)) {
-      const slot = lowered.slots.find((s) => !s.variable && s.bytes > this.target.maxBindingBytes)!;
-      throw new LongtailError("E-MEM-003", {
-        what: `a value of ${slot.bytes} bytes exceeds the adapter's binding limit of ${this.target.maxBindingBytes}`,
-        where: `plan ${name}, ${slot.label}`,
-        fix: "lower the batch or the resolution",
-      });
-    }
+    refuseBeyondLimits(name, lowered, this.target);
     const plan: Plan = {
       name,
       lowered,
