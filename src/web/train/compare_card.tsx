@@ -24,6 +24,7 @@ import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
+import { machine } from "../store.ts";
 import "../styles/cards.css";
 
 /** Suggestions of each kind. */
@@ -38,6 +39,7 @@ export function CompareCard() {
   const name = run?.name ?? null;
   useEffect(() => {
     clearDrawn();
+    changeForm({ steps: machine.peek().sampleSteps });
     void loadVocabulary();
   }, [name]);
   return (
@@ -157,8 +159,15 @@ function Chips({ title, prompts }: { title: string; prompts: readonly string[] }
     <div class="row chips">
       <span class="small quiet">{title}</span>
       {prompts.map((prompt) => (
-        <Button key={prompt} small pressed={form.value.prompt === prompt} onClick={() => changeForm({ prompt })}>
-          {prompt}
+        <Button
+          key={prompt}
+          small
+          label={prompt}
+          title={prompt}
+          pressed={form.value.prompt === prompt}
+          onClick={() => changeForm({ prompt })}
+        >
+          {prompt.replace(/^.*\bicon of /, "")}
         </Button>
       ))}
     </div>
