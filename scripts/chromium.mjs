@@ -31,13 +31,13 @@ const home = () => path.join(cacheFolder(), "chromium");
 const ownFolder = () => path.join(home(), `${process.arch}-r${RECIPE}`);
 const ownProgram = () => path.join(ownFolder(), "chromium");
 
+const isNamed = (env) => Boolean(env.LONGTAIL_CHROMIUM) && env.LONGTAIL_CHROMIUM !== "own";
+
 /** Programs to try, in order; only those that exist. */
 function candidates(env) {
-  const wanted = env.LONGTAIL_CHROMIUM ?? "";
-  if (wanted === "off") return [];
-  if (wanted && wanted !== "own") return [wanted];
+  if (isNamed(env)) return [env.LONGTAIL_CHROMIUM].filter((file) => fs.existsSync(file));
   const places = [];
-  if (wanted !== "own") {
+  if (!env.LONGTAIL_CHROMIUM) {
     const folders = (env.PATH ?? "").split(path.delimiter).filter(Boolean);
     places.push(...NAMES.flatMap((name) => folders.map((folder) => path.join(folder, name))));
     if (process.platform === "darwin")
@@ -66,8 +66,7 @@ export async function findChromium(env = process.env) {
       : `${program} does not start`;
     if (found.why) why += `: ${found.why}`;
   }
-  const named = env.LONGTAIL_CHROMIUM && env.LONGTAIL_CHROMIUM !== "own";
-  if (named && !fs.existsSync(env.LONGTAIL_CHROMIUM))
+  if (isNamed(env) && !fs.existsSync(env.LONGTAIL_CHROMIUM))
     why = `LONGTAIL_CHROMIUM: ${env.LONGTAIL_CHROMIUM} does not exist`;
   return { program: null, why };
 }
@@ -105,8 +104,7 @@ async function tryProgram(program) {
 export async function ensureChromium({ say = progress, env = process.env } = {}) {
   try {
     const found = await findChromium(env);
-    const named = env.LONGTAIL_CHROMIUM && env.LONGTAIL_CHROMIUM !== "own";
-    if (found.program || named) return found;
+    if (found.program || isNamed(env)) return found;
     const refused = whyNotUnpacked();
     if (refused) return { program: null, why: `${found.why}; ${refused}; ${BY_HAND}` };
     const waiting = () => say("longtail: another start is setting Chromium up; waiting for it");

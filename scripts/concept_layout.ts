@@ -13,11 +13,13 @@ export interface LayoutOptions {
   /** How many neighbours a point listens to, about. */
   perplexity?: number;
   iterations?: number;
+  /** Least distance of two places: what is drawn at them is not to lie on one another. */
+  apart?: number;
 }
 
 /** Places of vectors [N][D]: mean 0, and nearly all within radius 1. */
 export function layout(vectors: readonly Float32Array[], options: LayoutOptions): Place[] {
-  const { perplexity = 12, iterations = 600 } = options;
+  const { perplexity = 20, iterations = 600 } = options;
   const count = vectors.length;
   const start = principalComponents(vectors, DIMENSIONS);
   const random = new RandomStream(options.seed, "concept map");
@@ -27,7 +29,7 @@ export function layout(vectors: readonly Float32Array[], options: LayoutOptions)
       places[i * DIMENSIONS + k] = 0.05 * row[k]! + 1e-5 * (random.uniform(k, i) - 0.5);
   });
   refine(places, affinities(vectors, perplexity), iterations);
-  return scaled(places, count);
+  return spaced(scaled(places, count), options.apart ?? 0);
 }
 
 /** The first `dimensions` principal components of vectors, by power iteration with deflation; signs are fixed. */
@@ -152,18 +154,54 @@ function refine(places: Float64Array, joint: Float64Array, iterations: number): 
   }
 }
 
-/** Centred; the 98th percentile of the radii becomes 0.92, and what is further out is drawn in to radius 1. */
+/** How far radii move to those of a ball that is filled evenly: t-SNE leaves most of a ball to few. */
+const EVENNESS = 0.85;
+
+/** Centred, within radius 1, and spread out: directions stay, and who is further out stays further out. */
 function scaled(places: Float64Array, count: number): Place[] {
   const centre = [0, 0, 0];
   for (let i = 0; i < count; i++)
     for (let k = 0; k < DIMENSIONS; k++) centre[k]! += places[i * DIMENSIONS + k]! / count;
   const rows = Array.from({ length: count }, (_, i) => centre.map((c, k) => places[i * DIMENSIONS + k]! - c));
   const radii = rows.map((row) => Math.hypot(...row));
-  const unit = [...radii].sort((a, b) => a - b)[Math.floor(0.98 * (count - 1))]! / 0.92 || 1;
-  return rows.map((row, i) => {
-    const factor = Math.min(1 / unit, 1 / (radii[i]! || 1));
-    return row.map((value) => value * factor) as Place;
-  });
+  const order = radii.map((_, i) => i).sort((a, b) => radii[a]! - radii[b]! || a - b);
+  const largest = radii[order.at(-1)!]! || 1;
+  for (const [rank, i] of order.entries()) {
+    const even = Math.cbrt((rank + 0.5) / count);
+    const wanted = EVENNESS * even + (1 - EVENNESS) * (radii[i]! / largest);
+    rows[i] = rows[i]!.map((value) => (value * wanted) / (radii[i]! || 1));
+  }
+  return rows as Place[];
+}
+
+/** Pushes places that are nearer than `apart` away from each other, little by little, and keeps them within radius 1. */
+function spaced(places: Place[], apart: number): Place[] {
+  const rows = places.map((place) => [...place]);
+  for (let round = 0; round < 120 && apart > 0; round++) {
+    let moved = false;
+    for (let i = 0; i < rows.length; i++) {
+      for (let j = i + 1; j < rows.length; j++) {
+        const [a, b] = [rows[i]!, rows[j]!];
+        const way = a.map((value, k) => value - b[k]!);
+        const distance = Math.hypot(...way);
+        if (distance >= apart) continue;
+        moved = true;
+        // Two equal places part along an axis of their own.
+        const along = distance > 1e-9 ? way.map((w) => w / distance) : [0, 1, 2].map((k) => Number(k === (i + j) % 3));
+        const push = 0.3 * (apart - distance);
+        for (let k = 0; k < DIMENSIONS; k++) {
+          a[k]! += push * along[k]!;
+          b[k]! -= push * along[k]!;
+        }
+      }
+    }
+    for (const row of rows) {
+      const radius = Math.hypot(...row);
+      if (radius > 1) for (let k = 0; k < DIMENSIONS; k++) row[k]! /= radius;
+    }
+    if (!moved) break;
+  }
+  return rows as Place[];
 }
 
 /** Indices of the `count` nearest others of every vector, nearest first. */

@@ -18,6 +18,8 @@ import { layout, nearest, preservedNeighbours, principalComponents } from "./con
 const FOLDER = "models/embedded";
 const SEED = 1;
 const BATCH = 16;
+/** A little more than the discs that the page draws are wide. */
+const APART = 0.085;
 /** Neighbours by which the layout is measured, and those that the map lists. */
 const MEASURED = 10;
 const LISTED = 6;
@@ -62,7 +64,9 @@ async function main(output = `${FOLDER}/map.json`): Promise<number> {
   const files = new DiskFiles();
   const data = await EmbeddedData.load(files, FOLDER);
   const features = await itemFeatures(data, files);
-  const places = layout(features, { seed: SEED }).map((place) => place.map((value) => Number(value.toFixed(3))));
+  const places = layout(features, { seed: SEED, apart: APART }).map((place) =>
+    place.map((value) => Number(value.toFixed(3))),
+  );
   const neighbours = nearest(features, LISTED);
   const kept = preservedNeighbours(features, places, MEASURED);
   const components = preservedNeighbours(features, principalComponents(features, 3), MEASURED);

@@ -18,7 +18,7 @@ const JPEG_QUALITY = 88;
 /** Seconds between two kept lines of a phase in the middle. */
 const PHASE_EVERY = 2;
 /** Measurements that no panel of the page shows. */
-const UNSHOWN = new Set(["stall_seconds", "host_seconds", "loss_mean"]);
+const UNSHOWN = new Set(["stall_seconds", "host_seconds"]);
 /** What is kept of report.json: everything but pictures and what has a file of its own. */
 const REPORT_PARTS = [
   "kind",

@@ -1,7 +1,6 @@
 // How long a run will take, as honestly as it can be said before it runs: from the speed that this adapter reached in an
 // earlier run where there was one, else a range for its class.
 
-import { duration } from "../evaluation/format.ts";
 import type { Effective, MachinePreset } from "./settings.ts";
 
 /** Arithmetic of one picture of an update, forward and backward, in FLOP: `longtail plan lora` says 5.15 GFLOP for a batch of 8. */
@@ -43,14 +42,21 @@ export function estimate(values: Effective, preset: MachinePreset, speed?: numbe
   return { low: flops / fast + host, high: flops / slow + host, measured: false };
 }
 
-/** `about 40 s, as measured here` or `roughly 10 s to 1 min; not measured on this machine yet`. */
+/** `about 40 s` or `roughly 10 s to 1½ min`. */
 export function estimateText({ low, high, measured }: Estimate): string {
-  if (measured) return `about ${duration(rounded(low))}, by the speed of an earlier run here`;
-  return `roughly ${duration(rounded(low))} to ${duration(rounded(high))}; not yet measured on this machine`;
+  const [least, most] = [rounded(low), rounded(high)];
+  return measured || least === most ? `about ${least}` : `roughly ${least} to ${most}`;
 }
 
-/** Seconds in steps that do not pretend to be exact. */
-function rounded(seconds: number): number {
-  const step = seconds < 10 ? 1 : seconds < 60 ? 5 : seconds < 600 ? 30 : 300;
-  return Math.max(step, Math.round(seconds / step) * step);
+/** Where an estimate comes from, as the end of a sentence. */
+export const estimateSource = ({ measured }: Estimate): string =>
+  measured ? "by the speed of an earlier run here" : "not yet measured on this machine";
+
+/** A time that does not pretend to be exact. */
+function rounded(seconds: number): string {
+  const to = (step: number) => Math.max(step, Math.round(seconds / step) * step);
+  if (seconds < 10) return `${to(1)} s`;
+  if (seconds < 58) return `${to(5)} s`;
+  if (seconds < 600) return `${Math.floor(to(30) / 60)}${to(30) % 60 === 30 ? "½" : ""} min`;
+  return seconds < 5400 ? `${to(300) / 60} min` : `${Math.round(seconds / 3600)} h`;
 }

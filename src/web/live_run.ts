@@ -32,7 +32,10 @@ export class LiveRun {
     this.status = signal<RunStatus>("starting");
   }
 
-  /** Rises when the view has changed, at most once a frame. */
+  /**
+   * Rises when the view has changed, at most once a frame. A component that shows the view must read it itself: one that
+   * reads any signal is not drawn again just because its parent was.
+   */
   get version(): ReadonlySignal<number> {
     return this.changes;
   }

@@ -2,6 +2,7 @@
 
 import { render } from "preact";
 import { App } from "./app.tsx";
+import { registerOffline } from "./files/offline.ts";
 import { provideEngine, verdict } from "./store.ts";
 import { startTheme } from "./theme.ts";
 import { judge, look } from "./verdict.ts";
@@ -11,7 +12,8 @@ provideEngine(async () => {
   // A production build drops this branch and what it imports.
   if (import.meta.env.DEV && query.get("engine") === "fake") {
     const { createFakeEngine, fakeOptions } = await import("./testing/fake_engine.ts");
-    const engine = createFakeEngine(fakeOptions(query));
+    const { withAlign, fakeAlignOptions } = await import("./longtail/fake_align.ts");
+    const engine = withAlign(createFakeEngine(fakeOptions(query)), fakeAlignOptions(query));
     return { engine, source: engine.source };
   }
   const { startWorker } = await import("./engine_client.ts");
@@ -22,6 +24,16 @@ startTheme();
 const place = document.getElementById("app")!;
 place.replaceChildren();
 render(<App />, place);
-void look().then((findings) => {
-  verdict.value = judge(findings);
-});
+void check();
+void registerOffline();
+
+/** A GPU that was not there yet is looked for once more: a busy machine may need seconds for the browser's GPU process. */
+const SECOND_LOOK_MS = 2500;
+
+async function check(): Promise<void> {
+  verdict.value = judge(await look());
+  if (verdict.value.cause !== "no-adapter") return;
+  await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
+  const second = judge(await look());
+  if (second.level !== "none") verdict.value = second;
+}

@@ -92,6 +92,11 @@ function patiently<T>(promise: Promise<T>): Promise<T> {
   return Promise.race([promise, late]);
 }
 
+/** Milliseconds after which a missing adapter is asked for again. */
+const RETRY_MS = 150;
+
+const later = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
 /** Asks the browser. Never rejects. */
 export async function look(): Promise<Findings> {
   const began = performance.now();
@@ -110,7 +115,9 @@ export async function look(): Promise<Findings> {
   const stored = lookAtStorage(findings);
   if (findings.gpu) {
     try {
-      const adapter = await patiently(nav.gpu.requestAdapter({ powerPreference: "high-performance" }));
+      const request = () => patiently(nav.gpu.requestAdapter({ powerPreference: "high-performance" }));
+      // Chromium answers null while its GPU process is still starting, as it may be right after the page was opened.
+      const adapter = (await request()) ?? (await later(RETRY_MS).then(request));
       if (adapter) findings.adapter = await lookAtAdapter(adapter, findings);
     } catch (error) {
       findings.error = String((error as Error).message ?? error);

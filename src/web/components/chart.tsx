@@ -112,7 +112,7 @@ export function Chart(props: ChartProps) {
         </figcaption>
       )}
       <div class="chart-plot" style={{ height: `${height}px` }} aria-hidden="true">
-        <div ref={place} />
+        <div ref={place} style={{ visibility: isEmpty ? "hidden" : "visible" }} />
         {isEmpty && <div class="chart-empty">{empty}</div>}
       </div>
     </figure>

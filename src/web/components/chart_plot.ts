@@ -81,7 +81,7 @@ export function openPlot(place: HTMLElement, options: PlotOptions): Plot {
           values: (_, values) => values.map((v) => (Number.isInteger(v) ? compact(v) : "")),
           size: 26,
         },
-        { ...axis(options.leftLabel), scale: "y" },
+        { ...axis(options.leftLabel), scale: "y", space: height < 140 ? 18 : 32 },
         ...(right ? [{ ...axis(options.rightLabel), scale: "right", side: 1 as const, grid: { show: false } }] : []),
       ],
       series: [{}, ...curves.map(seriesOf)],

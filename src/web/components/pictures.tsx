@@ -34,35 +34,50 @@ interface PictureStripProps {
   source: RunSource;
   /** Samples by update, as in a RunView. */
   samples: ReadonlyMap<number, readonly SampleView[]>;
-  /** What a row is called; the update where it is left out. */
-  labelOf?: (step: number) => string;
-  /** A picture was chosen, by its place in its row. */
+  /** A picture was chosen, by the place of its prompt and its update. */
   onChoose?: (index: number, step: number) => void;
 }
 
-/** Rows by update, step 0 first. */
-export function PictureStrip({ source, samples, labelOf = String, onChoose }: PictureStripProps) {
-  const rows = [...samples].sort(([a], [b]) => a - b);
+/** Up to so many prompts their pictures are shown larger. */
+const FEW_PROMPTS = 4;
+
+/** One row a prompt, one column a sampling, step 0 first: along a row only the model changes. */
+export function PictureStrip({ source, samples, onChoose }: PictureStripProps) {
+  const steps = [...samples.keys()].sort((a, b) => a - b);
+  const prompts = Math.max(0, ...[...samples.values()].map((row) => row.length));
+  const itemOf = (index: number) => steps.map((step) => samples.get(step)![index]?.item).find(Boolean) ?? "";
+  const rows = Array.from({ length: prompts }, (_, index) => ({ index, item: itemOf(index) }));
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable with the keyboard
-    <section class="strip" aria-label="Samples by update" tabIndex={0}>
-      {rows.map(([step, pictures]) => (
-        <div class="strip-row" key={step}>
-          <span class="strip-label">{labelOf(step)}</span>
-          <div class="strip-pictures">
-            {pictures.map(({ path, item }, index) => (
+    <section class={`strip ${prompts <= FEW_PROMPTS ? "strip-few" : ""}`} aria-label="Samples by update" tabIndex={0}>
+      <div class="strip-row" aria-hidden="true">
+        <span class="strip-label" />
+        {steps.map((step) => (
+          <span class="strip-step" key={step}>
+            {step === 0 ? "before" : step}
+          </span>
+        ))}
+      </div>
+      {rows.map(({ index, item }) => (
+        <div class="strip-row" key={index}>
+          <span class="strip-label" title={item}>
+            {item}
+          </span>
+          {steps.map((step) => {
+            const sample = samples.get(step)![index];
+            return (
               <button
-                key={path}
+                key={step}
                 type="button"
                 class="strip-picture"
+                disabled={!sample}
                 aria-label={`${item || `picture ${index + 1}`}, update ${step}`}
-                title={item}
                 onClick={() => onChoose?.(index, step)}
               >
-                <RunPicture source={source} path={path} alt="" />
+                {sample && <RunPicture source={source} path={sample.path} alt="" class="" />}
               </button>
-            ))}
-          </div>
+            );
+          })}
         </div>
       ))}
     </section>

@@ -39,6 +39,9 @@ export function readManifest(text: string): AssetManifest {
   });
 }
 
+/** Milliseconds between two reports of progress. */
+const SHOWN_MS = 100;
+
 /** What arrived is not what the list says; asking again may help. */
 export class Broken extends Error {}
 
@@ -69,13 +72,17 @@ async function* arriving(response: Response, progress: (received: number) => voi
   if (!response.body) return;
   const reader = response.body.getReader();
   let received = 0;
+  let shown = performance.now();
   progress(0);
   try {
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return;
+      if (done) return progress(received);
       received += value.length;
-      progress(received);
+      if (performance.now() - shown >= SHOWN_MS) {
+        shown = performance.now();
+        progress(received);
+      }
       yield value;
     }
   } catch (error) {

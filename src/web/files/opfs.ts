@@ -234,7 +234,7 @@ export class OpfsFiles implements FileStore {
     });
   }
 
-  /** Bytes that the browser still gives this page; it promises them to nobody. */
+  /** Bytes that the browser says it still gives this page. Chromium always says 10 GiB, so a write may fail all the same. */
   async freeSpace(_path: string): Promise<number | null> {
     const { quota, usage } = await storageEstimate();
     return quota === null || usage === null ? null : Math.max(0, quota - usage);

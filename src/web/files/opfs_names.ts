@@ -77,7 +77,7 @@ export interface StorageEstimate {
   usage: number | null;
 }
 
-/** What the browser says of the storage's size, in bytes. */
+/** What the browser says of the storage's size, in bytes; the quota may be far from what it gives in truth. */
 export async function storageEstimate(): Promise<StorageEstimate> {
   try {
     const { quota, usage } = await navigator.storage.estimate();
@@ -92,10 +92,12 @@ export async function coded(error: unknown, path: string): Promise<unknown> {
   if (error instanceof LongtailError) return error;
   if (isFull(error)) {
     const { quota, usage } = await storageEstimate();
+    // Browsers that keep the true size to themselves say "10 GiB more than is in use", however little is left.
+    const of = quota !== null && usage !== null && usage > 0.8 * quota ? ` of ${megabytes(quota)}` : "";
     return new LongtailError("E-ENV-020", {
       what: "the browser's storage for this page is full",
       where: path,
-      why: quota === null || usage === null ? undefined : `${megabytes(usage)} of ${megabytes(quota)} are in use`,
+      ...(usage === null ? {} : { why: `${megabytes(usage)}${of} are in use` }),
       fix: "remove runs, picture sets or weights under Storage, or free space on the disk; what was there before is unchanged",
       cause: error,
     });

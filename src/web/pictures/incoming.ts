@@ -63,7 +63,7 @@ async function childrenOf(entry: DroppedEntry): Promise<DroppedEntry[]> {
   const reader = entry.createReader!();
   const found: DroppedEntry[] = [];
   // Chromium hands out a hundred at a time, and an empty list at the end.
-  while (found.length < MOST_FILES) {
+  while (found.length <= MOST_FILES) {
     const some = await new Promise<DroppedEntry[]>((done) => reader.readEntries(done, () => done([])));
     if (some.length === 0) break;
     found.push(...some);

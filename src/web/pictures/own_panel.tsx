@@ -51,7 +51,7 @@ export function OwnPanel() {
         <div class="row drop-ways">
           <label class="button">
             <input type="file" class="visually-hidden" multiple accept={ACCEPT} onChange={chosen} />
-            Choose files
+            Files
           </label>
           <label class="button">
             <input
@@ -61,7 +61,7 @@ export function OwnPanel() {
               ref={(input) => input?.setAttribute("webkitdirectory", "")}
               onChange={chosen}
             />
-            Choose a folder
+            Folder
           </label>
           <button type="button" class="button" aria-expanded={camera} onClick={() => setCamera(!camera)}>
             Camera

@@ -1,10 +1,10 @@
 // The user's own set as the page knows it: what the worker stored of it, what it left out and why, and why a run cannot start
 // with it yet. Pictures are read from the browser's storage for their thumbnails alone.
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import type { IncomingFile, PictureSetFacts, WireError } from "../protocol.ts";
-import { LEAST_PICTURES, startProblem } from "../settings.ts";
-import { changeSettings, engine, settings, wireError } from "../store.ts";
+import { changeSettings, engine, settings, storage, wireError } from "../store.ts";
+import { pictureProblem } from "./problem.ts";
 import { FREE_WORDS } from "./vocabulary.ts";
 
 /** The folder below `pictures/` that own pictures go to. */
@@ -29,18 +29,20 @@ export const isOwn = computed(() => settings.value.set?.path === OWN_PATH);
 /** Pictures whose caption is empty: the reader leaves them out. */
 export const withoutCaption = computed(() => (ownSet.value?.pictures ?? []).filter(({ caption }) => caption === ""));
 
-/** Why training cannot start with these pictures, as the end of a sentence, or null. */
-export const pictureProblem = computed<string | null>(() => {
-  const { set } = settings.value;
-  if (checking.value !== null) return "wait until the pictures are checked";
-  if (set === null) return "pick pictures first";
-  if (set.pictures < LEAST_PICTURES) {
-    const missing = LEAST_PICTURES - set.pictures;
-    return `add ${missing} more ${missing === 1 ? "picture" : "pictures"}`;
-  }
+effect(() => {
   const silent = isOwn.value ? withoutCaption.value.length : 0;
-  if (silent > 0) return `write a caption for ${silent} ${silent === 1 ? "picture" : "pictures"}`;
-  return startProblem(settings.value);
+  const pictures = silent === 1 ? "1 picture" : `${silent} pictures`;
+  if (checking.value !== null) pictureProblem.value = "wait until the pictures are checked";
+  else pictureProblem.value = silent > 0 ? `write a caption for ${pictures}` : null;
+});
+
+/** Pictures of the set as the storage's list has it, before the set itself was asked for. */
+export const storedCount = computed(() => storage.value?.sets.find(({ name }) => name === OWN_SET)?.pictures ?? 0);
+
+// The storage panel removes sets too.
+effect(() => {
+  const known = ownSet.peek()?.pictures.length;
+  if (storage.value && known !== undefined && known !== storedCount.value) void loadOwnSet();
 });
 
 function take(facts: PictureSetFacts): void {

@@ -30,8 +30,8 @@ async function draw(canvas: HTMLCanvasElement, path: string, isGone: () => boole
   return true;
 }
 
-export function Thumbnail({ picture, index }: { picture: SetPicture; index: number }) {
-  const { path, width, height, caption } = picture;
+/** A canvas that gets the stored picture when its turn comes. */
+function useThumbnail(path: string) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [missing, setMissing] = useState(false);
   useEffect(() => {
@@ -44,6 +44,18 @@ export function Thumbnail({ picture, index }: { picture: SetPicture; index: numb
       gone = true;
     };
   }, [path]);
+  return { canvas, missing };
+}
+
+/** The picture alone, for the tile of the own set. */
+export function Miniature({ path }: { path: string }) {
+  const { canvas } = useThumbnail(path);
+  return <canvas ref={canvas} />;
+}
+
+export function Thumbnail({ picture, index }: { picture: SetPicture; index: number }) {
+  const { path, width, height, caption } = picture;
+  const { canvas, missing } = useThumbnail(path);
   const crop = squareCrop(width, height);
   const share = (value: number) => `${100 * value}%`;
   const cut = Math.round(100 * cutAway(width, height));

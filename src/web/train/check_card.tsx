@@ -5,7 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
 import { Badge, CopyButton } from "../components/basic.tsx";
 import { Notice } from "../components/feedback.tsx";
-import { estimate, estimateText } from "../estimates.ts";
+import { estimate, estimateSource, estimateText } from "../estimates.ts";
 import { effective } from "../settings.ts";
 import { recall } from "../small_state.ts";
 import { device, machine, settings, verdict } from "../store.ts";
@@ -59,11 +59,12 @@ export function CheckCard() {
 function WhatRuns({ found }: { found: Verdict }) {
   const speed = useKnownSpeed();
   const values = effective(settings.value, machine.value);
-  const text = estimateText(estimate(values, machine.value, speed));
+  const time = estimate(values, machine.value, speed);
   return (
     <span>
       {found.software ? "The smallest preset runs: " : "Runs here: "}
-      {counted(values.updates, "update")} of {counted(values.batch, "picture")}, {text}.
+      {counted(values.updates, "update")} of {counted(values.batch, "picture")}, {estimateText(time)},{" "}
+      {estimateSource(time)}.
     </span>
   );
 }

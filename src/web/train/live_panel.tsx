@@ -23,7 +23,7 @@ const EXPLANATIONS = {
     "An update shows the model a few pictures under noise and moves the LoRA a little towards removing that noise.",
   loss: "Loss is how far the model’s guess of the noise is off: the thin line is each update, the thick one the mean of the last 20, the dots the same measurement repeated with fixed noise. It jumps because noise levels differ; the direction counts.",
   samples:
-    "Every row is drawn from the same prompts and the same noise. Row 0 is the model before training, so what changes down a column is what the LoRA has learnt.",
+    "Every row is one prompt, drawn from the same noise each time. The first column is the model before training, so what changes along a row is what the LoRA has learnt.",
   size: "The size of an update relative to the LoRA’s weights. It falls as the run settles; a sudden rise means the learning rate is too high.",
   memory: "What the run has reserved on the GPU. It is planned before the run starts and does not grow.",
   events: "Checkpoints, warnings and messages. A run that is cut off goes on from its last checkpoint.",
@@ -79,7 +79,7 @@ function Live({ run, explain, onExplain }: LiveProps) {
             {view.steps > 0 ? `update ${view.step} of ${view.steps}` : "before the first update"}
           </span>
         </div>
-        <Button small kind="quiet" pressed={explain} onClick={onExplain}>
+        <Button small pressed={explain} onClick={onExplain}>
           What am I looking at?
         </Button>
       </div>
@@ -169,6 +169,8 @@ const Figure = ({ name, value }: { name: string; value: string }) => (
 /** What is being done: bytes on their way while there are any, else the phase with its count. */
 function Work({ run }: { run: LiveRun }) {
   const status = run.status.value;
+  // A component that reads signals is drawn again for them alone, not because its parent was.
+  void run.version.value;
   if (!run.active) return null;
   const coming = [...downloads.value].filter(([, { received, total, cached }]) => !cached && received < total);
   if (coming.length > 0) {
@@ -180,7 +182,9 @@ function Work({ run }: { run: LiveRun }) {
   }
   const { phase, step, steps } = run.view;
   if (!phase) return <Progress label="Opening the GPU" done={0} total={1} />;
-  const label = status === "paused" ? `Paused, at update ${step}` : phaseText(phase.name);
+  if (status === "paused")
+    return <Progress label="Paused" done={step} total={steps} text={`${step}/${steps} updates`} />;
+  const label = phaseText(phase.name);
   const text = `${phase.done}/${phase.total} ${phase.unit}`;
   return <Progress label={label} done={phase.done} total={phase.total || steps} text={text} />;
 }

@@ -1,15 +1,15 @@
 // "Pick pictures": three bundled sets, one click each, or pictures of one's own. The choice stands in the form's settings; why
-// training cannot start yet is `pictureProblem`, which the Train card shows beside its disabled button.
+// training cannot start with it yet stands in `pictureProblem` (pictures/problem.ts).
 
 import { useEffect } from "preact/hooks";
 import { BUNDLED, type BundledSet, bundledChoice, bundledOf, THUMBNAILS } from "../pictures/bundled.ts";
 import { OwnPanel } from "../pictures/own_panel.tsx";
-import { chooseOwn, isOwn, ownSet } from "../pictures/own_set.ts";
+import { chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
+import { Miniature } from "../pictures/thumbnail.tsx";
 import { FREE_WORDS } from "../pictures/vocabulary.ts";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
 import { changeSettings, settings } from "../store.ts";
-
-export { pictureProblem } from "../pictures/own_set.ts";
+import "../styles/cards.css";
 
 /** Thumbnails on a tile; all of them are below it when it is chosen. */
 const ON_TILE = 6;
@@ -22,6 +22,8 @@ function choose(set: BundledSet): void {
 
 export function PicturesCard() {
   const chosen = bundledOf(settings.value.set);
+  const own = ownSet.value?.pictures ?? [];
+  const count = ownSet.value === null ? storedCount.value : own.length;
   useEffect(() => {
     if (settings.value.set === null) choose(BUNDLED[0]!);
     return listenForFiles();
@@ -52,31 +54,44 @@ export function PicturesCard() {
             checked={isOwn.value}
             onChange={() => chooseOwn()}
           />
-          <span class="tile-own">
-            <svg
-              aria-hidden="true"
-              viewBox="0 0 48 48"
-              width="40"
-              height="40"
-              fill="none"
-              stroke="currentColor"
-              stroke-width="2"
-            >
-              <rect x="6" y="10" width="36" height="28" rx="4" />
-              <path d="M6 32l10-9 8 7 8-10 10 10" stroke-linejoin="round" />
-              <circle cx="17" cy="18" r="3" />
-            </svg>
-          </span>
+          {own.length > 0 ? (
+            <span class="tile-strip" aria-hidden="true">
+              {own.slice(0, ON_TILE).map(({ path }) => (
+                <Miniature key={path} path={path} />
+              ))}
+            </span>
+          ) : (
+            <span class="tile-own">
+              <svg
+                aria-hidden="true"
+                viewBox="0 0 48 48"
+                width="40"
+                height="40"
+                fill="none"
+                stroke="currentColor"
+                stroke-width="2"
+              >
+                <rect x="6" y="10" width="36" height="28" rx="4" />
+                <path d="M6 32l10-9 8 7 8-10 10 10" stroke-linejoin="round" />
+                <circle cx="17" cy="18" r="3" />
+              </svg>
+            </span>
+          )}
           <span class="tile-title">Your own</span>
           <span class="tile-about">
-            {ownSet.value && ownSet.value.pictures.length > 0
-              ? `${ownSet.value.pictures.length} pictures in this browser.`
+            {count > 0
+              ? `${count} ${count === 1 ? "picture" : "pictures"} in this browser.`
               : "Files, a folder, a .zip, the clipboard or the camera. They never leave this machine."}
           </span>
         </label>
       </fieldset>
       {chosen && <Bundled set={chosen} />}
       {isOwn.value && <OwnPanel />}
+      {settings.value.set && !chosen && !isOwn.value && (
+        <p class="bundled-shows">
+          <strong>From the link.</strong> {settings.value.set.label}: {settings.value.set.items.join(", ")}.
+        </p>
+      )}
     </div>
   );
 }

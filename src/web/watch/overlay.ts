@@ -19,8 +19,8 @@ export interface OverlayCurve {
 export interface OverlayData {
   /** Ascending positions: updates, or seconds. */
   x: number[];
-  /** For each curve a value at every position, undefined where it has no point there. */
-  ys: (number | undefined)[][];
+  /** For each curve a value at every position: undefined where it has no point, null where it was not finite there. */
+  ys: (number | null | undefined)[][];
 }
 
 /** Points of one curve that a screen can show; more only cost time. */
@@ -72,12 +72,12 @@ export function lastAtMost(ascending: readonly number[], value: number): number 
 export function overlay(curves: readonly OverlayCurve[], alignment: Alignment, most = MOST_POINTS): OverlayData {
   const points = curves.map(({ series, times }) => {
     const kept = thinned(series.values, most);
-    const found = new Map<number, number>();
+    const found = new Map<number, number | null>();
     for (const i of kept) {
       const step = series.steps[i]!;
       const x = alignment === "update" ? step : secondsAt(times, step);
-      // Not finite: a gap in the curve tells more than a curve that jumps.
-      if (x !== undefined && Number.isFinite(series.values[i])) found.set(x, series.values[i]!);
+      // Not finite: a gap in the curve tells more than a curve that runs over it.
+      if (x !== undefined) found.set(x, Number.isFinite(series.values[i]) ? series.values[i]! : null);
     }
     return found;
   });
@@ -95,11 +95,15 @@ export function valuesAt(curves: readonly OverlayCurve[], alignment: Alignment, 
   });
 }
 
-/** Measurements that can be drawn, those that several runs share first, then in order of their first appearance. */
+/** What a comparison is usually about, most wanted first. */
+const USUAL = ["reward", "loss_mean", "val_loss", "loss"];
+
+/** Measurements that can be drawn: those that most runs share first, of these what a comparison is usually about. */
 export function sharedMetrics(runs: readonly ReadonlyMap<string, Series>[]): string[] {
   const counts = new Map<string, number>();
   for (const run of runs) for (const name of run.keys()) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const rank = (name: string) => (USUAL.indexOf(name) + USUAL.length + 1) % (USUAL.length + 1);
+  return [...counts].sort(([a, n], [b, m]) => m - n || rank(a) - rank(b)).map(([name]) => name);
 }
 
 /** A break of more seconds than this between two lines is a run that was stopped and resumed later, not work. */
@@ -108,7 +112,8 @@ export const LONGEST_WORK = 600;
 /** Adds when an update was logged; `t` in seconds. Keeps `times` ascending where a resumed run repeats updates. */
 export class WorkClock {
   readonly times: StepTimes = { steps: [], seconds: [] };
-  private seconds = 0;
+  /** Seconds of work so far. */
+  seconds = 0;
   private last: number | null = null;
 
   add(t: number, step: number, measured: boolean): void {

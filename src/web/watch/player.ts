@@ -3,11 +3,14 @@
 
 import type { LogLine } from "../protocol.ts";
 import { applyLine, emptyRunView, type RunView } from "../run_view.ts";
+import { WorkClock } from "./overlay.ts";
 
 export const SPEEDS = [1, 10, 60] as const;
 
 export class Player {
   view: RunView;
+  /** When each update was measured, for curves over time. */
+  clock = new WorkClock();
   /** Seconds since the first line. */
   position = 0;
   speed: number = 10;
@@ -53,12 +56,16 @@ export class Player {
     const wanted = Math.min(this.duration, Math.max(0, position));
     if (wanted < this.position) {
       this.view = emptyRunView(this.name);
+      this.clock = new WorkClock();
       this.next = 0;
     }
     this.position = wanted;
     const until = (this.lines[0]?.t ?? 0) + wanted;
-    while (this.next < this.lines.length && this.lines[this.next]!.t <= until)
-      applyLine(this.view, this.lines[this.next++]!);
+    while (this.next < this.lines.length && this.lines[this.next]!.t <= until) {
+      const line = this.lines[this.next++]!;
+      applyLine(this.view, line);
+      this.clock.add(line.t, line.step, line.kind === "metric");
+    }
   }
 
   /** Positions of the samples by update, for marks on the scrubber. */
