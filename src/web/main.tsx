@@ -3,6 +3,7 @@
 import { render } from "preact";
 import { App } from "./app.tsx";
 import { checkMachine } from "./check_machine.ts";
+import { registerOffline } from "./files/offline.ts";
 import { provideEngine } from "./store.ts";
 import { startTheme } from "./theme.ts";
 
@@ -24,3 +25,4 @@ const place = document.getElementById("app")!;
 place.replaceChildren();
 render(<App />, place);
 void checkMachine();
+void registerOffline();
