@@ -61,6 +61,13 @@ export function changeSettings(change: Partial<TrainSettings>): void {
   settings.value = { ...settings.value, ...change };
 }
 
+/** Takes up an address that was pasted into the page. Own pictures, which no address carries, stay. */
+export function readAddress(hash: string): void {
+  const { settings: read, problems } = settingsFromHash(trainPart(hash));
+  linkProblems.value = problems;
+  if (problems.length === 0) settings.value = { ...read, set: read.set ?? settings.value.set };
+}
+
 /** The settings in an address; other modes have addresses of their own (`#mode=watch&…`). */
 function trainPart(hash: string): string {
   if (!hash.includes("=")) return "";

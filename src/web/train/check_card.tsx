@@ -3,21 +3,23 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
-import { Badge, CopyButton } from "../components/basic.tsx";
+import { checkMachine } from "../check_machine.ts";
+import { Badge, Button, CopyButton } from "../components/basic.tsx";
 import { Notice } from "../components/feedback.tsx";
 import { estimate, estimateSource, estimateText } from "../estimates.ts";
 import { effective } from "../settings.ts";
 import { recall } from "../small_state.ts";
-import { device, machine, settings, verdict } from "../store.ts";
+import { activeRun, machine, settings, verdict } from "../store.ts";
 import type { Verdict } from "../verdict.ts";
 
-/** FLOP a second of earlier runs on this adapter, or undefined. */
+/** FLOP a second that an earlier run reached on this adapter, or undefined. */
 export function useKnownSpeed(): number | undefined {
   const [speeds, setSpeeds] = useState<Record<string, number>>({});
-  const name = device.value?.name ?? verdict.value?.adapter ?? "";
+  const name = verdict.value?.adapter ?? "";
+  const over = activeRun.value?.status.value === "finished";
   useEffect(() => {
     void recall("speeds").then((known) => setSpeeds(known ?? {}));
-  }, []);
+  }, [over]);
   return speeds[name];
 }
 
@@ -92,7 +94,10 @@ function Blocked({ found }: { found: Verdict }) {
         <summary>Diagnostics</summary>
         <pre class="code-block">{found.diagnostics}</pre>
       </details>
-      <div>
+      <div class="row">
+        <Button small onClick={() => void checkMachine()}>
+          Look again
+        </Button>
         <CopyButton text={() => found.diagnostics}>Copy diagnostics</CopyButton>
       </div>
       <p class="small quiet">Below is a recorded run, so that you can see what this page does where it can compute.</p>

@@ -3,6 +3,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { counted } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice, Notice, toastError } from "../components/feedback.tsx";
 import { estimate, estimateText } from "../estimates.ts";
@@ -80,7 +81,7 @@ function Form({ locked }: { locked: boolean }) {
       <div class="stack">
         <Slider
           label="How thorough"
-          text={`${pace}, ${values.updates} updates`}
+          text={`${form.updates === null ? `${pace}, ` : ""}${counted(values.updates, "update")}`}
           value={form.pace}
           min={0}
           max={4}
