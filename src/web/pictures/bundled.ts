@@ -24,7 +24,8 @@ export const BUNDLED: readonly BundledSet[] = [
     id: "gloss",
     title: "A new style",
     about: "Twelve everyday things as glossy 3-D figures. The model knows the things, never saw the style.",
-    shows: "Flat shapes turn round and shaded. After 100 updates of 4 pictures the ghost has a face and the balloon a string.",
+    shows:
+      "Flat shapes turn round and shaded. After 100 updates of 4 pictures the ghost has a face and the balloon a string.",
     items: [
       ...["pizza", "hot dog", "sunflower", "mushroom", "rabbit", "penguin"],
       ...["automobile", "light bulb", "ghost", "balloon", "avocado", "unicorn"],
