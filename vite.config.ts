@@ -17,5 +17,11 @@ export default defineConfig(({ command }) => ({
   worker: { format: "es", plugins: () => [wgslText({ bare: command === "build" })] },
   server: { headers },
   preview: { headers },
-  build: { outDir: "../../dist", emptyOutDir: true, target: "es2022", modulePreload: { polyfill: false } },
+  build: {
+    outDir: "../../dist",
+    emptyOutDir: true,
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    rolldownOptions: { checks: { pluginTimings: false } },
+  },
 }));

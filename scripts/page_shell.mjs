@@ -9,8 +9,8 @@ import { projectRoot } from "./tools.mjs";
 
 const WORKER = "service_worker.js";
 const SOURCE = path.join(projectRoot, "src", "web", "service_worker.ts");
-/** Not kept for use without a network: weights (they are in the browser's storage), and large things that are shown rarely. */
-const LEFT_OUT = /^(data\/|_headers$|service_worker\.js$|\.nojekyll$)/;
+/** Not kept for use without a network: weights, which are in the browser's storage, recorded runs, and what is large. */
+const LEFT_OUT = /^(data\/|recorded\/|_headers$|service_worker\.js$|\.nojekyll$)/;
 const LARGEST_KEPT = 1_000_000;
 
 /** A first load of code and styles may send this much, packed. */

@@ -2,6 +2,7 @@
 
 import { render } from "preact";
 import { App } from "./app.tsx";
+import { registerOffline } from "./files/offline.ts";
 import { provideEngine, verdict } from "./store.ts";
 import { startTheme } from "./theme.ts";
 import { judge, look } from "./verdict.ts";
@@ -24,6 +25,7 @@ const place = document.getElementById("app")!;
 place.replaceChildren();
 render(<App />, place);
 void check();
+void registerOffline();
 
 /** A GPU that was not there yet is looked for once more: a busy machine may need seconds for the browser's GPU process. */
 const SECOND_LOOK_MS = 2500;

@@ -39,12 +39,17 @@ async function buildOnce(): Promise<string> {
   try {
     if (existsSync(join(mine, "index.html"))) return mine;
     writeFileSync(join(lock, "pid"), String(process.pid));
+    // The page that users get: the test run's own setting would make it a development build.
+    const setting = process.env.NODE_ENV;
+    process.env.NODE_ENV = "production";
     await build({
       configFile: join(root, "vite.config.ts"),
       root: join(root, "src/web"),
       logLevel: "warn",
       build: { outDir: `${mine}.building`, emptyOutDir: true },
     });
+    if (setting === undefined) delete process.env.NODE_ENV;
+    else process.env.NODE_ENV = setting;
     renameSync(`${mine}.building`, mine);
     return mine;
   } finally {

@@ -202,7 +202,7 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
       store: stored ? await store() : null,
       alone,
       onDownload: (progress) => seen.push(progress),
-      onWarning: (code, text) => warnings.push(`${code} ${text}`),
+      onWarning: ({ code, text }) => warnings.push(`${code} ${text}`),
     });
     const start = performance.now();
     try {
@@ -237,10 +237,10 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
   locked: async (name: string) => isLocked(name),
 };
 
-onmessage = async ({ data }: MessageEvent<{ id: number; name: string; args: never[] }>) => {
+addEventListener("message", async ({ data }: MessageEvent<{ id: number; name: string; args: never[] }>) => {
   try {
     postMessage({ id: data.id, result: await COMMANDS[data.name]!(...data.args) });
   } catch (error) {
     postMessage({ id: data.id, error: `${(error as Error).name}: ${(error as Error).message}` });
   }
-};
+});

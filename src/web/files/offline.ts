@@ -3,7 +3,10 @@
 
 /** Registers the service worker of a built page; where that fails the page works all the same, with a network. */
 export async function registerOffline(base: string = document.baseURI): Promise<void> {
-  if (!(import.meta as ImportMeta & { env?: { PROD?: boolean } }).env?.PROD || !("serviceWorker" in navigator)) return;
+  if (import.meta.env.DEV || !("serviceWorker" in navigator)) return;
+  // It fetches every part of the page: not before this page has what it shows.
+  if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
+  await new Promise((done) => setTimeout(done, 1000));
   try {
     await navigator.serviceWorker.register(new URL("service_worker.js", base), { scope: new URL(".", base).pathname });
   } catch {
