@@ -196,6 +196,17 @@ describeInBrowser("watching runs in Chromium", () => {
     await still.close();
   });
 
+  test("plays a recording where the browser has no WebGPU, without touching what is watched", async () => {
+    const opened = await open({ webgpu: "missing" }, url.replace(/#.*/, ""));
+    const { page } = opened;
+    await page.getByText("This is a recording").waitFor();
+    await page.getByRole("button", { name: /^SRPO/ }).click();
+    await expect.poll(() => page.locator("#panel-train .run-panel h2").first().textContent(), patient).toMatch(/^SRPO/);
+    await page.getByRole("tab", { name: "Watch a run" }).click();
+    await expect.poll(() => page.locator("#panel-watch .run-panel h2").first().textContent(), patient).toBe("first");
+    await opened.close();
+  });
+
   test.each([
     ["light, wide", {}],
     ["dark, 360 px", { dark: true, width: 360 }],
