@@ -29,7 +29,7 @@ describe("a recording", () => {
   });
 
   it("keeps the samples that were chosen, as JPEG, and no folder of the machine", () => {
-    const path = "/home/x/runs/a/ckpt/step-000020";
+    const path = "/elsewhere/runs/a/ckpt/step-000020";
     const kept = thinLog(
       [sample(0, 1, "sari"), sample(0, 2, "taco"), { t: 1, step: 20, kind: "checkpoint", path, bytes: 1 }],
       (name) => name.includes("1-seed"),
