@@ -9,12 +9,12 @@ import { wgslText } from "./scripts/wgsl_text.mjs";
 
 const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "credentialless" };
 
-export default defineConfig({
+export default defineConfig(({ command }) => ({
   root: "src/web",
   base: "./",
-  plugins: [wgslText(), pageAssets(), pageCsp(), pageShell()],
+  plugins: [wgslText({ bare: command === "build" }), pageAssets(), pageCsp(), pageShell()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-  worker: { format: "es", plugins: () => [wgslText()] },
+  worker: { format: "es", plugins: () => [wgslText({ bare: command === "build" })] },
   server: { headers },
   preview: { headers },
   build: {
@@ -24,4 +24,4 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     rolldownOptions: { checks: { pluginTimings: false } },
   },
-});
+}));

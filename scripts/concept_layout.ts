@@ -154,18 +154,24 @@ function refine(places: Float64Array, joint: Float64Array, iterations: number): 
   }
 }
 
-/** Centred; the 98th percentile of the radii becomes 0.92, and what is further out is drawn in to radius 1. */
+/** How far radii move to those of a ball that is filled evenly: t-SNE leaves most of a ball to few. */
+const EVENNESS = 0.85;
+
+/** Centred, within radius 1, and spread out: directions stay, and who is further out stays further out. */
 function scaled(places: Float64Array, count: number): Place[] {
   const centre = [0, 0, 0];
   for (let i = 0; i < count; i++)
     for (let k = 0; k < DIMENSIONS; k++) centre[k]! += places[i * DIMENSIONS + k]! / count;
   const rows = Array.from({ length: count }, (_, i) => centre.map((c, k) => places[i * DIMENSIONS + k]! - c));
   const radii = rows.map((row) => Math.hypot(...row));
-  const unit = [...radii].sort((a, b) => a - b)[Math.floor(0.98 * (count - 1))]! / 0.92 || 1;
-  return rows.map((row, i) => {
-    const factor = Math.min(1 / unit, 1 / (radii[i]! || 1));
-    return row.map((value) => value * factor) as Place;
-  });
+  const order = radii.map((_, i) => i).sort((a, b) => radii[a]! - radii[b]! || a - b);
+  const largest = radii[order.at(-1)!]! || 1;
+  for (const [rank, i] of order.entries()) {
+    const even = Math.cbrt((rank + 0.5) / count);
+    const wanted = EVENNESS * even + (1 - EVENNESS) * (radii[i]! / largest);
+    rows[i] = rows[i]!.map((value) => (value * wanted) / (radii[i]! || 1));
+  }
+  return rows as Place[];
 }
 
 /** Pushes places that are nearer than `apart` away from each other, little by little, and keeps them within radius 1. */

@@ -3,7 +3,7 @@
 //
 // Shapes: count values in any matrix, flat. Bindings: 1 words [ceil(count · bits / 32)], then, with SCALED, 2 scales
 // [ceil(count / 64)], then out [count] of type OUT.
-// Grid: ceil(count / (64 * PER_LANE)) workgroups of 64, PER_LANE values a lane, folded into y with p.fold a row. Lanes
+// Grid: ceil(count / (LANES * PER_LANE)) workgroups of LANES, PER_LANE values a lane, folded into y with p.fold a row. Lanes
 // beside each other write values beside each other, and read the same word or the next one.
 // QUADS: out is a vector of four values a place, count a multiple of 4 and PER_LANE counts quads: a quarter of the store
 // instructions, for adapters that are limited by those.
@@ -29,12 +29,12 @@ fn scaleOf(i : u32) -> f32 {
   //#endif
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u) + lane;
+  let base = (group.x + group.y * p.fold) * ({{LANES}}u * {{PER_LANE}}u) + lane;
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
     //#if QUADS
-    let i = 4u * (base + j * 64u);
+    let i = 4u * (base + j * {{LANES}}u);
     if (i < p.count) {
       let scale = scaleOf(i);
       let word = words[i >> {{SHIFT}}u];
@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
         {{OUT}}(value(other, scale, i + 2u)), {{OUT}}(value(other, scale, i + 3u)));
     }
     //#else
-    let i = base + j * 64u;
+    let i = base + j * {{LANES}}u;
     if (i < p.count) {
       out[i] = {{OUT}}(value(words[i >> {{SHIFT}}u], scaleOf(i), i));
     }

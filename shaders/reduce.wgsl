@@ -4,20 +4,23 @@
 // Variant for inner = 1: a workgroup of 64 adds one (o, c); lanes stride through the chunk, then a tree in workgroup
 // memory adds the lanes, always in the same order. Grid: outer * chunks workgroups.
 //#else
-// Variant for inner > 1: a thread adds one (o, c, i). Grid: ceil(outer * chunks * inner / 64) workgroups.
+// Variant for inner > 1: a thread adds one (o, c, i). Grid: ceil(outer * chunks * inner / LANES) workgroups of LANES.
+//#if WIDE
+// It adds four neighbours along i, and all sizes count vectors.
+//#endif
 //#endif
 // ACCUMULATE adds to what out holds, which is how bias gradients are collected. Bindings: 1 x, 2 out. Grids are folded into y with p.fold workgroups a row.
 
 struct Params { outer : u32, length : u32, inner : u32, chunks : u32, per_chunk : u32, fold : u32, scale : f32 }
 @group(0) @binding(0) var<uniform> p : Params;
-@group(0) @binding(1) var<storage, read_write> x : array<{{X}}>;
-@group(0) @binding(2) var<storage, read_write> out : array<f32>;
+@group(0) @binding(1) var<storage, read_write> x : array<{{X_ITEM}}>;
+@group(0) @binding(2) var<storage, read_write> out : array<{{SUM}}>;
 {{EPILOGUE_BINDINGS}}
 //#if ROWS
 var<workgroup> partial : array<f32, 64>;
 //#endif
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
   let g = group.x + group.y * p.fold;
 //#if ROWS
@@ -45,34 +48,39 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     out[index] = v;
   }
 //#else
-  let index = g * 64u + lane;
-  if (index >= p.outer * p.chunks * p.inner) { return; }
-  let i = index % p.inner;
-  let oc = index / p.inner;
+  let item = g * {{LANES}}u + lane;
+  if (item >= p.outer * p.chunks * p.inner) { return; }
+//#if WIDE
+  let index = 4u * item;
+//#else
+  let index = item;
+//#endif
+  let i = item % p.inner;
+  let oc = item / p.inner;
   let o = oc / p.chunks;
   let c = oc % p.chunks;
   let last = min((c + 1u) * p.per_chunk, p.length);
-  var sum = 0.0;
+  var sum = {{SUM}}();
   var l = c * p.per_chunk;
   var at = (o * p.length + l) * p.inner + i;
   // Four loads in flight; the sum goes on in the same order.
   for (; l + 4u <= last; l += 4u) {
-    let first = f32(x[at]);
-    let second = f32(x[at + p.inner]);
-    let third = f32(x[at + 2u * p.inner]);
-    let fourth = f32(x[at + 3u * p.inner]);
+    let first = {{SUM}}(x[at]);
+    let second = {{SUM}}(x[at + p.inner]);
+    let third = {{SUM}}(x[at + 2u * p.inner]);
+    let fourth = {{SUM}}(x[at + 3u * p.inner]);
     sum = (((sum + first) + second) + third) + fourth;
     at += 4u * p.inner;
   }
   for (; l < last; l++) {
-    sum += f32(x[at]);
+    sum += {{SUM}}(x[at]);
     at += p.inner;
   }
   var v = sum * p.scale;
   {{EPILOGUE}}
 //#if ACCUMULATE
-  v += out[index];
+  v += out[item];
 //#endif
-  out[index] = v;
+  out[item] = v;
 //#endif
 }

@@ -2,9 +2,9 @@
 // every head; p.sign = -1 rotates back, which is also the gradient. Source: RoFormer (Su et al. 2021); FLUX pairs neighbours.
 // x [batch, tokens, heads, 2 * half], cosine and sine [tokens, half]. One lane turns PER_LANE pairs, each a vector of two.
 //#if ALIGNED
-// This variant: 64 neighbouring pairs belong to one token, and 64 and half divide one another.
+// This variant: neighbouring lanes of a workgroup belong to one token, and LANES and half divide one another.
 //#endif
-// Bindings: 1 x, 2 cosine, 3 sine, 4 out. Grid: ceil(pairs / (64 * PER_LANE)) workgroups of 64, folded into y with p.fold a row.
+// Bindings: 1 x, 2 cosine, 3 sine, 4 out. Grid: ceil(pairs / (LANES * PER_LANE)) workgroups of LANES, folded into y with p.fold a row.
 
 struct Params { pairs : u32, tokens : u32, heads : u32, half : u32, fold : u32, sign : f32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -13,11 +13,11 @@ struct Params { pairs : u32, tokens : u32, heads : u32, half : u32, fold : u32, 
 @group(0) @binding(3) var<storage, read_write> sine : array<f32>;
 @group(0) @binding(4) var<storage, read_write> out : array<vec2<{{T}}>>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_index) lane : u32) {
-  let base = (group.x + group.y * p.fold) * (64u * {{PER_LANE}}u);
+  let base = (group.x + group.y * p.fold) * ({{LANES}}u * {{PER_LANE}}u);
   for (var j = 0u; j < {{PER_LANE}}u; j++) {
-    let first = base + j * 64u;
+    let first = base + j * {{LANES}}u;
     let i = first + lane;
     if (i < p.pairs) {
 //#if ALIGNED

@@ -3,7 +3,8 @@
 //
 // Shapes: M [36, OC, tiles] f32 of the tiles first … first + tiles - 1 -> Y [N, OC, OH, OW] f32 or f16. Bindings: 0 params, 1 M,
 // 2 Y, epilogue operands from 3 on; the epilogue sees `v`, `n`, `oc`, `oy`, `ox` and `index`. Mapping: a lane makes the 16 values
-// of one tile of one channel. Limits: any sizes >= 1; what lies outside of the picture is not stored. Offsets are u32.
+// of one tile of one channel, with WIDE each row of them as a vector (OH and OW divide by 4, and the epilogue takes four
+// neighbours). Limits: any sizes >= 1; what lies outside of the picture is not stored. Offsets are u32.
 //#if USES_F16
 enable f16;
 //#endif
@@ -21,7 +22,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p : Params;
 @group(0) @binding(1) var<storage, read_write> M : array<f32>;
-@group(0) @binding(2) var<storage, read_write> Y : array<{{Y}}>;
+@group(0) @binding(2) var<storage, read_write> Y : array<{{ITEM}}>;
 {{EPILOGUE_BINDINGS}}
 
 const P = 0.75;
@@ -31,6 +32,14 @@ const Q2 = 2.25;
 const P3 = 0.421875;
 const Q3 = 3.375;
 
+//#if WIDE
+fn finish(sums : vec4<f32>, n : u32, oc : u32, oy : u32, ox : u32) {
+  let index = ((n * p.OC + oc) * p.OH + oy) * p.OW + ox;
+  var v = sums;
+  {{EPILOGUE}}
+  Y[index / 4u] = {{ITEM}}(v);
+}
+//#else
 fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32) {
   if (oy >= p.OH || ox >= p.OW) {
     return;
@@ -38,8 +47,9 @@ fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32) {
   let index = ((n * p.OC + oc) * p.OH + oy) * p.OW + ox;
   var v = sum;
   {{EPILOGUE}}
-  Y[index] = {{Y}}(v);
+  Y[index] = {{ITEM}}(v);
 }
+//#endif
 
 @compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
@@ -73,10 +83,18 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     let differenceP = h{{u}}_1 - h{{u}}_2;
     let sumQ = h{{u}}_3 + h{{u}}_4;
     let differenceQ = h{{u}}_3 - h{{u}}_4;
-    finish(h{{u}}_0 + sumP + sumQ, n, oc, oy + {{u}}u, ox);
-    finish(fma(P, differenceP, Q * differenceQ), n, oc, oy + {{u}}u, ox + 1u);
-    finish(fma(P2, sumP, Q2 * sumQ), n, oc, oy + {{u}}u, ox + 2u);
-    finish(fma(P3, differenceP, fma(Q3, differenceQ, h{{u}}_5)), n, oc, oy + {{u}}u, ox + 3u);
+    let y0 = h{{u}}_0 + sumP + sumQ;
+    let y1 = fma(P, differenceP, Q * differenceQ);
+    let y2 = fma(P2, sumP, Q2 * sumQ);
+    let y3 = fma(P3, differenceP, fma(Q3, differenceQ, h{{u}}_5));
+    //#if WIDE
+    finish(vec4<f32>(y0, y1, y2, y3), n, oc, oy + {{u}}u, ox);
+    //#else
+    finish(y0, n, oc, oy + {{u}}u, ox);
+    finish(y1, n, oc, oy + {{u}}u, ox + 1u);
+    finish(y2, n, oc, oy + {{u}}u, ox + 2u);
+    finish(y3, n, oc, oy + {{u}}u, ox + 3u);
+    //#endif
   }
   //#endfor
 }

@@ -18,11 +18,11 @@ export function roundedCopy(lowering: Lowering, slot: Slot, count: number): Slot
   const old = known.get(slot);
   if (old && lowering.calls.length - old.madeAt <= REUSED_WITHIN) return old.copy;
   const copy = lowering.scratch(count, "f16");
-  const { grid, PER_LANE } = laneGrid(count, lowering.target);
+  const { grid, lanes } = laneGrid(count, lowering.target);
   lowering.call({
     label: "round to f16",
     source: pointwiseSource,
-    constants: { A: "f32", OUT: "f16", ACCUMULATE: false, PER_LANE },
+    constants: { A_ITEM: "f32", OUT_ITEM: "f16", WIDE: false, ACCUMULATE: false, ...lanes },
     inputs: [slot],
     outputs: [copy],
     params: [count, grid[0]],

@@ -11,6 +11,7 @@ import type { Variable } from "../tensor/variable.ts";
 import { COPY_FROM_READS, roundedCopy } from "./halves.ts";
 import { chooseMatmul, defaultMatmulVariant, type MatmulShape, matmulVariants, stretchesOf } from "./matmul_choice.ts";
 import { chooseMatrix, defaultMatrixVariant, type MatrixChoice, matrixReads, matrixVariants } from "./matmul_matrix.ts";
+import { chooseThin } from "./matmul_thin.ts";
 import { isCodes, type OperandType } from "./operand.ts";
 import { add } from "./pointwise.ts";
 import { reshape } from "./reshape.ts";
@@ -103,11 +104,12 @@ export function lowerProduct(
   // What a kernel that decodes by itself reads.
   const words = b.stored && target.stagedDecoding ? b.stored : null;
   const matrices = matricesFor(target, a.dtype, b.dtype) ? matrixVariants(target.kernels).map((v) => v.name) : [];
+  const measured = target.choose("matmul", matmulKey(shape, a.dtype, words?.storage ?? b.dtype), [
+    ...matmulVariants(target.kernels),
+    ...matrices,
+  ]);
   const name =
-    target.choose("matmul", matmulKey(shape, a.dtype, words?.storage ?? b.dtype), [
-      ...matmulVariants(target.kernels),
-      ...matrices,
-    ]) ??
+    measured ??
     (matrices.length > 0 && takesMatrices(target) ? defaultMatrixVariant(shape, target.kernels) : null) ??
     defaultMatmulVariant(shape, target.kernels, target.software);
   const label =
@@ -121,6 +123,15 @@ export function lowerProduct(
   const B = staged ? staged.storage : (b.dtype as "f32" | "f16");
   const inputs = [a.slot, weight, ...(staged?.scales ? [staged.scales] : [])];
   const accumulate = into !== undefined;
+  const thin =
+    target.software && measured === null && name.startsWith("direct")
+      ? chooseThin(shape, { A: a.dtype as "f32", B: B as "f32", accumulate }, target.maxWorkgroups)
+      : null;
+  if (thin) {
+    const epilogueScope = productScope(thin.source, M, N);
+    lowering.call({ label, ...thin, inputs, ...result, flops, epilogueOf: node, epilogueScope });
+    return;
+  }
   if (!name.startsWith("matrix")) {
     for (const stretch of stretchesOf(shape, name, target.software)) {
       const [first, end] = stretch;
@@ -192,7 +203,7 @@ export function callMatrix(
 
 /** What an epilogue finds in scope in a kernel that finishes its values by row and column. */
 export function productScope(source: string, M: number, N: number): EpilogueScope | undefined {
-  if (!source.includes("fn finish(sum : f32, row : u32, col : u32, b : u32)")) return undefined;
+  if (!/fn finish\(sum : [^,]+, row : u32, col : u32, b : u32\)/.test(source)) return undefined;
   return {
     axes: [
       { size: N, place: "col", before: "(b * p.M + row)" },

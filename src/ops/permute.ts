@@ -23,11 +23,11 @@ const permuteOperation: Operation = {
     const strides = x.shape.map((_, d) => x.shape.slice(d + 1).reduce((a, b) => a * b, 1));
     const sizes = [1, 1, 1, 1, 1, 1, ...order.map((d) => x.shape[d]!)].slice(-6);
     const steps = [0, 0, 0, 0, 0, 0, ...order.map((d) => strides[d]!)].slice(-6);
-    const { grid, PER_LANE } = laneGrid(x.size, lowering.target);
+    const { grid, lanes } = laneGrid(x.size, lowering.target);
     lowering.call({
       label: "permute",
       source,
-      constants: { T: x.dtype, PER_LANE },
+      constants: { T: x.dtype, ...lanes },
       inputs: [lowering.slot(x)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [x.size, grid[0], ...sizes.slice(1), ...steps],

@@ -6,7 +6,7 @@ import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import pointwiseSource from "../../shaders/pointwise.wgsl" with { type: "text" };
 import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Graph, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, laneGrid } from "../tensor/lower.ts";
+import { f32Bits, type Lowering, laneGrid, type Slot, type Target, type WideVariant } from "../tensor/lower.ts";
 import { broadcastShapes, type DType, elements, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Variable } from "../tensor/variable.ts";
 import { sumTo } from "./reduce.ts";
@@ -44,6 +44,18 @@ const RULES: Readonly<Record<string, Rule>> = {
   cast: (dy, [x]) => [cast(dy, x!.dtype)],
 };
 
+/** The variant of pointwise.wgsl that makes vectors of four, where `count` values are whole vectors. */
+function wideVariant(count: number, from: DType, to: DType, target: Target): WideVariant | null {
+  if (count % 4 !== 0) return null;
+  const { grid, lanes } = laneGrid(count / 4, target, true);
+  return {
+    constants: { ...lanes, A_ITEM: `vec4<${from}>`, OUT_ITEM: `vec4<${to}>`, WIDE: true },
+    params: [count, grid[0]],
+    grid,
+    epilogueScope: { first: { name: "first", lanes: 4 * lanes.LANES } },
+  };
+}
+
 const pointwiseOperation: Operation = {
   name: "pointwise",
   role: "pointwise",
@@ -55,18 +67,20 @@ const pointwiseOperation: Operation = {
   lower(lowering, node) {
     const out = node.outputs[0]!;
     const a = lowering.slot(node.inputs[0]!);
-    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
+    const { grid, lanes } = laneGrid(out.size, lowering.target);
+    const from = node.inputs[0]!.dtype;
     lowering.call({
       label: `pointwise ${(node.attributes["epilogue"] as PointwiseStep[]).map((s) => s.name).join(" ") || "cast"}`,
       source: pointwiseSource,
-      constants: { A: node.inputs[0]!.dtype, OUT: out.dtype, ACCUMULATE: false, PER_LANE },
+      constants: { A_ITEM: from, OUT_ITEM: out.dtype, WIDE: false, ACCUMULATE: false, ...lanes },
+      wide: wideVariant(out.size, from, out.dtype, lowering.target),
       inputs: [a],
       outputs: [lowering.slot(out)],
       params: [out.size, grid[0]],
       grid,
       flops: out.size * (node.attributes["epilogue"] as PointwiseStep[]).length,
       epilogueOf: node,
-      epilogueScope: { first: { name: "first", lanes: 64 } },
+      epilogueScope: { first: { name: "first", lanes: lanes.LANES } },
     });
   },
   gradient(node, [dy], needs) {
@@ -131,21 +145,28 @@ export const ACTIVATIONS: Readonly<Record<string, (a: Tensor) => Tensor>> = {
   quick_gelu: quickGelu,
 };
 
+/** Calls the kernel that writes one value everywhere. */
+export function lowerFill(lowering: Lowering, out: Slot, count: number, value: number, label = "fill"): void {
+  const isWide = count % 4 === 0;
+  const items = isWide ? count / 4 : count;
+  const { grid, lanes } = laneGrid(items, lowering.target, isWide);
+  lowering.call({
+    label,
+    source: fillSource,
+    constants: { OUT: out.dtype, ITEM: isWide ? `vec4<${out.dtype}>` : out.dtype, ...lanes },
+    inputs: [],
+    outputs: [out],
+    params: [items, grid[0], f32Bits(value)],
+    grid,
+  });
+}
+
 const fillOperation: Operation = {
   name: "fill",
   infer: (_inputs, attributes) => [{ shape: attributes["shape"] as Shape, dtype: "f32" }],
   lower(lowering, node) {
     const out = node.outputs[0]!;
-    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
-    lowering.call({
-      label: "fill",
-      source: fillSource,
-      constants: { OUT: out.dtype, PER_LANE },
-      inputs: [],
-      outputs: [lowering.slot(out)],
-      params: [out.size, grid[0], f32Bits(node.attributes["value"] as number)],
-      grid,
-    });
+    lowerFill(lowering, lowering.slot(out), out.size, node.attributes["value"] as number);
   },
 };
 
@@ -168,11 +189,12 @@ const accumulateOperation: Operation = {
   infer: () => [],
   lower(lowering, node) {
     const x = node.inputs[0]!;
-    const { grid, PER_LANE } = laneGrid(x.size, lowering.target);
+    const { grid, lanes } = laneGrid(x.size, lowering.target);
     lowering.call({
       label: "accumulate",
       source: pointwiseSource,
-      constants: { A: x.dtype, OUT: "f32", ACCUMULATE: true, PER_LANE },
+      constants: { A_ITEM: x.dtype, OUT_ITEM: "f32", WIDE: false, ACCUMULATE: true, ...lanes },
+      wide: wideVariant(x.size, x.dtype, "f32", lowering.target),
       inputs: [lowering.slot(x)],
       outputs: [],
       inPlace: [lowering.variable(node.attributes["target"] as Variable)],

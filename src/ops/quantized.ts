@@ -61,7 +61,7 @@ function lowerDecoder(lowering: Lowering, parts: readonly Slot[], out: Slot, att
   const { target } = lowering;
   const count = attributes.shape[0] * attributes.shape[1];
   const QUADS = !target.software && count % 4 === 0;
-  const { grid, PER_LANE } = laneGrid(QUADS ? count / 4 : count, target);
+  const { grid, lanes } = laneGrid(QUADS ? count / 4 : count, target);
   lowering.call({
     label: `decode ${storage}`,
     source: dequantizeSource,
@@ -72,7 +72,7 @@ function lowerDecoder(lowering: Lowering, parts: readonly Slot[], out: Slot, att
       PLACE: QUADS ? `vec4<${decoded}>` : decoded,
       QUADS,
       PAIRS: CODES_PER_WORD[storage] === 2,
-      PER_LANE,
+      ...lanes,
     },
     inputs: [...parts],
     outputs: [out],

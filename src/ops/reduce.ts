@@ -96,17 +96,36 @@ export function pass(
   s: { outer: number; length: number; inner: number; chunks: number; perChunk: number; dtype: string; last: boolean },
 ): void {
   const rows = s.inner === 1;
-  const groups = rows ? s.outer * s.chunks : Math.ceil((s.outer * s.chunks * s.inner) / 64);
-  const grid = foldGrid(groups, lowering.target.maxWorkgroups);
+  const { software, maxWorkgroups } = lowering.target;
+  const LANES = software && !rows ? 8 : 64;
+  const gridOf = (sums: number) => foldGrid(rows ? sums : Math.ceil(sums / LANES), maxWorkgroups);
+  const sums = s.outer * s.chunks * s.inner;
+  const grid = gridOf(sums);
+  const paramsOf = (inner: number, [fold]: readonly number[]) => [
+    s.outer,
+    s.length,
+    inner,
+    s.chunks,
+    s.perChunk,
+    fold!,
+    f32Bits(1),
+  ];
+  // Four sums a lane leave a GPU without work for its lanes.
+  const vectors = software && !rows && s.inner % 4 === 0 ? gridOf(sums / 4) : null;
   const accumulate = s.last && node.attributes["accumulateInto"] !== undefined;
   lowering.call({
     label: rows ? "reduce rows" : "reduce columns",
     source: reduceSource,
-    constants: { X: s.dtype, ROWS: rows, ACCUMULATE: accumulate },
+    constants: { X_ITEM: s.dtype, SUM: "f32", ROWS: rows, WIDE: false, LANES, ACCUMULATE: accumulate },
+    wide: vectors && {
+      constants: { X_ITEM: `vec4<${s.dtype}>`, SUM: "vec4<f32>", WIDE: true },
+      params: paramsOf(s.inner / 4, vectors),
+      grid: vectors,
+    },
     inputs: [x],
     outputs: accumulate ? [] : [out],
     inPlace: accumulate ? [out] : [],
-    params: [s.outer, s.length, s.inner, s.chunks, s.perChunk, grid[0], f32Bits(1)],
+    params: paramsOf(s.inner, grid),
     grid,
     flops: s.outer * s.length * s.inner,
     epilogueOf: s.last ? node : undefined,

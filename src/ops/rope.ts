@@ -5,8 +5,6 @@ import source from "../../shaders/rope.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, laneGrid } from "../tensor/lower.ts";
 
-const LANES = 64;
-
 const ropeOperation: Operation = {
   name: "rope",
   infer([x, cosine], attributes) {
@@ -21,13 +19,14 @@ const ropeOperation: Operation = {
     const [x, cosine, sine] = node.inputs as [Tensor, Tensor, Tensor];
     const heads = node.attributes["heads"] as number;
     const pairs = x.size / 2;
-    const { grid, PER_LANE } = laneGrid(pairs, lowering.target);
+    const { grid, lanes } = laneGrid(pairs, lowering.target);
     const half = cosine.dim(1);
+    const { LANES } = lanes;
     const ALIGNED = (heads * half) % LANES === 0 && (LANES % half === 0 || half % LANES === 0);
     lowering.call({
       label: "rope",
       source,
-      constants: { T: x.dtype, PER_LANE, ALIGNED },
+      constants: { T: x.dtype, ...lanes, ALIGNED },
       inputs: [lowering.slot(x), lowering.slot(cosine), lowering.slot(sine)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [pairs, x.dim(1), heads, half, grid[0], f32Bits(node.attributes["back"] ? -1 : 1)],

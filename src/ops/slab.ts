@@ -1,13 +1,12 @@
 // Slices, splits, concatenations and zero padding along one dimension: strided copies of contiguous runs. A concatenation
 // writes each part at its offset; nothing is copied twice.
 
-import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import slabSource from "../../shaders/slab.wgsl" with { type: "text" };
 import slabsSource from "../../shaders/slabs.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { f32Bits, foldGrid, type Lowering, laneGrid, type Slot, valuesPerLane } from "../tensor/lower.ts";
+import { foldGrid, type Lowering, laneGrid, lanesOf, type Slot } from "../tensor/lower.ts";
 import type { DType, Shape } from "../tensor/shape.ts";
-import { full } from "./pointwise.ts";
+import { full, lowerFill } from "./pointwise.ts";
 
 interface Runs {
   outer: number;
@@ -30,11 +29,11 @@ function copyRuns(lowering: Lowering, from: Slot, to: Slot, dtype: DType, runs: 
     toStride: scale(runs.toStride),
     toOffset: scale(runs.toOffset),
   };
-  const { grid, PER_LANE } = laneGrid(r.outer * r.run, lowering.target);
+  const { grid, lanes } = laneGrid(r.outer * r.run, lowering.target);
   lowering.call({
     label: "slab",
     source: slabSource,
-    constants: { T: vector ? `vec4<${dtype}>` : dtype, PER_LANE, ALIGNED: r.run % 64 === 0 },
+    constants: { T: vector ? `vec4<${dtype}>` : dtype, ...lanes, ALIGNED: r.run % lanes.LANES === 0 },
     inputs: [from],
     outputs: [to],
     params: [r.outer, r.run, r.fromStride, r.fromOffset, r.toStride, r.toOffset, grid[0]],
@@ -76,7 +75,7 @@ function copyParts(
     return;
   }
   const unit = [stride, ...runs].every((n) => n % 4 === 0) ? 4 : 1;
-  const PER_LANE = valuesPerLane(lowering.target);
+  const lanes = lanesOf(lowering.target);
   for (let from = 0; from < parts.length; from += MAX_PARTS) {
     const chosen = parts.slice(from, from + MAX_PARTS);
     const words: number[] = [];
@@ -84,7 +83,7 @@ function copyParts(
     chosen.forEach((_, i) => {
       const run = runs[from + i]! / unit;
       const first = groups;
-      groups += Math.ceil((outer * run) / (64 * PER_LANE));
+      groups += Math.ceil((outer * run) / (lanes.LANES * lanes.PER_LANE));
       words.push(run, offsets[from + i]! / unit, first, groups);
     });
     const grid = foldGrid(groups, lowering.target.maxWorkgroups);
@@ -101,8 +100,8 @@ function copyParts(
           .join("\n"),
         PARTS: chosen.length,
         SPLIT: apart,
-        ALIGNED: chosen.every((_, i) => (runs[from + i]! / unit) % 64 === 0),
-        PER_LANE,
+        ALIGNED: chosen.every((_, i) => (runs[from + i]! / unit) % lanes.LANES === 0),
+        ...lanes,
       },
       params: [outer, stride / unit, grid[0], ...words],
       grid,
@@ -205,16 +204,7 @@ const padOperation: Operation = {
     const { dimension, start, size } = node.attributes as { dimension: number; start: number; size: number };
     const x = node.inputs[0]!;
     const out = node.outputs[0]!;
-    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
-    lowering.call({
-      label: "fill",
-      source: fillSource,
-      constants: { OUT: out.dtype, PER_LANE },
-      inputs: [],
-      outputs: [lowering.slot(out)],
-      params: [out.size, grid[0], f32Bits(0)],
-      grid,
-    });
+    lowerFill(lowering, lowering.slot(out), out.size, 0);
     const { outer, inner } = around(x.shape, dimension);
     const run = x.shape[dimension]! * inner;
     copyRuns(lowering, lowering.slot(x), lowering.slot(out), x.dtype, {

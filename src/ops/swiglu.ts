@@ -14,11 +14,11 @@ const swigluOperation: Operation = {
   lower(lowering, node) {
     const [x] = node.inputs as [Tensor];
     const out = node.outputs[0]!;
-    const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
+    const { grid, lanes } = laneGrid(out.size, lowering.target);
     lowering.call({
       label: "swiglu",
       source,
-      constants: { X: x.dtype, PER_LANE, ALIGNED: out.dim(-1) % 64 === 0 },
+      constants: { X: x.dtype, ...lanes, ALIGNED: out.dim(-1) % lanes.LANES === 0 },
       inputs: [lowering.slot(x)],
       outputs: [lowering.slot(out)],
       params: [out.size, out.dim(-1), grid[0]],
@@ -36,11 +36,11 @@ const swigluGradOperation: Operation = {
   infer: ([, x]) => [{ shape: x!.shape, dtype: "f32" }],
   lower(lowering, node) {
     const [dy, x] = node.inputs as [Tensor, Tensor];
-    const { grid, PER_LANE } = laneGrid(dy.size, lowering.target);
+    const { grid, lanes } = laneGrid(dy.size, lowering.target);
     lowering.call({
       label: "swiglu grad",
       source: gradSource,
-      constants: { X: x.dtype, PER_LANE, ALIGNED: dy.dim(-1) % 64 === 0 },
+      constants: { X: x.dtype, ...lanes, ALIGNED: dy.dim(-1) % lanes.LANES === 0 },
       inputs: [lowering.slot(dy), lowering.slot(x)],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [dy.size, dy.dim(-1), grid[0]],

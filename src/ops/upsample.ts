@@ -19,11 +19,11 @@ function make(backward: boolean): Operation {
     lower(lowering, node) {
       const x = node.inputs[0]!;
       const out = node.outputs[0]!;
-      const { grid, PER_LANE } = laneGrid(out.size, lowering.target);
+      const { grid, lanes } = laneGrid(out.size, lowering.target);
       lowering.call({
         label: node.operation.name,
         source: upsampleSource,
-        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward, PER_LANE },
+        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward, ...lanes },
         inputs: [lowering.slot(x)],
         outputs: [lowering.slot(out)],
         params: [out.size, out.dim(-1), grid[0]],

@@ -142,7 +142,8 @@ export function lowerWinograd(
     lowering.call({
       label: `${label} outputs`,
       source: winogradOutput,
-      constants: { Y: "f32", USES_F16: false, LANES: lanes },
+      constants: { ITEM: "f32", WIDE: false, USES_F16: false, LANES: lanes },
+      wide: OH % TILE === 0 && OW % TILE === 0 ? { constants: { ITEM: "vec4<f32>", WIDE: true } } : null,
       inputs: [outputs],
       outputs: [lowering.slot(node.outputs[0]!)],
       params: [OC, OH, OW, tilesY, tilesX, first, tiles, out.fold],

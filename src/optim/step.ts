@@ -4,13 +4,13 @@
 
 import averageSource from "../../shaders/average.wgsl" with { type: "text" };
 import clipScaleSource from "../../shaders/clip_scale.wgsl" with { type: "text" };
-import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import finiteFlagSource from "../../shaders/finite_flag.wgsl" with { type: "text" };
 import lossScaleSource from "../../shaders/loss_scale.wgsl" with { type: "text" };
 import reportSource from "../../shaders/optimizer_report.wgsl" with { type: "text" };
 import sumOfSquaresSource from "../../shaders/sum_of_squares.wgsl" with { type: "text" };
+import { lowerFill } from "../ops/pointwise.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
-import { f32Bits, foldGrid, type Lowering, laneGrid, type Slot } from "../tensor/lower.ts";
+import { foldGrid, type Lowering, type Slot } from "../tensor/lower.ts";
 import type { Session } from "../tensor/session.ts";
 import type { Pool, Variable } from "../tensor/variable.ts";
 import { poolSegments } from "./segments.ts";
@@ -119,16 +119,7 @@ export const segmentSlot = (lowering: Lowering, pool: Pool, segment: number, dty
 export function lowerClear(lowering: Lowering, groups: readonly Group[]): void {
   for (const { gradients } of groups) {
     for (const segment of poolSegments(gradients)) {
-      const { grid, PER_LANE } = laneGrid(segment.size, lowering.target);
-      lowering.call({
-        label: "clear gradients",
-        source: fillSource,
-        constants: { OUT: "f32", PER_LANE },
-        inputs: [],
-        outputs: [lowering.variable(segment)],
-        params: [segment.size, grid[0], f32Bits(0)],
-        grid,
-      });
+      lowerFill(lowering, lowering.variable(segment), segment.size, 0, "clear gradients");
     }
   }
 }

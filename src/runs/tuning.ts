@@ -1,6 +1,7 @@
 // Where the tuner's choices live: one file per adapter and driver in a folder of the platform's choice. A run takes them from its own
 // folder when it is continued, from the cache otherwise, and measures what is missing.
 
+import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
 import { sha256 } from "../base/hash.ts";
 import { join } from "../base/paths.ts";
@@ -8,7 +9,7 @@ import type { Gpu } from "../gpu/device.ts";
 import type { Target } from "../tensor/lower.ts";
 import type { Session } from "../tensor/session.ts";
 import { targetOf } from "../tensor/target.ts";
-import { chooseFrom, type KernelChoices, tune } from "../tensor/tuner.ts";
+import { chooseFrom, type FaultyVariant, type KernelChoices, tune } from "../tensor/tuner.ts";
 import type { Config } from "./config/schema.ts";
 
 /** Raised when kernels change so that old measurements mean nothing. */
@@ -42,18 +43,29 @@ export interface Tuned<W> {
   text: string;
 }
 
+function warnOf(faulty: readonly FaultyVariant[], emit: EventSink): void {
+  for (const { choice, name } of faulty) {
+    emit({
+      kind: "warning",
+      code: "E-ENV-062",
+      text: `this driver computes wrong values with ${name ? `the variant ${name}` : "the default kernel"} of ${choice}; another one is used`,
+    });
+  }
+}
+
 /**
  * Builds a world (anything with a session whose plans are traced) with tuned kernels. `fixed` are the choices that a
  * continued run was made with; they are taken as they are, because another variant may round differently.
  * @param build traces everything for a target
- * @param options `tables` is the folder in which measured choices are remembered
+ * @param options `tables` is the folder in which measured choices are remembered; `emit` hears of variants that a driver
+ * compiles wrongly
  */
 export async function buildTuned<W extends { session: Session }>(
   files: FileStore,
   config: Config,
   gpu: Gpu,
   build: (target: Target) => Promise<W>,
-  { tables, fixed }: { tables: string; fixed?: KernelChoices | undefined },
+  { tables, emit, fixed }: { tables: string; emit: EventSink; fixed?: KernelChoices | undefined },
 ): Promise<Tuned<W>> {
   const make = (choices: KernelChoices) => build(targetOf(gpu, chooseFrom(choices)));
   if (fixed) return { world: await make(fixed), choices: fixed, text: "kernels as the run began with" };
@@ -63,6 +75,7 @@ export async function buildTuned<W extends { session: Session }>(
   const world = await make(known);
   const budget = gpu.facts.software ? BUDGET_SECONDS.software : BUDGET_SECONDS.hardware;
   const report = await tune(gpu, world.session.target, world.session.plans, known, budget);
+  warnOf(report.faulty, emit);
   const found = Object.keys(report.measured).length;
   if (found === 0)
     return { world, choices: known, text: `kernels: ${Object.keys(known).length} choices remembered for this adapter` };

@@ -6,7 +6,7 @@ import division from "../../shaders/lib/division.wgsl" with { type: "text" };
 import functions from "../../shaders/lib/functions.wgsl" with { type: "text" };
 import type { Node } from "./graph.ts";
 import { f32Bits } from "./lower.ts";
-import { type Broadcast, collapseBroadcast, type DType, elements } from "./shape.ts";
+import { type Broadcast, collapseBroadcast, elements } from "./shape.ts";
 
 export interface PointwiseStep {
   /** Name of the WGSL function: f(v), f(v, operand) or f(v, c0, ...). */
@@ -43,8 +43,36 @@ export interface EpilogueScope {
 }
 
 /**
+ * Whether a chain may work on four neighbours along the innermost dimension together, the first index divisible by four:
+ * then every operand lies in whole vectors too, or has one value for all four.
+ */
+export function worksOnVectors(
+  steps: readonly PointwiseStep[],
+  node: Node,
+  bindingOf: (input: number) => number,
+): boolean {
+  const { shape } = node.outputs[0]!;
+  if (elements(shape) % 4 !== 0) return false;
+  const kinds = new Map<number, boolean>();
+  for (const { operand } of steps) {
+    if (operand === undefined) continue;
+    const broadcast = collapseBroadcast(node.inputs[operand]!.shape, shape);
+    if (broadcast.pattern !== "b" && broadcast.sizes.at(-1)! % 4 !== 0) return false;
+    // Two views of one piece of memory cannot be read in two ways.
+    const binding = bindingOf(operand);
+    if ((kinds.get(binding) ?? isVector(broadcast)) !== isVector(broadcast)) return false;
+    kinds.set(binding, isVector(broadcast));
+  }
+  return true;
+}
+
+/** Whether four neighbours of the output read four neighbours of the operand. */
+const isVector = ({ pattern }: Broadcast): boolean => pattern.endsWith("s");
+
+/**
  * Text of a chain: operand declarations from binding `firstBinding` on, and statements that update `v`.
  * @param bindingOf number of the extra binding that holds an input of the node
+ * @param wide `v` is a vec4<f32> and `index` that of its first value; only where `worksOnVectors`
  */
 export function epilogueText(
   steps: readonly PointwiseStep[],
@@ -52,9 +80,10 @@ export function epilogueText(
   bindingOf: (input: number) => number,
   firstBinding: number,
   scope: EpilogueScope = {},
+  wide = false,
 ): EpilogueText {
   const words: number[] = [];
-  const operandTypes = new Map<number, DType>();
+  const operandTypes = new Map<number, string>();
   const lines: string[] = [];
   const word = (value: number): string => {
     words.push(value);
@@ -63,17 +92,26 @@ export function epilogueText(
   };
   const shape = node.outputs[0]!.shape;
   const indices = new OperandIndices(elements(shape), scope, lines, word);
-  for (const step of steps) {
-    const args = ["v"];
+  for (const [i, step] of steps.entries()) {
+    if (!FUNCTIONS.has(step.name)) throw new Error(`no pointwise function ${step.name}`);
+    const args: string[] = [];
+    let vector = "";
     if (step.operand !== undefined) {
       const tensor = node.inputs[step.operand]!;
       const k = bindingOf(step.operand);
-      operandTypes.set(k, tensor.dtype);
-      args.push(`f32(o${k}[${indices.of(collapseBroadcast(tensor.shape, shape))}])`);
+      const broadcast = collapseBroadcast(tensor.shape, shape);
+      const whole = wide && isVector(broadcast);
+      operandTypes.set(k, whole ? `vec4<${tensor.dtype}>` : tensor.dtype);
+      const index = indices.of(broadcast);
+      const value = whole ? `vec4<f32>(o${k}[(${index}) / 4u])` : `f32(o${k}[${index}])`;
+      if (wide) lines.push(`let x${i} = ${value};`);
+      if (whole) vector = `x${i}`;
+      args.push(wide ? `x${i}` : value);
     }
     for (const value of step.numbers ?? []) args.push(`bitcast<f32>(${word(f32Bits(value))})`);
-    if (!FUNCTIONS.has(step.name)) throw new Error(`no pointwise function ${step.name}`);
-    lines.push(`v = ${step.name}(${args.join(", ")});`);
+    const call = (part: string) =>
+      `${step.name}(${[`v${part}`, ...args.map((a) => (a === vector ? a + part : a))].join(", ")})`;
+    lines.push(`v = ${wide ? `vec4<f32>(${[".x", ".y", ".z", ".w"].map(call).join(", ")})` : call("")};`);
   }
   let bindings = indices.divides ? functions + division : functions;
   for (const [k, dtype] of [...operandTypes].sort((a, b) => a[0] - b[0])) {

@@ -2,7 +2,7 @@
 // memory is still symbolic here (slots), so that the planner can see every lifetime before anything is allocated.
 
 import type { KernelLimits, MatrixUse } from "../gpu/kernel_limits.ts";
-import { type EpilogueScope, epilogueText, type PointwiseStep } from "./epilogue.ts";
+import { type EpilogueScope, epilogueText, type PointwiseStep, worksOnVectors } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import { BYTES, type DType, elements } from "./shape.ts";
 import type { Variable } from "./variable.ts";
@@ -53,7 +53,12 @@ export interface CallRequest {
   epilogueOf?: Node;
   /** What the kernel knows of an output's place. */
   epilogueScope?: EpilogueScope;
+  /** The kernel's variant that makes four neighbours together, where it has one and its sizes allow it. */
+  wide?: WideVariant | null;
 }
+
+/** What differs from the request where values are made as vectors of four; constants are added to those of the request. */
+export type WideVariant = Partial<Pick<CallRequest, "params" | "grid" | "epilogueScope">> & { constants: Constants };
 
 /** What lowering may ask about the adapter; no device is needed to know it. */
 export interface Target {
@@ -142,28 +147,30 @@ export class Lowering {
   }
 
   /** Appends a kernel call. A slot that would be bound twice is copied first: writable bindings may not overlap. */
-  call(request: CallRequest): void {
+  call(asked: CallRequest): void {
+    let request = asked;
     const inputs = [...request.inputs];
     let steps: PointwiseStep[] = [];
     if (request.epilogueOf) steps = (request.epilogueOf.attributes["epilogue"] as PointwiseStep[] | undefined) ?? [];
     const extraNames = new Map<Slot, number>();
     const main = inputs.length + request.outputs.length + (request.inPlace?.length ?? 0);
     const extra: Slot[] = [];
+    const bindingOf = (input: number): number => {
+      const slot = this.slot(request.epilogueOf!.inputs[input]!);
+      let k = extraNames.get(slot);
+      if (k === undefined) {
+        k = extra.length;
+        extraNames.set(slot, k);
+        extra.push(slot);
+      }
+      return k;
+    };
+    const isWide = Boolean(asked.wide) && (steps.length === 0 || worksOnVectors(steps, asked.epilogueOf!, bindingOf));
+    if (isWide) request = { ...asked, ...asked.wide, constants: { ...asked.constants, ...asked.wide!.constants } };
     let constants: Constants = { EPILOGUE: "", EPILOGUE_BINDINGS: "", ...request.constants };
     let words: Uint32Array | null = null;
     if (steps.length > 0) {
-      const node = request.epilogueOf!;
-      const bindingOf = (input: number): number => {
-        const slot = this.slot(node.inputs[input]!);
-        let k = extraNames.get(slot);
-        if (k === undefined) {
-          k = extra.length;
-          extraNames.set(slot, k);
-          extra.push(slot);
-        }
-        return k;
-      };
-      const text = epilogueText(steps, node, bindingOf, main + 1, request.epilogueScope);
+      const text = epilogueText(steps, asked.epilogueOf!, bindingOf, main + 1, request.epilogueScope, isWide);
       constants = { ...constants, EPILOGUE: text.statements, EPILOGUE_BINDINGS: text.bindings };
       words = text.words;
     }
@@ -205,15 +212,17 @@ export class Lowering {
 
   copy(from: Slot, to: Slot): void {
     const words = Math.ceil(from.bytes / 4);
-    const { grid, PER_LANE } = laneGrid(words, this.target);
+    const isWide = words % 4 === 0;
+    const items = isWide ? words / 4 : words;
+    const { grid, lanes } = laneGrid(items, this.target, isWide);
     this.calls.push({
       label: "copy",
       scope: this.scope,
       source: this.copySource,
-      constants: { PER_LANE },
+      constants: { ITEM: isWide ? "vec4<u32>" : "u32", ...lanes },
       bindings: [from, to],
       writes: [false, true],
-      params: Uint32Array.from([words, grid[0]]),
+      params: Uint32Array.from([items, grid[0]]),
       epilogue: null,
       grid,
       flops: 0,
@@ -277,18 +286,31 @@ export function grid1d(
   return foldGrid(Math.ceil(Math.max(1, count) / perWorkgroup), target.maxWorkgroups);
 }
 
-/**
- * Values that one lane of a pointwise kernel makes, a workgroup's width apart. On a CPU adapter starting a lane costs more
- * than a loop turn (18 against 11 GB/s measured with 16 and 4); a GPU wants lanes to hide its latency with.
- */
-export function valuesPerLane(target: { software: boolean }): number {
-  return target.software ? 16 : 4;
+/** How a kernel that makes one value after another is spread over lanes. */
+export interface Lanes {
+  /** Lanes of a workgroup. */
+  LANES: number;
+  /** Values (or vectors) that a lane makes, a workgroup's width apart. */
+  PER_LANE: number;
 }
 
-/** Grid of a kernel whose workgroups of 64 make `valuesPerLane` values a lane, and the constant that its text needs. */
-export function laneGrid(count: number, target: Target): { grid: [number, number, number]; PER_LANE: number } {
-  const PER_LANE = valuesPerLane(target);
-  return { grid: grid1d(count, 64 * PER_LANE, target), PER_LANE };
+/**
+ * On a CPU adapter starting a lane costs more than a loop turn, and a workgroup is one vector of the processor; a GPU wants
+ * lanes to hide its latency with, so `vectors` of four count as four values there.
+ */
+export function lanesOf(target: { software: boolean }, vectors = false): Lanes {
+  if (target.software) return { LANES: 8, PER_LANE: 16 };
+  return { LANES: 64, PER_LANE: vectors ? 1 : 4 };
+}
+
+/** Grid of a kernel over `count` values or vectors of four, and the constants that its text needs. */
+export function laneGrid(
+  count: number,
+  target: Target,
+  vectors = false,
+): { grid: [number, number, number]; lanes: Lanes } {
+  const lanes = lanesOf(target, vectors);
+  return { grid: grid1d(count, lanes.LANES * lanes.PER_LANE, target), lanes };
 }
 
 export function foldGrid(workgroups: number, maxWorkgroups: number): [number, number, number] {

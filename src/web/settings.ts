@@ -91,17 +91,23 @@ export interface Effective {
   updates: number;
   batch: number;
   lr: number;
+  rank: number;
+  seed: number;
   /** Updates between two samplings and two measurements of the validation loss. */
   every: number;
 }
 
 export function effective(settings: TrainSettings, preset: MachinePreset): Effective {
   const pace = Math.min(4, Math.max(0, Math.round(settings.pace))) as 0 | 1 | 2 | 3 | 4;
-  const updates = settings.updates ?? preset.updates[pace];
+  const own = (key: "updates" | "batch" | "lr" | "rank" | "seed") =>
+    FIELDS[key].check(settings[key]) === null ? settings[key] : null;
+  const updates = own("updates") ?? preset.updates[pace];
   return {
     updates,
-    batch: settings.batch ?? preset.batch,
-    lr: settings.lr ?? DEFAULT_RATE,
+    batch: own("batch") ?? preset.batch,
+    lr: own("lr") ?? DEFAULT_RATE,
+    rank: own("rank") ?? DEFAULT_SETTINGS.rank,
+    seed: own("seed") ?? DEFAULT_SETTINGS.seed,
     every: Math.max(4, Math.ceil(updates / 5)),
   };
 }
@@ -166,7 +172,7 @@ const tomlNumber = (value: number) => (Number.isInteger(value) ? String(value) :
 
 /** What the page's settings say differently from presets/lora.toml, as sections of keys. */
 function sections(settings: TrainSettings, preset: MachinePreset): [string, [string, string][]][] {
-  const { updates, batch, lr, every } = effective(settings, preset);
+  const { updates, batch, lr, rank, seed, every } = effective(settings, preset);
   const own = settings.set !== null && settings.set.path !== "embedded";
   const warmup = Math.min(preset.warmup, Math.max(1, Math.floor(updates / 4)));
   const set: [string, string][] = settings.set
@@ -192,8 +198,8 @@ function sections(settings: TrainSettings, preset: MachinePreset): [string, [str
     [
       "adapter",
       [
-        ["rank", String(settings.rank)],
-        ["alpha", String(settings.rank)],
+        ["rank", String(rank)],
+        ["alpha", String(rank)],
       ],
     ],
     ["optim", [["lr", tomlNumber(lr)]]],
@@ -203,7 +209,7 @@ function sections(settings: TrainSettings, preset: MachinePreset): [string, [str
       [
         ["steps", String(updates)],
         ["batch", String(batch)],
-        ["seed", String(settings.seed)],
+        ["seed", String(seed)],
         ["validate_every", String(every)],
         ["validation_pictures", String(Math.min(16, preset.batch * 2))],
       ],
@@ -279,7 +285,8 @@ export function settingsToHash(settings: TrainSettings): string {
   }
   for (const key of [...NUMBER_KEYS, "trigger", "name"] as const) {
     const value = settings[key];
-    if (value !== null && value !== DEFAULT_SETTINGS[key]) query.set(key, String(value));
+    const isGood = !(key in FIELDS) || (FIELDS as Record<string, Field>)[key]!.check(value) === null;
+    if (value !== null && value !== DEFAULT_SETTINGS[key] && isGood) query.set(key, String(value));
   }
   // Commas are what separates names here; written as they are they can be read.
   return query.toString().replaceAll("%2C", ",");

@@ -65,7 +65,6 @@ function Facts({ facts }: { facts: StorageFacts }) {
           <thead>
             <tr>
               <th scope="col">What</th>
-              <th scope="col">State</th>
               <th scope="col" class="number">
                 Size
               </th>
@@ -106,7 +105,6 @@ function Facts({ facts }: { facts: StorageFacts }) {
             )}
             <tr>
               <td>Caches and settings</td>
-              <td />
               <td class="number">{bytes(otherBytes)}</td>
               <td />
             </tr>
@@ -147,8 +145,10 @@ function Row({ what, state, size, inUse, remove }: RowProps) {
   };
   return (
     <tr>
-      <td>{what}</td>
-      <td class="quiet">{state}</td>
+      <td>
+        {what}
+        <div class="quiet">{state}</div>
+      </td>
       <td class="number">{bytes(size)}</td>
       <td>
         <Button small kind="quiet" disabledReason={inUse} label={`Remove ${what}`} onClick={() => void sure()}>

@@ -193,7 +193,7 @@ export async function lockedRuns(): Promise<Set<string>> {
 export async function resumable(): Promise<{ run: StoredRun; elsewhere: boolean } | null> {
   const facts = await refreshStorage();
   const [locked, last] = [await lockedRuns(), await recall("lastRun")];
-  const open = (facts?.runs ?? []).filter(({ state, name }) => state !== "finished" && name !== activeRun.value?.name);
+  const open = (facts?.runs ?? []).filter(({ state }) => state !== "finished");
   open.sort((a, b) => Number(b.name === last) - Number(a.name === last) || b.started.localeCompare(a.started));
   const run = open[0];
   return run ? { run, elsewhere: locked.has(run.name) } : null;

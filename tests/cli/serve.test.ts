@@ -230,6 +230,13 @@ describe("files of a run", () => {
     expect(old.status).toBe(200);
   });
 
+  it("that may be missing are no error where the reader says so", async () => {
+    expect((await ask("/api/runs/first/files/env.json?optional")).status).toBe(204);
+    expect((await ask("/api/runs/first/files/env.json")).status).toBe(404);
+    expect((await ask("/api/runs/first/files/run.json?optional")).status).toBe(200);
+    expect((await ask("/api/runs/none/files/run.json?optional")).status).toBe(404);
+  });
+
   it("can be asked for their head alone", async () => {
     const { status, headers, text } = await ask("/api/runs/first/files/log.jsonl", { method: "HEAD" });
     expect([status, text, Number(headers["content-length"])]).toEqual([200, "", (line(1) + line(2)).length]);

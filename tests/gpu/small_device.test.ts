@@ -3,18 +3,13 @@
 
 import { expect, it } from "vitest";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
-import { attention } from "../../src/ops/attention.ts";
-import { conv2d } from "../../src/ops/conv2d.ts";
-import { linear } from "../../src/ops/matmul.ts";
-import { layerNorm } from "../../src/ops/norm.ts";
-import { mul, silu } from "../../src/ops/pointwise.ts";
-import { sum } from "../../src/ops/reduce.ts";
-import { reshape } from "../../src/ops/reshape.ts";
+import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { restFor } from "../../src/platform/rest.ts";
 import { targetOf } from "../../src/tensor/target.ts";
+import { everyKernel } from "../helpers/every_kernel.ts";
 import { GRID, withRun } from "../helpers/flow.ts";
-import { noise, relativeError, runOps, testGpu } from "../helpers/gpu.ts";
+import { relativeError, testGpu } from "../helpers/gpu.ts";
 import { SMALL_TARGETS } from "../helpers/targets.ts";
 
 const LEAST: Readonly<Record<string, number>> = {
@@ -50,31 +45,6 @@ async function open(without: readonly string[], least: boolean): Promise<Gpu> {
   return openDevice(gpu, { rest: restFor("dawn"), without, matrices: "off" });
 }
 
-/** Something of every kind of kernel, with its gradients. */
-async function everything(gpu: Gpu) {
-  const values = (count: number, seed: number) => noise(count, seed);
-  const { outputs, gradients } = await runOps(
-    [
-      { shape: [2, 48, 64], values: values(2 * 48 * 64, 1) },
-      { shape: [192, 64], values: values(192 * 64, 2).map((v) => v / 8) },
-      { shape: [2, 20, 16, 16], values: values(2 * 20 * 256, 3) },
-      { shape: [24, 20, 3, 3], values: values(24 * 180, 4).map((v) => v / 12) },
-    ],
-    ([x, w, picture, kernel]) => {
-      const wide = silu(linear(layerNorm(x!, 1e-6), w!));
-      const attended = attention(wide, wide, wide, { heads: 3 });
-      const image = conv2d(picture!, kernel!, { padding: [1, 1, 1, 1] });
-      const strided = conv2d(picture!, kernel!, { stride: 2, padding: [0, 0, 0, 0] });
-      return [mul(attended, wide), sum(reshape(image, [2, 24, 256]), 2), strided];
-    },
-    {
-      gpu,
-      seeds: [values(2 * 48 * 192, 5), values(48, 6), values(2 * 24 * 49, 7)],
-    },
-  );
-  return [...outputs, ...gradients.map((g) => g!)];
-}
-
 const CASES: [string, string[], boolean][] = [
   ["f16", ["shader-f16"], false],
   ["subgroups", ["subgroups"], false],
@@ -87,7 +57,7 @@ const CASES: [string, string[], boolean][] = [
 ];
 
 it.each(CASES)("an adapter without %s computes the same", async (_, without, least) => {
-  const expected = await everything(await testGpu());
+  const expected = await everyKernel(await testGpu());
   const gpu = await open(without, least);
   try {
     const { facts } = gpu;
@@ -102,7 +72,22 @@ it.each(CASES)("an adapter without %s computes the same", async (_, without, lea
       expect({ ...target, choose: null }).toEqual({ ...other, choose: null, matrices: "off" });
       expect(kernels).toEqual({ ...wanted, matrices: [] });
     }
-    const found = await everything(gpu);
+    const found = await everyKernel(gpu);
+    expected.forEach((values, i) => expect(relativeError(found[i]!, values), `result ${i}`).toBeLessThan(2e-6));
+    gpu.check();
+  } finally {
+    gpu.close();
+  }
+});
+
+it("bounds checks of the implementation change nothing, subgroup matrices among it", async () => {
+  const expected = await everyKernel(await testGpu());
+  const gpu = await openDevice(await openGpu({ backend: "dawn", robust: true }), { rest: restFor("dawn") });
+  try {
+    const matrices = gpu.facts.subgroupMatrices.length;
+    expect(await dropFaultyMatrices(gpu)).toEqual([]);
+    expect(gpu.facts.subgroupMatrices).toHaveLength(matrices);
+    const found = await everyKernel({ ...gpu, matrices: "off" });
     expected.forEach((values, i) => expect(relativeError(found[i]!, values), `result ${i}`).toBeLessThan(2e-6));
     gpu.check();
   } finally {

@@ -33,6 +33,7 @@ export const NOT_OPERATIONS = [
   "halves.ts",
   "matmul_choice.ts",
   "matmul_matrix.ts",
+  "matmul_thin.ts",
   "matrix_check.ts",
   "operand.ts",
   "winograd.ts",

@@ -7,6 +7,7 @@ import { conv2d } from "../../src/ops/conv2d.ts";
 import { linear, matmul } from "../../src/ops/matmul.ts";
 import { groupNorm, layerNorm } from "../../src/ops/norm.ts";
 import { add, mul } from "../../src/ops/pointwise.ts";
+import { reshape } from "../../src/ops/reshape.ts";
 import type { Tensor } from "../../src/tensor/graph.ts";
 import { Session } from "../../src/tensor/session.ts";
 import type { Shape } from "../../src/tensor/shape.ts";
@@ -81,6 +82,10 @@ async function bothWays(shapes: readonly Shape[], body: (inputs: Tensor[]) => Te
   }
   return results;
 }
+
+/** The rows of x [2, K, M] times w [K, N], lanes along M. */
+const ofColumns = (x: Tensor, w: Tensor): Tensor =>
+  matmul(reshape(x, [1, x.dim(1), x.dim(0) * x.dim(2)]), reshape(w, [1, ...w.shape]), { transposeA: true });
 
 describe("operands of steps", () => {
   /** The rule of broadcasting, counted out. */
@@ -173,10 +178,33 @@ describe("operands of steps", () => {
       ([x, w, r, c]) => add(mul(conv2d(x!, w!, { padding: [1, 1, 1, 1] }), r!), c!),
     ],
     ["a 1x1 convolution's channels", [[2, 6, 5, 5], [4, 6, 1, 1], [4]], ([x, w, b]) => conv2d(x!, w!, { bias: b! })],
+    [
+      "four columns of a product of few terms",
+      [[2, 9, 4], [36, 4], [36], [2, 1, 36], [2, 9, 36]],
+      ([x, w, b, g, r]) => add(r!, mul(linear(x!, w!, b!), g!)),
+    ],
+    [
+      "single columns of a product of few terms",
+      [[18, 4], [36, 4], [9, 2, 36], [9, 1, 1], [6]],
+      ([x, w, r, g, c]) => add(reshape(mul(add(reshape(linear(x!, w!), [9, 2, 36]), r!), g!), [9, 2, 6, 6]), c!),
+    ],
+    ["a product's few columns", [[2, 40, 18], [40, 4], [4]], ([x, w, b]) => add(ofColumns(x!, w!), b!)],
     ["a layer norm's modulation", [[2, 6, 40], [40], [2, 1, 40]], ([x, g, s]) => add(layerNorm(x!, 1e-6, g!), s!)],
     ["a group norm's channels", [[2, 12, 5, 3], [12], [12]], ([x, g, b]) => groupNorm(x!, 4, 1e-6, g!, b!)],
   ])("%s are the same inside the kernel and behind it", async (_, shapes, body) => {
     const [inside, behind] = await bothWays(shapes, body);
     expect(inside).toEqual(behind);
+  });
+
+  // A compiler may join the sums of a tile with those of the steps in another order.
+  it.each([
+    [16, 20],
+    [15, 22],
+  ])("a convolution's tiles of %i x %i are the same but for rounding", async (h, w) => {
+    const shapes = [[2, 16, h, w], [16, 16, 3, 3], [16], [2, 16, h, w]];
+    const [inside, behind] = await bothWays(shapes, ([x, k, b, r]) =>
+      add(conv2d(x!, k!, { bias: b!, padding: [1, 1, 1, 1] }), r!),
+    );
+    expect(Math.max(...inside!.map((v, i) => Math.abs(v - behind![i]!)))).toBeLessThan(4e-6);
   });
 });

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { parse } from "smol-toml";
 import { describe, expect, it } from "vitest";
-import { loadConfig } from "../../src/cli/config/load.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
 import {
   DEFAULT_SETTINGS,
   effective,

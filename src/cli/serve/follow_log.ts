@@ -8,7 +8,7 @@ import * as fs from "node:fs/promises";
 /** Bytes before a place that its mark is made of. */
 const MARKED = 256;
 /** Bytes that are read at once; also about the size of one batch. */
-const CHUNK = 256 * 1024;
+const CHUNK = 128 * 1024;
 /** A longer line is no event of a run; it is left out instead of being kept in memory. */
 const LONGEST_LINE = 1024 * 1024;
 
@@ -36,7 +36,7 @@ export class LogReader {
     this.start = match ? { offset: Number(match[1]), mark: match[2]! } : null;
   }
 
-  /** The next whole lines, or null where there are none yet (or no file). Lines are at most about 256 KiB a call. */
+  /** The next whole lines, or null where there are none yet (or no file). At most about a chunk a call. */
   async next(): Promise<LogBatch | null> {
     let handle: fs.FileHandle;
     try {

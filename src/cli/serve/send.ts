@@ -60,6 +60,12 @@ export function sendText(response: ServerResponse, status: number, text: string)
   response.end(`${text}\n`);
 }
 
+/** Answers that there is nothing, where that is no mistake. */
+export function sendNothing(response: ServerResponse): void {
+  response.writeHead(204, { ...COMMON_HEADERS, "Cache-Control": "no-store" });
+  response.end();
+}
+
 /** Sends a value as JSON that is not kept. */
 export function sendJson(response: ServerResponse, value: unknown): void {
   response.writeHead(200, {

@@ -11,7 +11,7 @@ import { refusalOf, wordOf, writeWord } from "./control.ts";
 import { FOLLOW_TIMES, type FollowTimes, sendEvents } from "./events.ts";
 import { fileInside, folderInside, plainParts } from "./inside.ts";
 import { listRuns } from "./run_list.ts";
-import { COMMON_HEADERS, PAGE_HEADERS, RUN_HEADERS, sendFile, sendJson, sendText } from "./send.ts";
+import { COMMON_HEADERS, PAGE_HEADERS, RUN_HEADERS, sendFile, sendJson, sendNothing, sendText } from "./send.ts";
 
 export interface ServeOptions {
   /** Folder of the built page. */
@@ -84,6 +84,8 @@ async function answerApi(
   if (part === "events" && rest.length === 0)
     return await sendEvents(request, response, folder, options.signal, options.times ?? FOLLOW_TIMES);
   const file = part === "files" ? await fileInside(folder, rest) : null;
+  // Not every run has every file, and a browser writes each 404 into its console as an error.
+  if (!file && part === "files" && /[?&]optional\b/.test(request.url ?? "")) return sendNothing(response);
   if (!file) return sendText(response, 404, "there is no such file");
   sendFile(request, response, file, RUN_HEADERS);
 }

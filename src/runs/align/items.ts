@@ -1,7 +1,7 @@
 // The items that a configuration names: the embedded long tail with its pictures, a file of the user's, or the list of a
 // folder of prompts that are encoded already.
 
-import { LongtailError } from "../../base/errors.ts";
+import { LongtailError, nearestName } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { dirname } from "../../base/paths.ts";
 import { EmbeddedData } from "../../data/embedded.ts";
@@ -36,6 +36,23 @@ export async function loadItems(
       fix: "remove entries of data.exclude_categories, or mark items with tail: true",
     });
   }
+  checkNames(items, config.align.items, source);
   // Pictures belong to the embedded items alone; a file of the user's has none.
   return { items, data: source === "embedded" ? data : null };
+}
+
+/** @throws E-CFG-056 a name of align.items is no tail item of the list */
+function checkNames(items: readonly PromptItem[], names: readonly string[], source: string): void {
+  const tail = new Set(items.filter((item) => item.tail).map((item) => item.item));
+  const wrong = names.find((name) => !tail.has(name));
+  if (wrong === undefined) return;
+  const isHead = items.some((item) => item.item === wrong);
+  const near = nearestName(wrong, tail);
+  throw new LongtailError("E-CFG-056", {
+    what: `there is no tail item ${JSON.stringify(wrong)}`,
+    where: "align.items",
+    why: isHead ? "it is a head item: those measure harm and are not aligned" : `the items are those of ${source}`,
+    fix:
+      !isHead && near ? `did you mean ${JSON.stringify(near)}?` : "take names of tail items, or leave the list empty",
+  });
 }

@@ -1,6 +1,6 @@
 // Which items are judged before and after an alignment, with which prompts and noise.
 
-import { fillTemplate, focusItems, type PromptItem } from "../../data/prompts.ts";
+import { alignedItems, fillTemplate, type PromptItem } from "../../data/prompts.ts";
 import type { Group } from "../../evaluation/summary.ts";
 import type { Config } from "../config/schema.ts";
 
@@ -15,7 +15,7 @@ export interface Judged {
 /** Items of each group, in the order in which they are drawn. */
 export function judgedItems(config: Config, items: readonly PromptItem[]): Judged[] {
   const { eval: settings } = config;
-  const aligned = focusItems(items, config.align.focus);
+  const aligned = alignedItems(items, config.align);
   const alignedSet = new Set(aligned);
   const head = items.filter((item) => !item.tail);
   const otherTail = items.filter((item) => item.tail && !alignedSet.has(item));

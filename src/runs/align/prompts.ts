@@ -2,8 +2,8 @@
 // a run is known before its first update, and text encoders can be gone by then.
 
 import {
+  alignedItems,
   fillTemplate,
-  focusItems,
   type PairRule,
   type PromptItem,
   PromptOrder,
@@ -44,7 +44,7 @@ const styled = (config: Config) => config.data.prompt.includes("{style}");
 /** The order in which items are trained on. */
 export function promptOrder(config: Config, items: readonly PromptItem[]): PromptOrder<PromptItem> {
   const head = items.filter((item) => !item.tail);
-  return new PromptOrder(focusItems(items, config.align.focus), head, {
+  return new PromptOrder(alignedItems(items, config.align), head, {
     seed: config.train.seed,
     headShare: config.align.head_share,
     styles: styled(config) ? config.data.styles : [],
@@ -88,7 +88,7 @@ export function measuredPairs(
 ): { item: string; pos: string; neg: string }[] {
   const rule = pairRule(config);
   const style = styled(config) ? (config.data.styles[0] ?? null) : null;
-  const aligned = focusItems(items, config.align.focus);
+  const aligned = alignedItems(items, config.align);
   const stride = Math.ceil(aligned.length / MEASURED_PAIRS);
   const pairs = aligned
     .filter((_, i) => i % stride === 0)

@@ -6,7 +6,13 @@ import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { EmbeddedData } from "../../data/embedded.ts";
 import type { PromptItem, PromptOrder } from "../../data/prompts.ts";
-import { advanceGuard, type GuardState, initialGuardState, shouldStop } from "../../evaluation/guards.ts";
+import {
+  advanceGuard,
+  type GuardPoint,
+  type GuardState,
+  initialGuardState,
+  shouldStop,
+} from "../../evaluation/guards.ts";
 import { cosine } from "../../evaluation/image_statistics.ts";
 import type { EvaluationPoint, PairCosine, PhaseTime, UpdatePoint } from "../../evaluation/report_data.ts";
 import { mean } from "../../evaluation/statistics.ts";
@@ -85,7 +91,11 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   // The untouched model is always evaluated first, also when a run is continued: its numbers are the same bits.
   const before = await evaluate("evaluate before");
   const flopsPerSecond = drawingFlops(world, pictures, config) / phases.seconds("evaluate before");
-  await store.saveSamples(0, judged, before.pictures);
+  const judgeOf = (j: Judged, { features }: Drawn) => {
+    const own = bank.judge?.get(j.item);
+    return own ? cosine(features[0]!, own) : undefined;
+  };
+  await store.saveSamples(0, judged, before.pictures, judgeOf);
   const state = (await store.restore(world)) ?? emptyState();
   // A run that was stopped before its first update has it recorded already.
   if (state.evaluations.length === 0) record(state, inputs, guarded, judged, before, bank, 0);
@@ -118,14 +128,16 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
       if (!report.finite) await failNotFinite(inputs, state, prompts, report);
       if (!Number.isFinite(report.updateRatio)) throw leftRange(step, world.trained[0]!.name);
       state.step = step;
-      state.updates.push(updatePoint(report, (performance.now() - started) / 1000));
+      const seconds = (performance.now() - started) / 1000;
+      state.updates.push(updatePoint(report, seconds));
       if (step % config.log.every === 0 || step === state.steps)
-        emit({ kind: "metric", step, values: metrics(report) });
+        emit({ kind: "metric", step, values: { ...metrics(report), seconds } });
       tick(step);
       const last = step === state.steps;
       if (config.align.guard.every > 0 && step % config.align.guard.every === 0 && !last) {
         const drawn = await drawJudged(config, world, texts, guarded, () => {});
         const scores = guarded.map((j, i) => scoreItem(world, bank, j, drawn[i]!));
+        if (config.align.guard.pictures) await store.saveSamples(step, guarded, drawn, judgeOf);
         record(state, inputs, guarded, guarded, { pictures: drawn, scores }, bank, step);
       }
       if (config.save.every > 0 && step % config.save.every === 0 && !last) await store.save(world, state);
@@ -134,7 +146,7 @@ export async function runAlignment(inputs: AlignInputs): Promise<AlignOutcome> {
   await phases.timed("save", 1, "checkpoint", async () => store.save(world, state));
   const after = await evaluate("evaluate after");
   record(state, inputs, guarded, judged, after, bank, state.step);
-  await store.saveSamples(state.step, judged, after.pictures);
+  await store.saveSamples(state.step, judged, after.pictures, judgeOf);
   return {
     judged,
     before,
@@ -285,6 +297,7 @@ function record(
   const groups = new Map<string, number[]>();
   judged.forEach((j, i) => groups.set(j.group, [...(groups.get(j.group) ?? []), result.scores[i]!.judge]));
   const isPartial = judged === guarded;
+  emit({ kind: "metric", step, values: measured(point, isPartial || !world.judge ? new Map() : groups) });
   state.evaluations.push({
     step,
     reward: point.reward,
@@ -293,6 +306,17 @@ function record(
       : { judge: Object.fromEntries([...groups].map(([g, values]) => [g, { mean: mean(values) }])) }),
     signals: point.signals,
   });
+}
+
+/**
+ * A measurement as metrics: `eval_reward` and `guard_<signal>` of the guarded items, which are the same at every measurement,
+ * and `eval_judge_<group>` where whole groups were judged.
+ */
+function measured(point: GuardPoint, groups: ReadonlyMap<string, readonly number[]>): Record<string, number> {
+  const values: Record<string, number> = { eval_reward: point.reward };
+  for (const [signal, value] of Object.entries(point.signals)) values[`guard_${signal}`] = value;
+  for (const [group, scores] of groups) values[`eval_judge_${group.replaceAll(" ", "_")}`] = mean(scores);
+  return values;
 }
 
 function updatePoint(report: UpdateReport, seconds: number): UpdatePoint {

@@ -42,6 +42,7 @@ const FREE_KEYS = [
   "align.steps",
   "align.ladder",
   "align.stop_after_alarm",
+  "align.guard.pictures",
   "device.",
 ];
 
@@ -124,8 +125,16 @@ export class RunStore {
     return bestCheckpoint(this.files, this.run.paths.checkpoints);
   }
 
-  /** Writes the judged pictures of a step as PNG files with their parameters inside. */
-  async saveSamples(step: number, judged: readonly Judged[], drawn: readonly (readonly Drawn[])[]): Promise<void> {
+  /**
+   * Writes the judged pictures of a step as PNG files with their parameters inside.
+   * @param judgeOf the judge's score of a picture; undefined where there is no judge
+   */
+  async saveSamples(
+    step: number,
+    judged: readonly Judged[],
+    drawn: readonly (readonly Drawn[])[],
+    judgeOf: (judged: Judged, drawn: Drawn) => number | undefined,
+  ): Promise<void> {
     const seed = this.config.eval.seed;
     const side = Math.sqrt(drawn[0]![0]!.picture.length / 3);
     for (const [i, j] of judged.entries()) {
@@ -133,13 +142,16 @@ export class RunStore {
         const path = this.run.paths.picture(step, index, seed);
         if (await this.files.exists(path)) continue;
         const text = { prompt, seed: String(seed), picture: String(index), step: String(step), software: "longtail" };
-        await this.files.writeAtomic(path, encodePng(fromPlanes(drawn[i]![p]!.picture, side, side, text)));
+        const picture = drawn[i]![p]!;
+        await this.files.writeAtomic(path, encodePng(fromPlanes(picture.picture, side, side, text)));
+        const judge = judgeOf(j, picture);
         this.emit({
           kind: "sample",
           step,
           path: join("samples", path.split("samples/").at(-1)!),
           item: j.item.item,
           seed,
+          ...(judge === undefined ? {} : { judge }),
         });
       }
     }

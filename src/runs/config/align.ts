@@ -29,6 +29,11 @@ const guardSection = section(
       "Measure the signals every so many updates; 0 only before the first and after the last.",
       "updates",
     ),
+    pictures: field(
+      z.boolean(),
+      false,
+      "Keep the pictures of every measurement in samples/, to see items change on the way.",
+    ),
     items: field(whole(2), 8, "Aligned items whose pictures, drawn from fixed noise, are measured.", "items"),
     needed: field(
       whole(1),
@@ -148,6 +153,11 @@ export const alignSection = section(
     ),
     threshold: field(z.number(), 0.7, "The loss is the mean of relu(threshold - reward)."),
     offline: field(z.boolean(), false, "Use the items' real pictures in place of rollouts."),
+    items: field(
+      words(),
+      [],
+      "Names of the tail items to align, in place of align.focus; an empty list leaves the choice to that.",
+    ),
     focus: field(
       whole(0),
       32,

@@ -75,7 +75,11 @@ export async function runTrain(gpu: Gpu, host: RunHost, resolved: ResolvedConfig
         const chosen = await chooseOffload(config, { canStream: adapterStreams(config), available }, (stream) =>
           build(targetOf(gpu), stream),
         );
-        const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), { tables, fixed });
+        const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), {
+          tables,
+          emit,
+          fixed,
+        });
         return { ...tuned, offload: chosen.text };
       });
       if (offload) emit({ kind: "message", text: offload });

@@ -107,7 +107,10 @@ interface NumberInputProps {
   onValue: (value: number) => void;
 }
 
-/** A number typed as text, so that 1e-3 is welcome; only a good value leaves the field. */
+/**
+ * A number typed as text, so that 1e-3 is welcome. What is no number leaves the field as NaN: whoever takes it must not go on
+ * with an older value that is no longer shown.
+ */
 export function NumberInput({ label, hint, value, check, disabled, onValue }: NumberInputProps) {
   const [draft, setDraft] = useState<string | null>(null);
   const parsed = draft === null ? value : Number(draft.trim() === "" ? Number.NaN : draft);
@@ -125,7 +128,7 @@ export function NumberInput({ label, hint, value, check, disabled, onValue }: Nu
             const text = event.currentTarget.value;
             setDraft(text);
             const next = Number(text.trim() === "" ? Number.NaN : text);
-            if (check(next) === null) onValue(next);
+            onValue(next);
           }}
           onBlur={() => {
             if (check(parsed) === null) setDraft(null);

@@ -19,7 +19,10 @@ export interface MemoryPart {
 export function memoryParts(categories: Readonly<Record<string, number>>): MemoryPart[] {
   const total = Object.values(categories).reduce((sum, n) => sum + n, 0);
   const rank = (name: string) => (ORDER.indexOf(name) + ORDER.length + 1) % (ORDER.length + 1);
-  const known = Object.entries(categories).map(([name, n]) => ({ name, bytes: n }));
+  const known = Object.entries(categories).map(([name, n]) => ({
+    name: name.replace(/ and workspace.*$/, ""),
+    bytes: n,
+  }));
   const large = known.filter((part) => part.bytes >= LEAST_SHARE * total && part.bytes > 0);
   const rest = total - large.reduce((sum, part) => sum + part.bytes, 0);
   large.sort((a, b) => rank(a.name) - rank(b.name));

@@ -38,7 +38,7 @@ export const NEAREST = 0.35;
 export const FARTHEST = 6;
 const STEEPEST = Math.PI / 2 - 0.05;
 
-export const START: Camera = { yaw: 0.55, pitch: 0.28, distance: 2.75, target: [0, 0, 0] };
+export const START: Camera = { yaw: 0.55, pitch: 0.28, distance: 2.45, target: [0, 0, 0] };
 
 /** A camera within its bounds; the yaw stays within one turn. */
 export function bounded(camera: Camera): Camera {

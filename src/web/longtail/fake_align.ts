@@ -33,6 +33,8 @@ export interface FakeAlignOptions {
 
 const HEAD = ["cat", "dog", "red apple", "guitar", "umbrella", "rocket", "bicycle", "sunflower"];
 const STYLES = ["noto", "twitter"];
+const PAIR_WARNING = "E-CFG-033";
+const ALARM = "E-NUM-010";
 
 /** The fake engine with alignments; everything else is passed on. */
 export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): FakeEngine {
@@ -122,7 +124,7 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
     log(
       run,
       { kind: "message", text },
-      { kind: "warning", code: "E-CFG-033", text: `the reward hardly tells the two texts of a pair apart (${text})` },
+      { kind: "warning", code: PAIR_WARNING, text: `the reward hardly tells the two texts of a pair apart (${text})` },
     );
     const align = () => log(run, { kind: "phase", name: "align", done: run.step, total: run.steps, unit: "updates" });
     align();
@@ -142,14 +144,10 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
       if (run.step % run.every === 0 && run.step < run.steps) {
         draw(run, group(run, "aligned"));
         measure(run, false);
-        if (
-          options.wrecked &&
-          run.step >= 0.6 * run.steps &&
-          !run.lines.some((l) => "code" in l && l.code === "E-NUM-010")
-        )
+        if (options.wrecked && run.step >= 0.6 * run.steps && !run.lines.some((l) => "code" in l && l.code === ALARM))
           log(run, {
             kind: "warning",
-            code: "E-NUM-010",
+            code: ALARM,
             text: "guard rails: the reward rose while judge, saturation left their bands",
           });
       }
@@ -273,7 +271,7 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
           ...alignedNames(request.toml).map((name): Item => ({ name, group: "aligned" })),
           ...heads.map((name): Item => ({ name, group: "head" })),
         ],
-        pictures: number(/pictures = (\d+)/, 2),
+        pictures: number(/\npictures = (\d+)/, 2),
         lines: [],
         files: new Map(),
       };

@@ -88,7 +88,7 @@ function Filters({ catalogue }: { catalogue: Catalogue }) {
               checked={part === value}
               onChange={() => changeFilter({ part: value })}
             />
-            <span>{name}</span>
+            <span class="lt-segment">{name}</span>
           </label>
         ))}
       </fieldset>
@@ -153,7 +153,7 @@ function Row({ concept, catalogue, isPicked, isFull, isFocused }: RowProps) {
       >
         <Sprite concept={concept} style="noto" size={32} catalogue={catalogue} />
         <b>{concept.name}</b>
-        <span>{[concept.category, concept.region].filter(Boolean).join(" · ")}</span>
+        <span class="lt-row-place">{[concept.category, concept.region].filter(Boolean).join(" · ")}</span>
       </button>
     </li>
   );

@@ -114,6 +114,7 @@ function sections(form: AlignForm, preset: AlignPreset, items: readonly string[]
         ["every", String(measureEvery(updates))],
         // Every picked item, so that each strip has pictures of the way.
         ["items", String(Math.max(2, items.length))],
+        ["pictures", "true"],
       ],
     ],
   ];
@@ -155,7 +156,13 @@ export function startProblem(form: AlignForm, picked: number): string | null {
 /** A name that no run in `taken` has. */
 export function freeName(form: AlignForm, items: readonly string[], taken: Iterable<string>): string {
   const used = new Set(taken);
-  const plain = items.length === 1 ? items[0]!.normalize("NFD").replace(/[^a-z0-9]+/gi, "-") : `tail-${items.length}`;
+  const plain =
+    items.length === 1
+      ? items[0]!
+          .normalize("NFD")
+          .replace(/\p{Mn}/gu, "")
+          .replace(/[^a-z0-9]+/gi, "-")
+      : `tail-${items.length}`;
   const base = form.name || plain.replace(/^-+|-+$/g, "").slice(0, 40) || "tail";
   if (!used.has(base)) return base;
   for (let n = 2; ; n++) if (!used.has(`${base}-${n}`)) return `${base}-${n}`;

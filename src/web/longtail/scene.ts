@@ -36,8 +36,8 @@ export const EMPTY_STATE: SceneState = { picked: new Set(), shown: null, hovered
 /** Radius of a disc in units of the map. */
 const RADIUS = { head: 0.032, tail: 0.038 };
 /** Radii in CSS pixels between which a dot becomes a picture. */
-const DOT = 7;
-const PICTURE = 10;
+const DOT = 5;
+const PICTURE = 7.5;
 const SMALLEST = 2.2;
 /** What a filter leaves out. */
 const FAINT = 0.16;

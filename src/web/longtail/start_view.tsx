@@ -227,7 +227,7 @@ export function Segments(props: {
             checked={props.value === value}
             onChange={() => props.onChange(value)}
           />
-          <span>{name}</span>
+          <span class="lt-segment">{name}</span>
         </label>
       ))}
     </fieldset>

@@ -25,7 +25,10 @@ export function VerdictView({ report }: { report: ReportData }) {
       <ul>
         {verdict.sentences.map(({ tone, text }) => (
           <li key={text} class={`lt-tone-${tone}`}>
-            <span aria-hidden="true">{MARKS[tone]}</span> {text}
+            <span class="lt-mark" aria-hidden="true">
+              {MARKS[tone]}
+            </span>{" "}
+            {text}
           </li>
         ))}
       </ul>

@@ -3,7 +3,7 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import type { IncomingFile, PictureSetFacts, WireError } from "../protocol.ts";
-import { changeSettings, engine, settings, wireError } from "../store.ts";
+import { changeSettings, engine, settings, storage, wireError } from "../store.ts";
 import { pictureProblem } from "./problem.ts";
 import { FREE_WORDS } from "./vocabulary.ts";
 
@@ -34,6 +34,15 @@ effect(() => {
   const pictures = silent === 1 ? "1 picture" : `${silent} pictures`;
   if (checking.value !== null) pictureProblem.value = "wait until the pictures are checked";
   else pictureProblem.value = silent > 0 ? `write a caption for ${pictures}` : null;
+});
+
+/** Pictures of the set as the storage's list has it, before the set itself was asked for. */
+export const storedCount = computed(() => storage.value?.sets.find(({ name }) => name === OWN_SET)?.pictures ?? 0);
+
+// The storage panel removes sets too.
+effect(() => {
+  const known = ownSet.peek()?.pictures.length;
+  if (storage.value && known !== undefined && known !== storedCount.value) void loadOwnSet();
 });
 
 function take(facts: PictureSetFacts): void {

@@ -56,8 +56,9 @@ export class RecordedRunSource implements WatchSource {
     }
   }
 
+  /** A recording's report is data alone: its page would be mostly pictures. */
   async has(path: string): Promise<boolean> {
-    return (await this.get(`recorded/${this.name}/${path}`, { method: "HEAD" }).catch(() => null))?.ok ?? false;
+    return path !== "report.html" && (await this.blob(path)) !== null;
   }
 
   async text(path: string): Promise<string | null> {

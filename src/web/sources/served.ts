@@ -95,8 +95,10 @@ export class ServedRunSource implements WatchSource {
     return (await this.get(this.url(path), { method: "HEAD" }).catch(() => null))?.ok ?? false;
   }
 
+  /** The server answers 204 for a text that is not there (yet): no run has all files at all times. */
   async text(path: string): Promise<string | null> {
-    return (await (await this.blob(path))?.text()) ?? null;
+    const answer = await this.get(`${this.url(path)}?optional`).catch(() => null);
+    return answer?.status === 200 ? await answer.text() : null;
   }
 
   /** Writes a word into the run's CMD file. Rejects with the server's sentence. */

@@ -58,7 +58,7 @@ export const FAKE_MEMORY: Readonly<Record<string, number>> = {
   gradients: 1_474_560,
   optimizer: 2_949_120,
   data: 790_272,
-  activations: 33_423_360,
+  "activations and workspace": 33_423_360,
   uniforms: 334_848,
   bindings: 4_132_864,
   staging: 5_767_168,
@@ -213,7 +213,7 @@ export function createFakeEngine(options: FakeOptions = {}): FakeEngine {
 
   function end(run: FakeRun, state: "finished" | "stopped" | "failed", error?: WireError) {
     if (state !== "failed") save(run);
-    if (error) log(run, { kind: "error", code: error.code, text: error.what });
+    if (error) log(run, { kind: "error", code: error.code, text: `${error.code} ${error.what}` });
     if (state === "finished") {
       run.files.set(`${run.name}.safetensors`, new Uint8Array(1_476_000));
       run.files.set(`${run.name}.kohya.safetensors`, new Uint8Array(1_476_400));

@@ -24,6 +24,7 @@ import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
+import { machine } from "../store.ts";
 import "../styles/cards.css";
 
 /** Suggestions of each kind. */
@@ -38,6 +39,7 @@ export function CompareCard() {
   const name = run?.name ?? null;
   useEffect(() => {
     clearDrawn();
+    changeForm({ steps: machine.peek().sampleSteps });
     void loadVocabulary();
   }, [name]);
   return (
@@ -77,13 +79,15 @@ function DrawForm({ run }: { run: ChosenRun }) {
     };
   }, [run.name]);
   const fresh = known ? newPrompts(trained, config, known.items, CHIPS) : [];
-  const waits = run.training && !run.paused;
+  const ready = useWeights(run);
+  const empty = prompt.trim() === "" ? "write a prompt first" : null;
+  const problem = ready ? empty : "the LoRA is written when the run has ended";
   return (
     <form
       class="stack"
       onSubmit={(event) => {
         event.preventDefault();
-        if (prompt.trim() !== "") drawNow(run.name);
+        if (problem === null) drawNow(run.name);
       }}
     >
       <Field
@@ -135,17 +139,33 @@ function DrawForm({ run }: { run: ChosenRun }) {
       </div>
       <div class="row spread">
         <Check label="Keep the seed" checked={locked} onChange={(value) => changeForm({ locked: value })} />
-        <Button
-          kind="primary"
-          disabledReason={prompt.trim() === "" ? "write a prompt first" : null}
-          onClick={() => drawNow(run.name)}
-        >
+        <Button kind="primary" disabledReason={problem} onClick={() => drawNow(run.name)}>
           {drawing.value ? "Drawing …" : locked || !drawn.value ? "Draw before and after" : "Draw with another seed"}
         </Button>
       </div>
-      {waits && <p class="field-hint">The run is training: a drawing waits until it is paused or over.</p>}
+      {!ready && (
+        <p class="field-hint">
+          {run.training || run.paused
+            ? "The LoRA is written when the run has ended; until then the samples below show what it learnt."
+            : "This run did not reach its end, so it has no LoRA yet. Resume it, or look at its samples."}
+        </p>
+      )}
     </form>
   );
+}
+
+/** Whether the run's LoRA can be read. */
+function useWeights(run: ChosenRun): boolean {
+  const [ready, setReady] = useState(false);
+  useEffect(() => {
+    let gone = false;
+    void run.source.blob(`${run.name}.safetensors`).then((blob) => !gone && setReady(blob !== null));
+    return () => {
+      gone = true;
+      setReady(false);
+    };
+  }, [run.name, run.training, run.finished]);
+  return ready;
 }
 
 /** The style word of the run's captions, `noto `, or nothing. */
@@ -157,8 +177,15 @@ function Chips({ title, prompts }: { title: string; prompts: readonly string[] }
     <div class="row chips">
       <span class="small quiet">{title}</span>
       {prompts.map((prompt) => (
-        <Button key={prompt} small pressed={form.value.prompt === prompt} onClick={() => changeForm({ prompt })}>
-          {prompt}
+        <Button
+          key={prompt}
+          small
+          label={prompt}
+          title={prompt}
+          pressed={form.value.prompt === prompt}
+          onClick={() => changeForm({ prompt })}
+        >
+          {prompt.replace(/^.*\bicon of /, "")}
         </Button>
       ))}
     </div>

@@ -114,6 +114,7 @@ function Files({ run }: { run: ChosenRun }) {
 
 function FileRow({ run, file, size }: { run: ChosenRun; file: KeptFile; size: number | undefined }) {
   const ending = file.path.split(".").at(-1)!;
+  const shown = ending === "safetensors" ? "LoRA" : ending.toUpperCase();
   const name = /\.(safetensors)$/.test(file.path) ? file.path : `${run.name}-${file.path}`;
   const take = async () => {
     const blob = await run.source.blob(file.path);
@@ -128,11 +129,11 @@ function FileRow({ run, file, size }: { run: ChosenRun; file: KeptFile; size: nu
       </div>
       <Button
         small
-        label={`Download ${file.path}`}
+        label={`${shown}${size === undefined ? "" : ` ${bytes(size)}`}, download ${file.path}`}
         disabledReason={size === undefined ? "it is written when the run has ended" : null}
         onClick={() => void take()}
       >
-        {ending === "safetensors" ? "LoRA" : ending.toUpperCase()}
+        {shown}
         {size !== undefined && <span class="file-size">{bytes(size)}</span>}
       </Button>
     </li>

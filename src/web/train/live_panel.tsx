@@ -182,7 +182,9 @@ function Work({ run }: { run: LiveRun }) {
   }
   const { phase, step, steps } = run.view;
   if (!phase) return <Progress label="Opening the GPU" done={0} total={1} />;
-  const label = status === "paused" ? `Paused, at update ${step}` : phaseText(phase.name);
+  if (status === "paused")
+    return <Progress label="Paused" done={step} total={steps} text={`${step}/${steps} updates`} />;
+  const label = phaseText(phase.name);
   const text = `${phase.done}/${phase.total} ${phase.unit}`;
   return <Progress label={label} done={phase.done} total={phase.total || steps} text={text} />;
 }

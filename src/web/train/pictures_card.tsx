@@ -4,7 +4,7 @@
 import { useEffect } from "preact/hooks";
 import { BUNDLED, type BundledSet, bundledChoice, bundledOf, THUMBNAILS } from "../pictures/bundled.ts";
 import { OwnPanel } from "../pictures/own_panel.tsx";
-import { chooseOwn, isOwn, ownSet } from "../pictures/own_set.ts";
+import { chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
 import { Miniature } from "../pictures/thumbnail.tsx";
 import { FREE_WORDS } from "../pictures/vocabulary.ts";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
@@ -23,6 +23,7 @@ function choose(set: BundledSet): void {
 export function PicturesCard() {
   const chosen = bundledOf(settings.value.set);
   const own = ownSet.value?.pictures ?? [];
+  const count = ownSet.value === null ? storedCount.value : own.length;
   useEffect(() => {
     if (settings.value.set === null) choose(BUNDLED[0]!);
     return listenForFiles();
@@ -78,14 +79,19 @@ export function PicturesCard() {
           )}
           <span class="tile-title">Your own</span>
           <span class="tile-about">
-            {own.length > 0
-              ? `${own.length} ${own.length === 1 ? "picture" : "pictures"} in this browser.`
+            {count > 0
+              ? `${count} ${count === 1 ? "picture" : "pictures"} in this browser.`
               : "Files, a folder, a .zip, the clipboard or the camera. They never leave this machine."}
           </span>
         </label>
       </fieldset>
       {chosen && <Bundled set={chosen} />}
       {isOwn.value && <OwnPanel />}
+      {settings.value.set && !chosen && !isOwn.value && (
+        <p class="bundled-shows">
+          <strong>From the link.</strong> {settings.value.set.label}: {settings.value.set.items.join(", ")}.
+        </p>
+      )}
     </div>
   );
 }

@@ -39,7 +39,7 @@ export function TrainCard() {
           <Resume />
           <Form locked={active} />
           {active ? <RunControls run={run!} /> : <Start />}
-          {run?.error.value && <ErrorNotice error={run.error.value} />}
+          {run?.status.value === "failed" && run.error.value && <ErrorNotice error={run.error.value} />}
         </div>
         <LivePanel run={run} />
       </div>
@@ -96,7 +96,7 @@ function Form({ locked }: { locked: boolean }) {
           <NumberInput
             label="Rank"
             hint="width of the LoRA"
-            value={form.rank}
+            value={values.rank}
             check={FIELDS.rank.check}
             disabled={locked}
             onValue={(rank) => changeSettings({ rank })}
@@ -128,7 +128,7 @@ function Form({ locked }: { locked: boolean }) {
           <NumberInput
             label="Seed"
             hint="same seed, same run"
-            value={form.seed}
+            value={values.seed}
             check={FIELDS.seed.check}
             disabled={locked}
             onValue={(seed) => changeSettings({ seed })}
@@ -193,6 +193,13 @@ function Start() {
   );
 }
 
+/** A run that says it is running and that nobody holds was cut off. */
+const STATE_TEXT: Readonly<Record<string, string>> = {
+  stopped: "It was stopped",
+  failed: "It failed",
+  running: "It was cut off",
+};
+
 /** Offers the run that was left unfinished, once after the page was loaded and again when a run ends. */
 function Resume() {
   const offer = useSignal<{ run: StoredRun; elsewhere: boolean } | null>(null);
@@ -205,7 +212,7 @@ function Resume() {
       void resumable().then((found) => {
         offer.value = found?.run.command === "train" ? found : null;
       });
-  }, [ready, active, stored?.runs.length]);
+  }, [ready, active, stored?.runs.length, activeRun.value]);
   const found = offer.value;
   if (!found || active) return null;
   const { run, elsewhere } = found;
@@ -245,7 +252,7 @@ function Resume() {
   return (
     <Notice kind="info" title={`Resume the run “${run.name}”?`} actions={actions}>
       <p class="small">
-        It {run.state === "failed" ? "failed" : "stopped"} at update {run.step} and goes on from its last checkpoint.
+        {STATE_TEXT[run.state] ?? "It was left"} at update {run.step} and goes on from its last checkpoint.
       </p>
     </Notice>
   );

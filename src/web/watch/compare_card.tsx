@@ -3,10 +3,10 @@
 
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { compact, duration } from "../../evaluation/format.ts";
+import { compact, duration, grouped } from "../../evaluation/format.ts";
 import { Card, Check, Field, Slider } from "../components/basic.tsx";
 import { metricName } from "./metrics.ts";
-import { type Alignment, overlay, sharedMetrics, valuesAt } from "./overlay.ts";
+import { type Alignment, lastAtMost, overlay, sharedMetrics, valuesAt } from "./overlay.ts";
 import { clockText, LOOKS, type OverlayPlot, openOverlay } from "./overlay_plot.ts";
 import { type ShownRun, shown } from "./shown_runs.ts";
 
@@ -151,11 +151,14 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
           value={where ?? Math.ceil(end)}
           onValue={(x) => {
             at.value = x;
-            plot.current?.point(x);
+            // The dots stand on what was measured last, as the values do.
+            const { x: measured } = overlay(latest.current, alignment);
+            plot.current?.point(measured[lastAtMost(measured, x)] ?? x);
           }}
         />
       </div>
-      <div class="table-scroll">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable with the keyboard */}
+      <section class="table-scroll" aria-label="Values of the runs" tabIndex={0}>
         <table class="table">
           <thead>
             <tr>
@@ -174,14 +177,14 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
                     {run.name}
                   </span>
                 </td>
-                <td class="number">{run.view.step}</td>
-                <td class="number">{duration(run.clock.times.seconds.at(-1))}</td>
+                <td class="number">{grouped(run.view.step)}</td>
+                <td class="number">{duration(run.clock.seconds)}</td>
                 <td class="number">{compact(values[i], 4)}</td>
               </tr>
             ))}
           </tbody>
         </table>
-      </div>
+      </section>
       {alignment === "time" && (
         <figcaption class="field-hint">
           Time since each run began; breaks of more than ten minutes, as between a stop and a resume, are left out.

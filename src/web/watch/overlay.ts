@@ -112,7 +112,8 @@ export const LONGEST_WORK = 600;
 /** Adds when an update was logged; `t` in seconds. Keeps `times` ascending where a resumed run repeats updates. */
 export class WorkClock {
   readonly times: StepTimes = { steps: [], seconds: [] };
-  private seconds = 0;
+  /** Seconds of work so far. */
+  seconds = 0;
   private last: number | null = null;
 
   add(t: number, step: number, measured: boolean): void {

@@ -3,7 +3,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { duration } from "../../evaluation/format.ts";
+import { duration, grouped } from "../../evaluation/format.ts";
 import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
 import { droppedTrees, handleTree, listTree } from "../sources/folder.ts";
 import type { ServedRun } from "../sources/served.ts";
@@ -37,9 +37,21 @@ const STATES: Readonly<Record<string, [BadgeKind, string]>> = {
 
 /** A state of run.json as a badge; one that this page does not know is shown as it is. */
 export function StateBadge({ state, silent = 0 }: { state: string; silent?: number }) {
-  if (state === "running" && silent > SILENT_AFTER) return <Badge kind="warn">Silent for {duration(silent)}</Badge>;
+  if (state === "running" && silent > SILENT_AFTER) return <Badge kind="warn">Silent {roughly(silent)}</Badge>;
   const [kind, word] = STATES[state] ?? ["plain", state && state !== "unknown" ? state : "No record"];
   return <Badge kind={kind}>{word}</Badge>;
+}
+
+/** A long time in its largest unit. */
+function roughly(seconds: number): string {
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 129_600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+}
+
+/** Where list and panels lie below each other, a chosen run is brought into sight. */
+function toPanels(): void {
+  if (!matchMedia("(max-width: 61.99rem)").matches) return;
+  setTimeout(() => document.querySelector(".watch-main")?.scrollIntoView({ block: "start" }), 50);
 }
 
 interface RowProps {
@@ -56,7 +68,15 @@ function Row({ id, name, details, badge, onShow }: RowProps) {
   const several = shown.value.length > 1;
   return (
     <li class={`run-row ${here ? "run-row-shown" : ""}`}>
-      <button type="button" class="run-name" aria-pressed={here} onClick={() => onShow(false)}>
+      <button
+        type="button"
+        class="run-name"
+        aria-pressed={here}
+        onClick={() => {
+          onShow(false);
+          toPanels();
+        }}
+      >
         <span class="run-title">{name}</span>
         <span class="run-details">{details}</span>
       </button>
@@ -168,7 +188,8 @@ function ServedRuns() {
 export const silence = (run: ServedRun, now: number) => (run.heard > 0 ? Math.max(0, (now - run.heard) / 1000) : 0);
 
 function servedDetails(run: ServedRun): string {
-  const updates = run.steps > 0 && run.state === "running" ? `${run.step} of ${run.steps}` : String(run.step);
+  const updates =
+    run.steps > 0 && run.state === "running" ? `${grouped(run.step)} of ${grouped(run.steps)}` : grouped(run.step);
   return [run.command, `update ${updates}`, run.started && dayOf(run.started)].filter(Boolean).join(", ");
 }
 

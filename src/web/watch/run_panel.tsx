@@ -4,7 +4,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import { compact, counted, duration } from "../../evaluation/format.ts";
+import { compact, counted, duration, grouped } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton } from "../components/basic.tsx";
 import { Chart } from "../components/chart.tsx";
 import { Notice, Progress } from "../components/feedback.tsx";
@@ -60,7 +60,7 @@ export function RunPanel({ run, brief = false }: { run: WatchableRun; brief?: bo
       )}
       {run.source instanceof ServedRunSource && state === "running" && <ControlButtons source={run.source} />}
       <Troubles run={run} state={state} reason={record?.reason ?? ""} />
-      <Where view={view} working={!played && state === "running"} />
+      <Where view={view} worked={run.clock.seconds} working={!played && state === "running"} />
       {brief ? (
         <Fold title="Curves, events, phases and configuration">
           <div class="run-panel-inside">
@@ -151,14 +151,14 @@ function Troubles({ run, state, reason }: { run: WatchableRun; state: string; re
   );
 }
 
-function Where({ view, working }: { view: RunView; working: boolean }) {
+function Where({ view, worked, working }: { view: RunView; worked: number; working: boolean }) {
   if (view.began === null) return null;
   const pace = runPace(view, 0);
   const main = view.series.has("reward") ? "reward" : "loss";
   const figures: [string, string][] = [
-    ["Update", view.steps > 0 ? `${view.step} of ${view.steps}` : String(view.step)],
+    ["Update", view.steps > 0 ? `${grouped(view.step)} of ${grouped(view.steps)}` : grouped(view.step)],
     ["Updates a second", pace.updatesPerSecond === null ? speedOf(view) : compact(pace.updatesPerSecond)],
-    ["Worked", duration(pace.elapsed)],
+    ["Worked", duration(worked)],
     [
       main === "reward" ? "Reward" : "Loss",
       compact(lastOf(view.series.get(`${main}_mean`)) ?? lastOf(view.series.get(main))),

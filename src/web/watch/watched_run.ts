@@ -29,6 +29,8 @@ export interface RunFacts {
 
 /** Milliseconds between two drawings: enough to look live, and cheap with 100,000 points. */
 const DRAW_EVERY = 150;
+/** While a long log is read, drawing would take the time that reading needs. */
+const DRAW_WHILE_READING = 600;
 
 export class WatchedRun {
   readonly source: WatchSource;
@@ -61,7 +63,7 @@ export class WatchedRun {
       reset: () => this.clear(),
       caughtUp: () => {
         if (this.hearing.value === "reading") this.hearing.value = "live";
-        this.touch();
+        this.touch(true);
       },
       connection: (state) => {
         if (this.hearing.value !== "ended" && (state === "lost" || this.hearing.value === "lost"))
@@ -69,7 +71,7 @@ export class WatchedRun {
       },
       ended: () => {
         this.hearing.value = "ended";
-        this.touch();
+        this.touch(true);
         void this.readFacts();
       },
     });
@@ -101,11 +103,17 @@ export class WatchedRun {
     this.touch();
   }
 
-  private touch(): void {
+  /** Draws soon; at the next chance where `now`, whatever was planned. */
+  private touch(now = false): void {
+    if (now && this.timer !== null) {
+      clearTimeout(this.timer);
+      this.timer = null;
+    }
+    const wait = now ? 0 : this.hearing.value === "reading" ? DRAW_WHILE_READING : DRAW_EVERY;
     this.timer ??= setTimeout(() => {
       this.timer = null;
       this.version.value++;
-    }, DRAW_EVERY);
+    }, wait);
   }
 }
 

@@ -70,6 +70,8 @@ class Report {
 export class PictureShelf {
   readonly #files: FileStore;
   readonly #limits: PictureLimits;
+  /** Width and height of pictures that were read, by path and bytes; forgotten when anything is removed. */
+  readonly #sides = new Map<string, { width: number; height: number }>();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(files: FileStore, { decoder, maxPixels = 50_000_000 }: PictureShelfOptions = {}) {
@@ -133,6 +135,7 @@ export class PictureShelf {
   removePicture(path: string): Promise<void> {
     return this.#inTurn(async () => {
       await this.#known(path);
+      this.#sides.clear();
       const stem = path.replace(PICTURE_ENDING, "");
       for (const file of [path, `${stem}.txt`, `${stem}.caption`])
         if (await this.#files.exists(file)) await this.#files.remove(file);
@@ -142,6 +145,7 @@ export class PictureShelf {
   removeSet(set: string): Promise<void> {
     return this.#inTurn(async () => {
       const folder = setFolder(set);
+      this.#sides.clear();
       if (await this.#files.exists(folder)) await this.#files.remove(folder);
     });
   }
@@ -251,12 +255,12 @@ export class PictureShelf {
     for (const candidate of source.candidates as Candidate[]) {
       try {
         const [caption = ""] = await candidate.captions();
-        const { width, height } = await inspectPicture(
-          (await candidate.read()) as Uint8Array,
-          candidate.where,
-          this.#limits,
-        );
-        pictures.push({ path: candidate.where, width, height, caption });
+        const path = candidate.where;
+        const key = `${path} ${await sizeOf(this.#files, path)}`;
+        const known = this.#sides.get(key);
+        const sides = known ?? (await inspectPicture((await candidate.read()) as Uint8Array, path, this.#limits));
+        this.#sides.set(key, sides);
+        pictures.push({ path, width: sides.width, height: sides.height, caption });
       } catch (error) {
         report.refuse(candidate.name, error);
       }

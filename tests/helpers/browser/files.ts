@@ -7,13 +7,17 @@ import { LongtailError } from "../../../src/base/errors.ts";
 import type { FileHandle, FileStore } from "../../../src/base/files.ts";
 
 const places = Object.keys(
-  import.meta.glob(["/models/**/*", "/tests/fixtures/clip_preprocess/*"], { query: "?url", import: "default" }),
+  import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], {
+    query: "?url",
+    import: "default",
+  }),
 );
 
 export const ROOT = "";
 export const projectFolder = "";
 export const MODELS = "/models";
 export const FIXTURES = "/tests/fixtures";
+export const OWN_FIXTURES = FIXTURES;
 
 const never = (): never => {
   throw new Error("files of the project are read-only here");

@@ -2,12 +2,15 @@
 
 /// <reference types="vite/types/importMeta.d.ts" />
 
-const texts = import.meta.glob<string>(["/shaders/*.wgsl", "/src/ops/*.ts", "/docs/operations.md"], {
-  query: "?raw",
-  import: "default",
-  eager: true,
-});
-const others = import.meta.glob("/tests/fixtures/clip_preprocess/*", { query: "?url" });
+const texts = import.meta.glob<string>(
+  ["/shaders/*.wgsl", "/src/ops/*.ts", "/docs/operations.md", "/tests/fixtures/flux1_small/config.json"],
+  {
+    query: "?raw",
+    import: "default",
+    eager: true,
+  },
+);
+const others = import.meta.glob("/tests/fixtures/{clip_preprocess,flux1_small}/*", { query: "?url" });
 
 export function existsSync(path: string): boolean {
   return path in texts || path in others;

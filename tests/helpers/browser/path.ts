@@ -9,3 +9,6 @@ export function join(...parts: string[]): string {
   }
   return `/${out.join("/")}`;
 }
+
+/** The folder that `path` lies in. */
+export const dirname = (path: string): string => join(path, "..");

@@ -128,7 +128,7 @@ const UNARY: Record<string, Unary> = {
     f: (x) => 0.5 * x * (1 + Math.tanh(geluInner(x))),
     values: { scale: 4 },
     gradient: "derivative in closed form",
-    functions: ["gelu_tanh_grad", "gelu_tanh_inner"],
+    functions: ["gelu_tanh_grad", "gelu_tanh_gate"],
     slack: DRIVER_FUNCTIONS,
   },
   gelu_erf: {

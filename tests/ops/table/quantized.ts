@@ -91,7 +91,7 @@ export const QUANTIZED: Entry[] = [
     name: "storedLinear",
     file: "quantized.ts",
     kernels: ["dequantize.wgsl"],
-    adapterKernels: ["matmul_direct.wgsl", "matmul_tiled.wgsl"],
+    adapterKernels: ["matmul_direct.wgsl", "matmul_outer.wgsl", "matmul_narrow.wgsl", "matmul_tiled.wgsl"],
     formula: "y = x Wᵀ with a stored W, decoded for one kernel call",
     shapes: "x [..., in], W [out, in]",
     types: "x f32, f16, W f16, bf16, int8, nf4; f32 out",

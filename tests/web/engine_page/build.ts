@@ -14,8 +14,8 @@ export async function enginePage(): Promise<{ folder: string; remove: () => void
     configFile: false,
     root: import.meta.dirname,
     base: "./",
-    plugins: [wgslText(), pageAssets()],
-    worker: { format: "es", plugins: () => [wgslText()] },
+    plugins: [wgslText({ bare: true }), pageAssets()],
+    worker: { format: "es", plugins: () => [wgslText({ bare: true })] },
     logLevel: "error",
     build: { outDir: folder, emptyOutDir: true, target: "es2022", modulePreload: { polyfill: false } },
   });

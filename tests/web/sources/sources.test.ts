@@ -323,7 +323,7 @@ describe("a served run", () => {
   };
   const files: Record<string, string> = {};
   const get = (async (url: string | URL | Request, init?: RequestInit) => {
-    const path = decodeURIComponent(String(url));
+    const path = decodeURIComponent(String(url)).replace("?optional", "");
     const text = files[path];
     if (text === undefined) return new Response("no", { status: 404 });
     const from = /^bytes=(\d+)-/.exec(new Headers(init?.headers).get("Range") ?? "")?.[1];

@@ -1,7 +1,10 @@
 // The pure parts of watching: the player's clock, runs laid over each other, and a watched run's state.
 import { describe, expect, it, vi } from "vitest";
 import type { LogLine } from "../../../src/web/protocol.ts";
+import { applyLine, emptyRunView } from "../../../src/web/run_view.ts";
 import type { LogTaker, WatchSource } from "../../../src/web/sources/watch_source.ts";
+import { KeptPictures } from "../../../src/web/watch/kept_pictures.ts";
+import { metricGroups, smoothed } from "../../../src/web/watch/metrics.ts";
 import {
   LONGEST_WORK,
   overlay,
@@ -142,13 +145,65 @@ describe("curves laid over each other", () => {
   });
 });
 
+describe("a smoothed curve", () => {
+  it("is the mean of the latest values, whatever is not finite among them", () => {
+    const values = Array.from({ length: 40 }, (_, i) => (i === 5 ? Number.NaN : i));
+    const series = { steps: values.map((_, i) => i), values };
+    const smooth = smoothed(series);
+    expect(smooth.values[0]).toBe(0);
+    expect(smooth.values[4]).toBe(2);
+    expect(smooth.values[6]).toBeCloseTo((0 + 1 + 2 + 3 + 4 + 6) / 6, 12);
+    expect(smooth.values[39]).toBeCloseTo(34.5, 12);
+    expect(smoothed(series)).toBe(smooth);
+  });
+
+  it("stands beside reward and loss where the run logs no mean of its own, and foreign measurements are drawn too", () => {
+    const view = emptyRunView("a");
+    for (let i = 1; i <= 30; i++)
+      applyLine(view, { t: i, step: i, kind: "metric", values: { reward: i, loss: i, loss_mean: i, new_measure: i } });
+    const groups = metricGroups(view);
+    expect(groups.map(({ title }) => title)).toEqual(["Reward", "Loss", "New measure"]);
+    expect(groups[0]!.curves.map(({ label }) => label)).toEqual(["Reward", "Smoothed"]);
+    expect(groups[1]!.curves.map(({ label }) => label)).toEqual(["Loss", "Loss, mean of 20"]);
+  });
+});
+
+describe("pictures that are kept", () => {
+  it("are read once, given back at the end, and asked for again where they were not there", async () => {
+    const made: string[] = [];
+    const revoked: string[] = [];
+    vi.stubGlobal("URL", {
+      createObjectURL: () => {
+        made.push(`blob:${made.length}`);
+        return made.at(-1);
+      },
+      revokeObjectURL: (url: string) => revoked.push(url),
+    });
+    let there = false;
+    let reads = 0;
+    const pictures = new KeptPictures({
+      blob: async () => {
+        reads++;
+        return there ? new Blob(["x"]) : null;
+      },
+    });
+    expect(await pictures.url("a.png")).toBeNull();
+    there = true;
+    const [first, second] = await Promise.all([pictures.url("a.png"), pictures.url("a.png")]);
+    expect([first, second, await pictures.url("a.png"), reads]).toEqual(["blob:0", "blob:0", "blob:0", 2]);
+    pictures.close();
+    expect(revoked).toEqual(["blob:0"]);
+    vi.unstubAllGlobals();
+  });
+});
+
 describe("a watched run", () => {
   const watched = (files: Record<string, string> = {}) => {
     let taker: LogTaker | null = null;
     let stopped = 0;
     const source: WatchSource = {
       name: "a",
-      origin: "served",
+      origin: "folder",
       facts: { lines: 0, torn: 0, unknown: new Map() },
       text: async (path) => files[path] ?? null,
       blob: async (path) => (files[path] === undefined ? null : new Blob([files[path]])),
