@@ -2,9 +2,10 @@
 // and prints what it weighs. Packages are installed first where they are missing, as the other scripts do.
 
 import path from "node:path";
+import { sizeTable } from "./page_assets.mjs";
 import { FIRST_LOAD_BUDGET, weighPage } from "./page_shell.mjs";
 import { ensureReady } from "./setup.mjs";
-import { projectRoot, SetupError } from "./tools.mjs";
+import { projectRoot, readJson, SetupError } from "./tools.mjs";
 
 const USAGE = "usage: node scripts/page.mjs dev [--port N] [--host]\n       node scripts/page.mjs build";
 
@@ -32,7 +33,9 @@ const configFile = path.join(projectRoot, "vite.config.ts");
 
 async function build(vite) {
   await vite.build({ configFile, logLevel: "warn" });
-  return reportWeight(path.join(projectRoot, "dist"));
+  const folder = path.join(projectRoot, "dist");
+  console.log(`models, tokenizers and presets\n${sizeTable(readJson(path.join(folder, "assets.json"))).join("\n")}\n`);
+  return reportWeight(folder);
 }
 
 /** Prints the sizes of scripts and styles; exit code 1 where the first load is over its budget. */

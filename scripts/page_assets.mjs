@@ -164,7 +164,6 @@ export function pageAssets() {
       fs.mkdirSync(path.join(outDir, "data"), { recursive: true });
       for (const [file, content] of contents) fs.writeFileSync(path.join(outDir, file), content);
       fs.writeFileSync(path.join(outDir, "assets.json"), JSON.stringify(manifest));
-      console.log(["", "models, tokenizers and presets", ...sizeTable(manifest), ""].join("\n"));
       const draw = transferOf(manifest, "draw");
       if (draw > DRAW_BUDGET)
         throw new Error(`a first picture fetches ${draw} bytes, and ${DRAW_BUDGET} are the most it may`);

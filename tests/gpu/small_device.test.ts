@@ -3,6 +3,7 @@
 
 import { expect, it } from "vitest";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
+import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { restFor } from "../../src/platform/rest.ts";
 import { targetOf } from "../../src/tensor/target.ts";
@@ -72,6 +73,21 @@ it.each(CASES)("an adapter without %s computes the same", async (_, without, lea
       expect(kernels).toEqual({ ...wanted, matrices: [] });
     }
     const found = await everyKernel(gpu);
+    expected.forEach((values, i) => expect(relativeError(found[i]!, values), `result ${i}`).toBeLessThan(2e-6));
+    gpu.check();
+  } finally {
+    gpu.close();
+  }
+});
+
+it("bounds checks of the implementation change nothing, subgroup matrices among it", async () => {
+  const expected = await everyKernel(await testGpu());
+  const gpu = await openDevice(await openGpu({ backend: "dawn", robust: true }), { rest: restFor("dawn") });
+  try {
+    const matrices = gpu.facts.subgroupMatrices.length;
+    expect(await dropFaultyMatrices(gpu)).toEqual([]);
+    expect(gpu.facts.subgroupMatrices).toHaveLength(matrices);
+    const found = await everyKernel({ ...gpu, matrices: "off" });
     expected.forEach((values, i) => expect(relativeError(found[i]!, values), `result ${i}`).toBeLessThan(2e-6));
     gpu.check();
   } finally {

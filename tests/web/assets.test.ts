@@ -244,7 +244,7 @@ describe("the page's assets", () => {
     for (const store of [full(1e12), full(1_000_000), full(null), null]) {
       const warnings: string[] = [];
       const net = network(await hostWithTwo());
-      const assets = assetsOf(net.fetch, store, { onWarning: (code) => warnings.push(code) });
+      const assets = assetsOf(net.fetch, store, { onWarning: ({ code }) => warnings.push(code) });
       await assets.warm("draw");
       expect(same(await assets.readBytes("models/m/w.safetensors"), WEIGHTS)).toBe(true);
       expect(same(await assets.readBytes("models/t/tokens.json"), TOKENS)).toBe(true);

@@ -202,7 +202,7 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
       store: stored ? await store() : null,
       alone,
       onDownload: (progress) => seen.push(progress),
-      onWarning: (code, text) => warnings.push(`${code} ${text}`),
+      onWarning: ({ code, text }) => warnings.push(`${code} ${text}`),
     });
     const start = performance.now();
     try {

@@ -99,15 +99,12 @@ describeInBrowser("the built page without a network", () => {
     await open.page.evaluate(async () => {
       const registration = await navigator.serviceWorker.ready;
       await registration.update();
+      while (registration.installing || registration.waiting) await new Promise((done) => setTimeout(done, 50));
     });
-    await expect.poll(async () => (await cached(open)).names.length).toBe(2);
+    expect((await cached(open)).names).toHaveLength(2);
     await open.context.setOffline(true);
-    await expect
-      .poll(async () => {
-        await open.page.reload();
-        return open.page.title();
-      })
-      .toBe("second");
+    await open.page.reload();
+    expect(await open.page.title()).toBe("second");
     await open.context.setOffline(false);
 
     // The old version's files go when the page is opened next and no window of it is left.

@@ -41,7 +41,7 @@ interface Request extends DrawForm {
 }
 
 /** What "before" depends on; it is not drawn again for another strength. */
-const keyOf = ({ prompt, seed, steps, count }: DrawForm) => JSON.stringify([prompt, seed, steps, count]);
+const keyOf = ({ run, prompt, seed, steps, count }: Request) => JSON.stringify([run, prompt, seed, steps, count]);
 let beforeKey = "";
 
 async function draw(request: Request): Promise<{ request: Request; pictures: DrawnPicture[] }> {
@@ -51,7 +51,8 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
   const worker = await engine();
   if (keyOf(request) !== beforeKey) {
     drawing.value = "before";
-    const pictures = await worker.draw({ run: null, prompts, seed, first: 0, strength: 0, steps });
+    // Strength 0 is the base model, without opening its weights a second time.
+    const pictures = await worker.draw({ run, prompts, seed, first: 0, strength: 0, steps });
     before.value = pictures;
     beforeKey = keyOf(request);
   }

@@ -30,8 +30,8 @@ export interface AssetOptions {
   /** The browser's storage; null keeps everything in memory. */
   store: FileStore | null;
   onDownload?: (progress: DownloadProgress) => void;
-  /** A sentence for the user, once a session. */
-  onWarning?: (code: string, text: string) => void;
+  /** For the user, once a session. */
+  onWarning?: (warning: { code: string; text: string }) => void;
   /** Runs work that other tabs must not do at the same time; `alone` of locks.ts in the page. */
   alone?: <T>(name: string, work: () => Promise<T>) => Promise<T>;
   fetch?: typeof fetch;
@@ -242,7 +242,8 @@ export class AssetFiles implements FileStore {
   #warn(why: string): void {
     if (this.#warned) return;
     this.#warned = true;
-    this.#options.onWarning("E-ENV-024", `weights stay in memory and will be fetched again after a reload: ${why}`);
+    const text = `weights stay in memory and will be fetched again after a reload: ${why}`;
+    this.#options.onWarning({ code: "E-ENV-024", text });
   }
 
   async #loadManifest(): Promise<AssetManifest> {

@@ -79,13 +79,15 @@ function DrawForm({ run }: { run: ChosenRun }) {
     };
   }, [run.name]);
   const fresh = known ? newPrompts(trained, config, known.items, CHIPS) : [];
-  const waits = run.training && !run.paused;
+  const ready = useWeights(run);
+  const empty = prompt.trim() === "" ? "write a prompt first" : null;
+  const problem = ready ? empty : "the LoRA is written when the run has ended";
   return (
     <form
       class="stack"
       onSubmit={(event) => {
         event.preventDefault();
-        if (prompt.trim() !== "") drawNow(run.name);
+        if (problem === null) drawNow(run.name);
       }}
     >
       <Field
@@ -137,17 +139,33 @@ function DrawForm({ run }: { run: ChosenRun }) {
       </div>
       <div class="row spread">
         <Check label="Keep the seed" checked={locked} onChange={(value) => changeForm({ locked: value })} />
-        <Button
-          kind="primary"
-          disabledReason={prompt.trim() === "" ? "write a prompt first" : null}
-          onClick={() => drawNow(run.name)}
-        >
+        <Button kind="primary" disabledReason={problem} onClick={() => drawNow(run.name)}>
           {drawing.value ? "Drawing …" : locked || !drawn.value ? "Draw before and after" : "Draw with another seed"}
         </Button>
       </div>
-      {waits && <p class="field-hint">The run is training: a drawing waits until it is paused or over.</p>}
+      {!ready && (
+        <p class="field-hint">
+          {run.training || run.paused
+            ? "The LoRA is written when the run has ended; until then the samples below show what it learnt."
+            : "This run did not reach its end, so it has no LoRA yet. Resume it, or look at its samples."}
+        </p>
+      )}
     </form>
   );
+}
+
+/** Whether the run's LoRA can be read. */
+function useWeights(run: ChosenRun): boolean {
+  const [ready, setReady] = useState(false);
+  useEffect(() => {
+    let gone = false;
+    void run.source.blob(`${run.name}.safetensors`).then((blob) => !gone && setReady(blob !== null));
+    return () => {
+      gone = true;
+      setReady(false);
+    };
+  }, [run.name, run.training, run.finished]);
+  return ready;
 }
 
 /** The style word of the run's captions, `noto `, or nothing. */

@@ -6,7 +6,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { compact, duration, grouped } from "../../evaluation/format.ts";
 import { Card, Check, Field, Slider } from "../components/basic.tsx";
 import { metricName } from "./metrics.ts";
-import { type Alignment, overlay, sharedMetrics, valuesAt } from "./overlay.ts";
+import { type Alignment, lastAtMost, overlay, sharedMetrics, valuesAt } from "./overlay.ts";
 import { clockText, LOOKS, type OverlayPlot, openOverlay } from "./overlay_plot.ts";
 import { type ShownRun, shown } from "./shown_runs.ts";
 
@@ -151,7 +151,9 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
           value={where ?? Math.ceil(end)}
           onValue={(x) => {
             at.value = x;
-            plot.current?.point(x);
+            // The dots stand on what was measured last, as the values do.
+            const { x: measured } = overlay(latest.current, alignment);
+            plot.current?.point(measured[lastAtMost(measured, x)] ?? x);
           }}
         />
       </div>

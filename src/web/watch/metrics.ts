@@ -22,7 +22,18 @@ const NAMES: Readonly<Record<string, string>> = {
 };
 
 /** A measurement's name for people. */
-export const metricName = (name: string): string => NAMES[name] ?? name.replace(/_/g, " ");
+export function metricName(name: string): string {
+  const plain =
+    NAMES[name] ??
+    name
+      .replace(/^guard_/, "Guard rail: ")
+      .replace(/^eval_/, "Evaluated: ")
+      .replace(/_/g, " ");
+  return plain.charAt(0).toUpperCase() + plain.slice(1);
+}
+
+/** A measurement of a few updates only: a line through it would say more than was measured. */
+const sparse = (view: RunView, name: string) => view.series.get(name)!.steps.length < 4;
 
 export interface MetricGroup {
   title: string;
@@ -93,6 +104,11 @@ export function metricGroups(view: RunView): MetricGroup[] {
   ];
   const drawn = new Set([...Object.keys(NAMES)]);
   for (const name of view.series.keys())
-    if (!drawn.has(name)) groups.push({ title: metricName(name), log: false, curves: curve(name, 1) });
+    if (!drawn.has(name))
+      groups.push({
+        title: metricName(name),
+        log: false,
+        curves: curve(name, 1, sparse(view, name) ? "dots" : "line"),
+      });
   return groups.filter(({ curves }) => curves.length > 0);
 }

@@ -4,6 +4,7 @@
 import { useEffect } from "preact/hooks";
 import "./watch.css";
 import { Button } from "../components/basic.tsx";
+import { AlignmentCard, isAlignment } from "./alignment_card.tsx";
 import { CompareCard } from "./compare_card.tsx";
 import { RunList } from "./run_list.tsx";
 import { RunDetails, RunPanel } from "./run_panel.tsx";
@@ -27,6 +28,8 @@ export default function WatchMode() {
     return () => clearInterval(timer);
   }, []);
   const runs = shown.value;
+  // What kind of run it is shows with its first lines.
+  if (runs.length === 1) runs[0]!.run.version.value;
   return (
     <>
       <div class="lead">
@@ -42,7 +45,11 @@ export default function WatchMode() {
           {runs.length === 0 && <Nothing />}
           {runs.length === 1 && <RunPanel key={runs[0]!.id} run={runs[0]!.run} />}
           {runs.length > 1 && <CompareCard />}
-          {runs.length > 0 && <SamplesCard />}
+          {runs.length === 1 && isAlignment(runs[0]!.run) ? (
+            <AlignmentCard key={`${runs[0]!.id} alignment`} run={runs[0]!.run} />
+          ) : (
+            runs.length > 0 && <SamplesCard />
+          )}
           {runs.length === 1 && <RunDetails key={`${runs[0]!.id} details`} run={runs[0]!.run} />}
           {runs.length > 1 && runs.map(({ id, run }) => <RunPanel key={id} run={run} brief />)}
         </div>

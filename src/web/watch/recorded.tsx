@@ -5,6 +5,7 @@ import { useEffect } from "preact/hooks";
 import "./watch.css";
 import { Button, Card } from "../components/basic.tsx";
 import { recordings } from "../sources/recorded.ts";
+import { AlignmentCard, isAlignment } from "./alignment_card.tsx";
 import { RunDetails, RunPanel } from "./run_panel.tsx";
 import { SamplesCard } from "./samples_card.tsx";
 import { playRun, recorded, shown } from "./shown_runs.ts";
@@ -28,6 +29,7 @@ export function RecordedRun({ command = "train" }: { command?: string }) {
       </Card>
     );
   if (!run) return <p class="quiet small">Loading a recorded run …</p>;
+  run.run.version.value;
   return (
     <div class="cards">
       <fieldset class="choice" aria-label="Recordings">
@@ -38,7 +40,7 @@ export function RecordedRun({ command = "train" }: { command?: string }) {
         ))}
       </fieldset>
       <RunPanel key={run.id} run={run.run} />
-      <SamplesCard />
+      {isAlignment(run.run) ? <AlignmentCard key={`${run.id} alignment`} run={run.run} /> : <SamplesCard />}
       <RunDetails key={`${run.id} details`} run={run.run} />
     </div>
   );

@@ -162,7 +162,7 @@ describe("a smoothed curve", () => {
     for (let i = 1; i <= 30; i++)
       applyLine(view, { t: i, step: i, kind: "metric", values: { reward: i, loss: i, loss_mean: i, new_measure: i } });
     const groups = metricGroups(view);
-    expect(groups.map(({ title }) => title)).toEqual(["Reward", "Loss", "new measure"]);
+    expect(groups.map(({ title }) => title)).toEqual(["Reward", "Loss", "New measure"]);
     expect(groups[0]!.curves.map(({ label }) => label)).toEqual(["Reward", "Smoothed"]);
     expect(groups[1]!.curves.map(({ label }) => label)).toEqual(["Loss", "Loss, mean of 20"]);
   });

@@ -1,0 +1,36 @@
+// What the page really fetches before anybody touches it, parts that it loads on its own accord included: the build's own sum
+// knows only what the front page pulls in at once.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { FIRST_LOAD_BUDGET, weighPage } from "../../scripts/page_shell.mjs";
+import { describeInBrowser, openPage } from "./browser.ts";
+import { builtPage } from "./built_page.ts";
+import { serveFolder } from "./server.ts";
+
+describeInBrowser("the first load of the built page", () => {
+  test("sends scripts and styles within the budget, and no weights", async () => {
+    const folder = await builtPage();
+    const served = await serveFolder(folder);
+    // The service worker fetches the rest of the page later and on purpose.
+    const open = await openPage(served.url, {
+      before: () => Reflect.deleteProperty(Navigator.prototype, "serviceWorker"),
+    });
+    await open.page.locator("#app main").waitFor();
+    await open.page.waitForLoadState("networkidle");
+    const paths = [...new Set(served.requests.map((path) => (path === "/" ? "/index.html" : path)))];
+    const code = paths.filter((path) => /\.(js|css|html)$/.test(path));
+    const sum = code.reduce(
+      (total, path) => total + gzipSync(readFileSync(join(folder, path)), { level: 9 }).length,
+      0,
+    );
+    console.log(
+      `first load: ${(weighPage(folder).first / 1000).toFixed(1)} kB at once, ${(sum / 1000).toFixed(1)} kB in ${code.length} files with what the page loads by itself`,
+    );
+    expect(sum).toBeLessThanOrEqual(FIRST_LOAD_BUDGET);
+    expect(paths.filter((path) => path.startsWith("/data/"))).toEqual([]);
+    await open.close();
+  });
+});
