@@ -32,6 +32,7 @@ const SECOND_LOOK_MS = 2500;
 
 async function check(): Promise<void> {
   verdict.value = judge(await look());
+  performance.mark("verdict");
   if (verdict.value.cause !== "no-adapter") return;
   await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
   const second = judge(await look());

@@ -7,7 +7,10 @@ import { LongtailError } from "../../../src/base/errors.ts";
 import type { FileHandle, FileStore } from "../../../src/base/files.ts";
 
 const places = Object.keys(
-  import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], { query: "?url", import: "default" }),
+  import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], {
+    query: "?url",
+    import: "default",
+  }),
 );
 
 export const ROOT = "";
