@@ -10,7 +10,7 @@ import { Tabs } from "./components/tabs.tsx";
 import type { LiveRun } from "./live_run.ts";
 import { settingsToHash } from "./settings.ts";
 import { StoragePanel, storageOpen } from "./storage_panel.tsx";
-import { activeRun, deviceLoss, linkProblems, readAddress, settings } from "./store.ts";
+import { activeRun, deviceLoss, linkProblems, readAddress, settings, warning } from "./store.ts";
 import { theme, toggleTheme } from "./theme.ts";
 import { TrainMode } from "./train/mode.tsx";
 
@@ -155,6 +155,10 @@ function useMessages(): void {
         : { kind: "bad", title: "The GPU was reset again", text: "The run was stopped; its last checkpoint is kept." },
     );
   }, [loss]);
+  const warned = warning.value;
+  useEffect(() => {
+    if (warned) toast({ kind: "warn", title: warned.text, text: warned.code });
+  }, [warned]);
   const run = activeRun.value;
   const status = run?.status.value;
   const percent = progress.value;
