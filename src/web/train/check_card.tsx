@@ -5,11 +5,11 @@ import { useEffect, useState } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
 import { checkMachine } from "../check_machine.ts";
 import { Badge, Button, CopyButton } from "../components/basic.tsx";
-import { Notice } from "../components/feedback.tsx";
+import { ErrorNotice, Notice } from "../components/feedback.tsx";
 import { estimate, estimateSource, estimateText } from "../estimates.ts";
 import { effective } from "../settings.ts";
 import { recall } from "../small_state.ts";
-import { activeRun, machine, settings, verdict } from "../store.ts";
+import { activeRun, engineError, machine, settings, verdict } from "../store.ts";
 import type { Verdict } from "../verdict.ts";
 
 /** FLOP a second that an earlier run reached on this adapter, or undefined. */
@@ -47,6 +47,7 @@ export function CheckCard() {
           </div>
         </details>
       </div>
+      {engineError.value && <ErrorNotice error={engineError.value} />}
       {found.cause && (
         <Notice kind="warn" title={found.title}>
           <p class="small">
