@@ -15,6 +15,7 @@ export async function checkMachine(): Promise<void> {
   const found = judge(await look());
   if (own !== round) return;
   verdict.value = found;
+  performance.mark("verdict");
   for (const seconds of AGAIN) {
     if (verdict.value.cause !== "no-adapter") return;
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));

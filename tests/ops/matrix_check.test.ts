@@ -2,17 +2,17 @@
 // wrongly loses the size. Such a driver is made up by changing one line of a kernel's text on its way to the device.
 
 import { describe, expect, it } from "vitest";
+import type { RunEvent } from "../../src/base/events.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
+import { matmul } from "../../src/ops/matmul.ts";
 import { matrixVariants } from "../../src/ops/matmul_matrix.ts";
 import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";
-import { targetOf } from "../../src/tensor/target.ts";
-import type { RunEvent } from "../../src/base/events.ts";
-import { matmul } from "../../src/ops/matmul.ts";
 import { openGpu } from "../../src/platform/adapters.ts";
 import { restFor } from "../../src/platform/rest.ts";
 import { loadConfig } from "../../src/runs/config/load.ts";
 import { openDeviceOf } from "../../src/runs/device.ts";
 import { projectSources } from "../../src/runs/project.ts";
+import { targetOf } from "../../src/tensor/target.ts";
 import { NodeFiles } from "../helpers/files.ts";
 import { noise, runOps, testGpu } from "../helpers/gpu.ts";
 
@@ -59,7 +59,8 @@ describe("the test of an adapter's matrices", () => {
       const requestDevice = async (descriptor: GPUDeviceDescriptor) => {
         const device = await adapter.requestDevice(descriptor);
         const create = device.createShaderModule.bind(device);
-        const wrong = (code: string) => (code.includes("subgroup_matrix") ? code.replace(/exp\(level/, "cos(level") : code);
+        const wrong = (code: string) =>
+          code.includes("subgroup_matrix") ? code.replace(/exp\(level/, "cos(level") : code;
         device.createShaderModule = (module) => create({ ...module, code: wrong(module.code) });
         return device;
       };
@@ -69,7 +70,9 @@ describe("the test of an adapter's matrices", () => {
     const wanted = { ...config, device: { ...config.device, matrices: "all" as const } };
     const gpu = await openDeviceOf(faulty, wanted, (event) => events.push(event), restFor("dawn"));
     try {
-      expect(events).toMatchObject([{ kind: "warning", code: "E-ENV-061", text: expect.stringContaining("attention is off") }]);
+      expect(events).toMatchObject([
+        { kind: "warning", code: "E-ENV-061", text: expect.stringContaining("attention is off") },
+      ]);
       expect(matrixVariants(targetOf(gpu).kernels)).toEqual([]);
       // What asks for matrices gets other kernels, and right values.
       const x = noise(64 * 64);

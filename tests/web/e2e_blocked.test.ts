@@ -15,7 +15,13 @@ describeInBrowser("a page without WebGPU", () => {
   afterEach(async () => open?.discard());
 
   const cases: [string, PageOptions, (url: string) => string, RegExp, RegExp][] = [
-    ["gets no adapter", { webgpu: "no-adapter" }, (url) => url, /gives no GPU/, /chrome:\/\/gpu|--enable-unsafe-webgpu/],
+    [
+      "gets no adapter",
+      { webgpu: "no-adapter" },
+      (url) => url,
+      /gives no GPU/,
+      /chrome:\/\/gpu|--enable-unsafe-webgpu/,
+    ],
     ["has no WebGPU", { webgpu: "missing" }, (url) => url, /behind a flag|no WebGPU/, /flags|current Chrome/],
     ["came over plain http", {}, insecure, /plain http/, /https address/],
   ];

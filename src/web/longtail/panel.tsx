@@ -16,14 +16,16 @@ import { Strips } from "./strips_view.tsx";
 import { KeepView, VerdictView } from "./verdict_view.tsx";
 
 interface Props {
-  /** Grows in place: the caller draws the panel anew when it has changed. */
+  /** Grows in place. */
   view: RunView;
+  /** Changes whenever the view has grown: a component with the same properties is not drawn again. */
+  version: number;
   source: RunSource;
   /** Whether no more lines will come. */
   ended?: boolean;
 }
 
-export function AlignPanel({ view, source, ended = false }: Props) {
+export function AlignPanel({ view, version, source, ended = false }: Props) {
   const report = useReport(source, ended, view.notes.length);
   useEffect(ensureCatalogue, []);
   const guards = guardStateOf(view, report);
@@ -50,7 +52,7 @@ export function AlignPanel({ view, source, ended = false }: Props) {
         </div>
       )}
       <Guards tiles={guardTiles(view, guards)} guards={guards} />
-      <Strips view={view} source={source} report={report} catalogue={catalogue.value} />
+      <Strips view={view} version={version} source={source} report={report} catalogue={catalogue.value} />
       {ended && <KeepView source={source} report={report} stamp={view.notes.length} />}
     </div>
   );

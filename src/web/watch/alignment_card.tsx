@@ -9,7 +9,7 @@ import { PlayedRun } from "./played_run.ts";
 import type { WatchableRun } from "./shown_runs.ts";
 
 const AlignPanel = lazy(
-  () => import("../longtail/panel.tsx").then((module) => module.AlignPanel),
+  () => import("./alignment_panel.ts").then((module) => module.AlignPanel),
   "the alignment’s panel",
 );
 

@@ -1,4 +1,4 @@
-// The project's files for tests that run in a page: fetched from the server that serves the tests. Stands in for
+// The project's files for tests that run in a page: fetched from the server of the tests (scripts/node_in_browser.mjs). Stands in for
 // tests/helpers/files.ts and for the platform's own files.
 
 /// <reference types="vite/types/importMeta.d.ts" />
@@ -7,7 +7,10 @@ import { LongtailError } from "../../../src/base/errors.ts";
 import type { FileHandle, FileStore } from "../../../src/base/files.ts";
 
 const places = Object.keys(
-  import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], { query: "?url", import: "default" }),
+  import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], {
+    query: "?url",
+    import: "default",
+  }),
 );
 
 export const ROOT = "";
@@ -43,7 +46,7 @@ export class NodeFiles implements FileStore {
   }
   async readBytes(path: string): Promise<Uint8Array> {
     if (!places.includes(path)) throw new LongtailError("E-FILE-001", { what: "no such file", where: path });
-    const answer = await fetch(path);
+    const answer = await fetch(`/longtail-files${path}`);
     if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
     return new Uint8Array(await answer.arrayBuffer());
   }

@@ -2,11 +2,14 @@
 
 /// <reference types="vite/types/importMeta.d.ts" />
 
-const texts = import.meta.glob<string>(["/shaders/*.wgsl", "/src/ops/*.ts", "/docs/operations.md", "/tests/fixtures/flux1_small/config.json"], {
-  query: "?raw",
-  import: "default",
-  eager: true,
-});
+const texts = import.meta.glob<string>(
+  ["/shaders/*.wgsl", "/src/ops/*.ts", "/docs/operations.md", "/tests/fixtures/flux1_small/config.json"],
+  {
+    query: "?raw",
+    import: "default",
+    eager: true,
+  },
+);
 const others = import.meta.glob("/tests/fixtures/{clip_preprocess,flux1_small}/*", { query: "?url" });
 
 export function existsSync(path: string): boolean {
