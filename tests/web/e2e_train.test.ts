@@ -9,7 +9,7 @@ import { parseLog } from "../../src/web/run_source.ts";
 import { longtail } from "../helpers/processes.ts";
 import { describeInBrowser, type OpenPage } from "./browser.ts";
 import { builtPage } from "./built_page.ts";
-import { address, button, openLongtail, startTraining, storedLosses, trained, trainingOver } from "./longtail_page.ts";
+import { address, button, openLongtail, startTraining, storedLosses, trainingOver } from "./longtail_page.ts";
 import { readStoredText } from "./opfs.ts";
 import { type Served, serveFolder } from "./server.ts";
 

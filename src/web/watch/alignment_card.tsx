@@ -24,13 +24,13 @@ export function isAlignment(run: WatchableRun): boolean {
 
 export function AlignmentCard({ run }: { run: WatchableRun }) {
   // Reading it draws the panel again whenever the view has grown.
-  run.version.value;
+  const version = run.version.value;
   const source = useMemo(() => lightSource(run.source), [run.source]);
   const ended = run instanceof PlayedRun ? run.player.ended : run.hearing.value === "ended";
   if (run.view.began === null) return null;
   return (
     <Card title="Alignment">
-      <AlignPanel view={run.view} source={source} ended={ended} />
+      <AlignPanel view={run.view} version={version} source={source} ended={ended} />
     </Card>
   );
 }
