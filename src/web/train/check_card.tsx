@@ -1,27 +1,15 @@
 // Step 0, by itself: what this machine can do, as a badge with one sentence; and where it cannot, the cause, one action, and
 // diagnostics to copy.
 
-import { useEffect, useState } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
 import { checkMachine } from "../check_machine.ts";
 import { Badge, Button, CopyButton } from "../components/basic.tsx";
-import { Notice } from "../components/feedback.tsx";
+import { ErrorNotice, Notice } from "../components/feedback.tsx";
 import { estimate, estimateSource, estimateText } from "../estimates.ts";
 import { effective } from "../settings.ts";
-import { recall } from "../small_state.ts";
-import { activeRun, machine, settings, verdict } from "../store.ts";
+import { engineError, machine, settings, verdict } from "../store.ts";
 import type { Verdict } from "../verdict.ts";
-
-/** FLOP a second that an earlier run reached on this adapter, or undefined. */
-export function useKnownSpeed(): number | undefined {
-  const [speeds, setSpeeds] = useState<Record<string, number>>({});
-  const name = verdict.value?.adapter ?? "";
-  const over = activeRun.value?.status.value === "finished";
-  useEffect(() => {
-    void recall("speeds").then((known) => setSpeeds(known ?? {}));
-  }, [over]);
-  return speeds[name];
-}
+import { knownSpeed } from "./speeds.ts";
 
 export function CheckCard() {
   const found = verdict.value;
@@ -47,6 +35,7 @@ export function CheckCard() {
           </div>
         </details>
       </div>
+      {engineError.value && <ErrorNotice error={engineError.value} />}
       {found.cause && (
         <Notice kind="warn" title={found.title}>
           <p class="small">
@@ -59,7 +48,7 @@ export function CheckCard() {
 }
 
 function WhatRuns({ found }: { found: Verdict }) {
-  const speed = useKnownSpeed();
+  const speed = knownSpeed();
   const values = effective(settings.value, machine.value);
   const time = estimate(values, machine.value, speed);
   return (

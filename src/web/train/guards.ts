@@ -7,8 +7,8 @@ import { toast } from "../components/feedback.tsx";
 import { runFlops } from "../estimates.ts";
 import type { LiveRun } from "../live_run.ts";
 import { effective } from "../settings.ts";
-import { recall, remember } from "../small_state.ts";
-import { machine, settings, verdict } from "../store.ts";
+import { machine, settings } from "../store.ts";
+import { recordSpeed } from "./speeds.ts";
 
 /** Whether closing the tab now would cost updates. */
 export const hasUnsaved = (run: LiveRun): boolean => run.active && run.view.step > run.saved.value;
@@ -29,7 +29,7 @@ export function useRunGuards(run: LiveRun): void {
   const paused = useRef<LiveRun | null>(null);
   useEffect(() => {
     if (status === "paused") paused.current = run;
-    if (status === "finished" && paused.current !== run) void rememberSpeed(run);
+    if (status === "finished" && paused.current !== run) measureSpeed(run);
   }, [run, status]);
 }
 
@@ -56,15 +56,12 @@ function keepAwake(): () => void {
 }
 
 /** Only whole runs of this visit that were never paused say how fast the adapter is. */
-async function rememberSpeed(run: LiveRun): Promise<void> {
-  const name = verdict.value?.adapter;
+function measureSpeed(run: LiveRun): void {
   const trained = run.view.phases.filter((phase) => phase.name === "train" || phase.name.startsWith("draw samples"));
   const seconds = trained.reduce((sum, { began, last }) => sum + last - began, 0);
   const values = effective(settings.value, machine.value);
   const made = run.view.series.get("loss")?.steps.length ?? 0;
-  if (!name || seconds <= 0 || made !== values.updates) return;
-  const speeds = (await recall("speeds")) ?? {};
-  await remember("speeds", { ...speeds, [name]: runFlops(values, machine.value) / seconds });
+  if (seconds > 0 && made === values.updates) recordSpeed(runFlops(values, machine.value) / seconds);
 }
 
 /** Seconds that a tab must have been hidden before its speed says anything. */

@@ -24,9 +24,9 @@ import {
   verdict,
   wireError,
 } from "../store.ts";
-import { useKnownSpeed } from "./check_card.tsx";
 import { RunControls } from "./controls.tsx";
 import { LivePanel } from "./live_panel.tsx";
+import { knownSpeed } from "./speeds.ts";
 import { startBlocked } from "./start_blocked.ts";
 
 export function TrainCard() {
@@ -74,7 +74,7 @@ function Form({ locked }: { locked: boolean }) {
   const form = settings.value;
   const values = effective(form, machine.value);
   const pace = PACES[form.pace] ?? PACES[2];
-  const speed = useKnownSpeed();
+  const speed = knownSpeed();
   const time = estimateText(estimate(values, machine.value, speed));
   return (
     <>
