@@ -196,6 +196,7 @@ function Result({ run }: { run: ChosenRun }) {
   const [split, setSplit] = useState(50);
   const { strength } = form.value;
   const shown = drawn.value;
+  if (!before.value && !drawError.value) return null;
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
       {drawError.value && <ErrorNotice error={drawError.value} />}
