@@ -25,7 +25,7 @@ import { Button, Check, Field, NumberInput, Slider } from "../components/basic.t
 import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
 import { machine } from "../store.ts";
-import "../styles/cards.css";
+import "../styles/compare.css";
 
 /** Suggestions of each kind. */
 const CHIPS = 4;
