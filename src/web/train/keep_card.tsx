@@ -11,7 +11,7 @@ import { pictureGrid } from "../keep/picture_grid.ts";
 import { type KeptFile, keptFiles, ownSetOf, repeatCommand, wholeRun } from "../keep/run_files.ts";
 import { save, zipOf } from "../keep/zip.ts";
 import { storage, wireError } from "../store.ts";
-import "../styles/cards.css";
+import "../styles/compare.css";
 
 export function KeepCard() {
   const run = chosenRun.value;
