@@ -2,6 +2,7 @@
 // guard rails, the reward's two parts, strips of pictures, and the verdict at the end. All of it comes from the run's view
 // and its folder.
 
+import "./longtail.css";
 import { useEffect, useState } from "preact/hooks";
 import { signed } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
