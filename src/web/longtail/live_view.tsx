@@ -42,8 +42,11 @@ export function LiveAlignment() {
 }
 
 function Live({ run }: { run: LiveRun }) {
-  const source = useMemo(() => runSource(run.name), [run.name]);
-  const version = run.version.value;
+  // The engine says where run folders are read once it is connected, which its device is later than.
+  const isOpen = device.value !== null;
+  const source = useMemo(() => runSource(run.name), [run.name, isOpen]);
+  // Reading the version is what draws this anew when events have come.
+  void run.version.value;
   const status = run.status.value;
   const [kind, words] = STATUS[status];
   const ended = !run.active;
@@ -59,7 +62,7 @@ function Live({ run }: { run: LiveRun }) {
       </header>
       {run.error.value && <ErrorNotice error={run.error.value} />}
       {run.active && <Phase view={run.view} paused={status === "paused"} />}
-      <AlignPanel view={run.view} version={version} source={source} ended={ended} />
+      <AlignPanel view={run.view} source={source} ended={ended} />
       <Notes view={run.view} />
     </section>
   );

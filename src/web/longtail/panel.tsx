@@ -2,6 +2,7 @@
 // guard rails, the reward's two parts, strips of pictures, and the verdict at the end. All of it comes from the run's view
 // and its folder.
 
+import "./longtail.css";
 import { useEffect, useState } from "preact/hooks";
 import { signed } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
@@ -18,14 +19,29 @@ import { KeepView, VerdictView } from "./verdict_view.tsx";
 interface Props {
   /** Grows in place. */
   view: RunView;
-  /** Changes whenever the view has grown: a component with the same properties is not drawn again. */
-  version: number;
   source: RunSource;
   /** Whether no more lines will come. */
   ended?: boolean;
+  /** Changes with the view. A wrapper that keeps state, as `lazy` does, draws nothing anew while all properties are the same. */
+  version?: number;
 }
 
-export function AlignPanel({ view, version, source, ended = false }: Props) {
+/**
+ * Whoever draws this draws it anew when the view has grown. It keeps no state itself, so that it always looks; what is below
+ * is drawn again where the view is another one than before.
+ */
+export function AlignPanel({ view, source, ended = false }: Props) {
+  return <Panel view={view} version={versionOf(view)} source={source} ended={ended} />;
+}
+
+/** Another text whenever the view has grown. */
+function versionOf({ last, step, notes, samples }: RunView): string {
+  let pictures = 0;
+  for (const list of samples.values()) pictures += list.length;
+  return `${last} ${step} ${notes.length} ${pictures}`;
+}
+
+function Panel({ view, version, source, ended }: Required<Omit<Props, "version">> & { version: string }) {
   const report = useReport(source, ended, view.notes.length);
   useEffect(ensureCatalogue, []);
   const guards = guardStateOf(view, report);

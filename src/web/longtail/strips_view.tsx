@@ -21,7 +21,7 @@ const ORDERS: readonly [StripOrder, string][] = [
 interface Props {
   view: RunView;
   /** Changes whenever the view has grown. */
-  version: number;
+  version: string;
   source: RunSource;
   report: ReportData | null;
   /** For real pictures of embedded concepts; null where they are not known. */
