@@ -5,6 +5,7 @@
 
 import { LongtailError } from "../../../src/base/errors.ts";
 import type { FileHandle, FileStore } from "../../../src/base/files.ts";
+import { join } from "./path.ts";
 
 const places = Object.keys(
   import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], {
@@ -25,10 +26,12 @@ const never = (): never => {
 
 /** Reads alone; a file is fetched whole when it is opened. */
 export class NodeFiles implements FileStore {
-  async exists(path: string): Promise<boolean> {
+  async exists(given: string): Promise<boolean> {
+    const path = join(given);
     return places.some((place) => place === path || place.startsWith(`${path}/`));
   }
-  async list(path: string): Promise<string[]> {
+  async list(given: string): Promise<string[]> {
+    const path = join(given);
     const inside = places.filter((place) => place.startsWith(`${path}/`));
     return [...new Set(inside.map((place) => place.slice(path.length + 1).split("/")[0]!))].sort();
   }
@@ -44,7 +47,8 @@ export class NodeFiles implements FileStore {
       async close() {},
     };
   }
-  async readBytes(path: string): Promise<Uint8Array> {
+  async readBytes(given: string): Promise<Uint8Array> {
+    const path = join(given);
     if (!places.includes(path)) throw new LongtailError("E-FILE-001", { what: "no such file", where: path });
     const answer = await fetch(`/longtail-files${path}`);
     if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
