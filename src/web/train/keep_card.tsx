@@ -131,12 +131,11 @@ function FileRow({ run, file, size }: { run: ChosenRun; file: KeptFile; size: nu
       </div>
       <Button
         small
-        label={`${shown}${size === undefined ? "" : ` ${bytes(size)}`}, download ${file.path}`}
         disabledReason={size === undefined ? "it is written when the run has ended" : null}
         onClick={() => void take()}
       >
-        {shown}
-        {size !== undefined && <span class="file-size">{bytes(size)}</span>}
+        {shown} {size !== undefined && <span class="file-size">{bytes(size)}</span>}
+        <span class="visually-hidden"> download {file.path}</span>
       </Button>
     </li>
   );
