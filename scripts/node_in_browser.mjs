@@ -1,29 +1,46 @@
 // A Vite plugin that lets test files which were written for Deno run in a page: `node:process` has the variables of the test
 // run, `node:path` joins, and the project's files are fetched from the server of the tests.
 
+import fs from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { projectRoot } from "./tools.mjs";
 
-/** What is asked for, as it ends, and the file of tests/helpers/browser that is taken instead. */
-const STAND_INS = [
-  ["node:fs", "fs.ts"],
-  ["node:path", "path.ts"],
-  ["node:process", "process.ts"],
-  ["helpers/files.ts", "files.ts"],
-  ["platform/files.ts", "files.ts"],
-  ["platform/environment.ts", "files.ts"],
-];
+const standIn = (name) => path.join(projectRoot, "tests/helpers/browser", name);
+
+/** What stands in for Node's modules and for files of the project that need Node. */
+const STAND_INS = new Map([
+  ["node:fs", standIn("fs.ts")],
+  ["node:path", standIn("path.ts")],
+  ["node:process", standIn("process.ts")],
+  [path.join(projectRoot, "tests/helpers/files.ts"), standIn("files.ts")],
+  [path.join(projectRoot, "src/platform/files.ts"), standIn("files.ts")],
+  [path.join(projectRoot, "src/platform/environment.ts"), standIn("files.ts")],
+]);
+
+/** Where the server of the tests gives out files of the project as they are: others it packs, unpacks or turns into code. */
+const FILES = "/longtail-files";
+const GIVEN_OUT = /^\/(models|presets|tests\/fixtures)\//;
 
 export const nodeInBrowser = () => ({
   name: "node-in-browser",
   /** @type {"pre"} */
   enforce: "pre",
   config: () => ({ define: { LONGTAIL_VARIABLES: JSON.stringify(variables()) } }),
-  /** @param {string} id */
-  resolveId(id) {
-    const found = STAND_INS.find(([asked]) => id === asked || id.endsWith(`/${asked}`));
-    return found ? path.join(projectRoot, "tests/helpers/browser", found[1]) : null;
+  /** @param {string} id @param {string | undefined} importer */
+  resolveId(id, importer) {
+    const file = id.startsWith(".") && importer ? path.resolve(path.dirname(importer.split("?")[0] ?? ""), id) : id;
+    return STAND_INS.get(file) ?? null;
+  },
+  /** @param {import("vite").ViteDevServer} server */
+  configureServer(server) {
+    server.middlewares.use(FILES, (request, response) => {
+      const place = path.posix.normalize(decodeURIComponent(new URL(request.url ?? "", "http://x").pathname));
+      if (!GIVEN_OUT.test(place)) return void response.writeHead(403).end();
+      fs.createReadStream(path.join(projectRoot, place))
+        .on("error", () => response.writeHead(404).end())
+        .pipe(response.setHeader("Content-Type", "application/octet-stream"));
+    });
   },
   /** @param {string} code @param {string} id */
   transform(code, id) {

@@ -1,10 +1,11 @@
-// The project's files for tests that run in a page: fetched from the server that serves the tests. Stands in for
+// The project's files for tests that run in a page: fetched from the server of the tests (scripts/node_in_browser.mjs). Stands in for
 // tests/helpers/files.ts and for the platform's own files.
 
 /// <reference types="vite/types/importMeta.d.ts" />
 
 import { LongtailError } from "../../../src/base/errors.ts";
 import type { FileHandle, FileStore } from "../../../src/base/files.ts";
+import { join } from "./path.ts";
 
 const places = Object.keys(
   import.meta.glob(["/models/**/*", "/tests/fixtures/{clip_preprocess,flux1_small}/*"], {
@@ -25,10 +26,12 @@ const never = (): never => {
 
 /** Reads alone; a file is fetched whole when it is opened. */
 export class NodeFiles implements FileStore {
-  async exists(path: string): Promise<boolean> {
+  async exists(given: string): Promise<boolean> {
+    const path = join(given);
     return places.some((place) => place === path || place.startsWith(`${path}/`));
   }
-  async list(path: string): Promise<string[]> {
+  async list(given: string): Promise<string[]> {
+    const path = join(given);
     const inside = places.filter((place) => place.startsWith(`${path}/`));
     return [...new Set(inside.map((place) => place.slice(path.length + 1).split("/")[0]!))].sort();
   }
@@ -44,9 +47,10 @@ export class NodeFiles implements FileStore {
       async close() {},
     };
   }
-  async readBytes(path: string): Promise<Uint8Array> {
+  async readBytes(given: string): Promise<Uint8Array> {
+    const path = join(given);
     if (!places.includes(path)) throw new LongtailError("E-FILE-001", { what: "no such file", where: path });
-    const answer = await fetch(path);
+    const answer = await fetch(`/longtail-files${path}`);
     if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
     return new Uint8Array(await answer.arrayBuffer());
   }
