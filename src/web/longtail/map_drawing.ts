@@ -32,9 +32,8 @@ export class MapDrawing {
     this.box = box;
     this.concepts = concepts;
     this.onRenderer = onRenderer;
-    this.words = document.createElement("canvas");
+    this.words = this.newCanvas();
     this.words.className = "lt-map-words";
-    this.words.setAttribute("aria-hidden", "true");
     box.append(this.words);
     this.watching = new ResizeObserver(() => this.resize());
     this.watching.observe(box);
@@ -89,6 +88,8 @@ export class MapDrawing {
   private newCanvas(): HTMLCanvasElement {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
+    // A browser whose GPU process went away gives a 2-D canvas back empty.
+    canvas.addEventListener("contextrestored", () => this.request());
     return canvas;
   }
 

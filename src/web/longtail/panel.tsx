@@ -102,6 +102,8 @@ function pairSentence(view: RunView): string {
       ? "the reward rises and the judge does not follow: a sign of fitting the reward"
       : r > 0.01 && j > 0.005
         ? "both rise"
-        : "no clear movement yet";
+        : j < -0.02
+          ? "the judge falls"
+          : "no clear movement yet";
   return `Since the start: reward ${signed(r)}, judge ${signed(j)}: ${words}.`;
 }

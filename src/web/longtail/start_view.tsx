@@ -158,7 +158,7 @@ export function StartCard() {
       </div>
       <p id="lt-start-why" class="small quiet">
         {cannot
-          ? "This browser cannot train; the check above says why."
+          ? "This browser cannot train; the Train mode says why."
           : busy
             ? `${run!.name} is under way. One run at a time.`
             : (problem ?? (cost ? costText(cost) : "What it needs is counted when the engine is ready."))}
