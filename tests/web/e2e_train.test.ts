@@ -55,8 +55,8 @@ describeInBrowser("a run in the page", () => {
       expect(losses.at(-1)!).toBeLessThan(losses[0]!);
 
       for (const name of ["whole.safetensors", "whole.kohya.safetensors"]) {
-        const waiting = first.page.waitForEvent("download");
-        await button(first, `Download ${name}`).click();
+        const waiting = first.page.waitForEvent("download", { timeout: PATIENCE });
+        await button(first, new RegExp(`download ${name}$`)).click();
         const download = await waiting;
         const kept = join(folder, download.suggestedFilename());
         await download.saveAs(kept);
