@@ -152,5 +152,5 @@ const words = new Set(["icon", "of", "a", "picture", ...STYLES, ...QUALITIES.fla
 for (const { item, category, region } of embedded.items)
   for (const text of [item, category, region]) for (const word of wordsOf(text)) words.add(word);
 const vocabulary = { items: embedded.items.map(({ item }) => item), words: [...words].sort() };
-await writeFile(new URL("vocabulary.json", folder), `${JSON.stringify(vocabulary)}\n`);
+await writeFile(new URL("vocabulary.json", folder), `${JSON.stringify(vocabulary, null, 2)}\n`);
 console.log(`vocabulary.json: ${vocabulary.items.length} items, ${vocabulary.words.length} words`);

@@ -87,23 +87,29 @@ export function pageShell() {
   };
 }
 
-/** What a build's scripts and styles weigh: `{files: {name, bytes, gzip, first}[], first}`, `first` the first load's sum. */
-export function weighPage(folder) {
-  const gzip = (name) => zlib.gzipSync(fs.readFileSync(path.join(folder, name)), { level: 9 }).length;
-  const first = new Set(["index.html"]);
-  const html = fs.readFileSync(path.join(folder, "index.html"), "utf8");
-  const references = [...html.matchAll(/<(?:script|link)\b[^>]*?(?:src|href)="([^"]+)"[^>]*>/g)].map(([, url]) => url);
-  const waiting = references.map((url) => path.posix.normalize(url)).filter((name) => /\.(js|css)$/.test(name));
+/** Scripts and styles that come with those in `start`: static imports are followed, `import(` waits until it is wanted. */
+export function withImports(folder, start) {
+  const found = new Set();
+  const waiting = [...start];
   while (waiting.length > 0) {
     const name = waiting.pop();
-    if (first.has(name) || !fs.existsSync(path.join(folder, name))) continue;
-    first.add(name);
+    if (found.has(name) || !fs.existsSync(path.join(folder, name))) continue;
+    found.add(name);
     if (!name.endsWith(".js")) continue;
-    // Imports that are loaded with it; `import(` waits until it is wanted.
     const code = fs.readFileSync(path.join(folder, name), "utf8");
     for (const [, specifier] of code.matchAll(/(?:\bfrom|\bimport)\s*"(\.{1,2}\/[^"]+\.js)"/g))
       waiting.push(path.posix.join(path.posix.dirname(name), specifier));
   }
+  return found;
+}
+
+/** What a build's scripts and styles weigh: `{files: {name, bytes, gzip, first}[], first}`, `first` the first load's sum. */
+export function weighPage(folder) {
+  const gzip = (name) => zlib.gzipSync(fs.readFileSync(path.join(folder, name)), { level: 9 }).length;
+  const html = fs.readFileSync(path.join(folder, "index.html"), "utf8");
+  const references = [...html.matchAll(/<(?:script|link)\b[^>]*?(?:src|href)="([^"]+)"[^>]*>/g)].map(([, url]) => url);
+  const named = references.map((url) => path.posix.normalize(url)).filter((name) => /\.(js|css)$/.test(name));
+  const first = withImports(folder, ["index.html", ...named]);
   const files = filesBelow(folder)
     .filter((name) => /\.(js|css|html)$/.test(name) && !name.startsWith("data/"))
     .map((name) => ({

@@ -63,12 +63,33 @@ export function thinLog(lines: readonly LogLine[], keeps: (path: string) => bool
       const values = Object.entries(line.values).filter(([name]) => !UNSHOWN.has(name));
       kept.push({ ...line, t, values: Object.fromEntries(values.map(([name, value]) => [name, rounded(value)])) });
     } else if (line.kind === "sample") {
-      if (keeps(line.path)) kept.push({ ...line, t, path: line.path.replace(/\.png$/, ".jpg") });
+      if (!keeps(line.path)) continue;
+      const judge = line.judge === undefined ? {} : { judge: rounded(line.judge) };
+      kept.push({ ...line, t, path: line.path.replace(/\.png$/, ".jpg"), ...judge });
     } else if (line.kind === "checkpoint") {
       kept.push({ ...line, t, path: `ckpt/${basename(line.path)}` });
     } else kept.push({ ...line, t });
   }
   return kept;
+}
+
+/**
+ * File names of the samples that stay, one an item: half of them those that were drawn most often on the way, the rest spread
+ * over all items, so that head and tail are both there.
+ */
+export function chosenSamples(lines: readonly LogLine[], most: number): Set<string> {
+  const drawn = lines.filter((line) => line.kind === "sample");
+  const counts = new Map<string, number>();
+  for (const { path } of drawn) counts.set(basename(path), (counts.get(basename(path)) ?? 0) + 1);
+  const items = new Map<string | undefined, string>();
+  for (const { step, item, path } of drawn) if (step === 0 && !items.has(item)) items.set(item, basename(path));
+  const all = [...items.values()];
+  const least = Math.min(...all.map((name) => counts.get(name)!));
+  const often = all.filter((name) => counts.get(name)! > least).slice(0, Math.ceil(most / 2));
+  const others = all.filter((name) => !often.includes(name));
+  const rest = Math.min(most - often.length, others.length);
+  const spread = Array.from({ length: rest }, (_, i) => others[Math.floor((i * others.length) / rest)]!);
+  return new Set([...often, ...spread]);
 }
 
 /** A PNG of the run as JPEG. */
@@ -92,10 +113,7 @@ function record(run: string, name: string, title: string, samples: number): void
     writeFileSync(join(folder, path), content);
   };
   const lines = parseLog(read("log.jsonl"));
-  // One picture an item, as many items as asked for, spread over all of them so that head and tail are both there.
-  const first = lines.filter((line) => line.kind === "sample" && line.step === 0) as (LogLine & { kind: "sample" })[];
-  const items = [...new Map(first.toReversed().map((line) => [line.item, basename(line.path)])).values()].reverse();
-  const names = new Set(Array.from({ length: samples }, (_, i) => items[Math.floor((i * items.length) / samples)]));
+  const names = chosenSamples(lines, samples);
   const log = thinLog(lines, (path) => names.has(basename(path)));
   write("log.jsonl", log.map((line) => `${JSON.stringify(line)}\n`).join(""));
   for (const line of log as LogLine[])

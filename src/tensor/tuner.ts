@@ -41,7 +41,7 @@ function matrixForms(variants: readonly string[]): string[] {
 
 /** A variant must win by this factor: a smaller gain may be noise, and every change costs a pipeline. */
 const WORTHWHILE = 1.08;
-/** A first run that takes so many times as long as what it must beat is not repeated. */
+/** A run that takes so many times as long as what it must beat is not repeated. */
 const HOPELESS = 4;
 /** Device time of one measurement. */
 const MEASURE_SECONDS = 0.012;
@@ -237,9 +237,10 @@ async function measure(
     const output = new Float32Array(await readback.read(buffers.get(out)!, 0, out.bytes));
     const kernel = JSON.stringify(lowering.calls.map(({ label, constants }) => [label, constants]));
     const times = Math.max(1, Math.min(50, Math.round(MEASURE_SECONDS / Math.max(once, 1e-5))));
-    // The first run pays for what is done once; it is hopeless where it takes much longer all the same.
-    const seconds =
-      once > HOPELESS * most + MEASURE_SECONDS ? once : Math.min(await run(times), await run(times), await run(times));
+    // The first run pays for what is done once, so a second one decides whether it is hopeless.
+    const bound = HOPELESS * most + MEASURE_SECONDS;
+    const second = once > bound ? await run(1) : once;
+    const seconds = second > bound ? second : Math.min(await run(times), await run(times), await run(times));
     executable.destroy();
     return { seconds, output, kernel };
   } finally {

@@ -1,15 +1,16 @@
 // The page's frame: header with the three modes, the mode that is shown, and what lies over everything (messages, questions,
 // the storage panel). A mode that was opened stays alive while another one is shown, so a run goes on being drawn.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { Button, ICONS, Icon } from "./components/basic.tsx";
 import { Questions, Toasts, toast } from "./components/feedback.tsx";
 import { lazy } from "./components/lazy.tsx";
 import { Tabs } from "./components/tabs.tsx";
+import type { LiveRun } from "./live_run.ts";
 import { settingsToHash } from "./settings.ts";
 import { StoragePanel, storageOpen } from "./storage_panel.tsx";
-import { activeRun, deviceLoss, linkProblems, settings } from "./store.ts";
+import { activeRun, deviceLoss, linkProblems, readAddress, settings, warning } from "./store.ts";
 import { theme, toggleTheme } from "./theme.ts";
 import { TrainMode } from "./train/mode.tsx";
 
@@ -104,6 +105,13 @@ export function App() {
   );
 }
 
+/** Whole per cent of the tab's run: the frame is drawn again a hundred times, not with every update. */
+const progress = computed(() => {
+  const run = activeRun.value;
+  if (!run || run.version.value < 0 || run.view.steps === 0) return null;
+  return Math.floor((100 * run.view.step) / run.view.steps);
+});
+
 function openStorage(): void {
   storageOpen.value = true;
 }
@@ -128,6 +136,7 @@ function useAddress(): void {
       // `#content` is the skip link's, not an address of a mode.
       if (!location.hash.includes("=")) return;
       const next = modeOf(location.hash);
+      if (next === "train") readAddress(location.hash);
       if (next !== mode.value) openMode(next);
     };
     addEventListener("hashchange", follow);
@@ -146,11 +155,27 @@ function useMessages(): void {
         : { kind: "bad", title: "The GPU was reset again", text: "The run was stopped; its last checkpoint is kept." },
     );
   }, [loss]);
+  const warned = warning.value;
+  useEffect(() => {
+    if (warned) toast({ kind: "warn", title: warned.text, text: warned.code });
+  }, [warned]);
   const run = activeRun.value;
   const status = run?.status.value;
+  const percent = progress.value;
   useEffect(() => {
     if (!run || mode.value === (run.command === "train" ? "train" : "longtail")) return;
     if (status === "finished") toast({ kind: "good", title: `“${run.name}” is finished` });
     if (status === "failed") toast({ kind: "bad", title: `“${run.name}” failed` });
   }, [run, status]);
+  useEffect(() => {
+    document.title = run ? titleOf(run) : "Longtail";
+  }, [run, status, percent]);
+}
+
+/** The tab's title while a run is under way, for a tab that is out of sight. */
+function titleOf(run: LiveRun): string {
+  const { step, steps } = run.view;
+  const word = run.status.value;
+  if (word === "finished" || word === "failed" || word === "stopped" || word === "paused") return `${word} · Longtail`;
+  return steps > 0 ? `${Math.floor((100 * step) / steps)} % · Longtail` : "preparing · Longtail";
 }

@@ -8,7 +8,9 @@ import { applyLine, emptyRunView, type RunView } from "./run_view.ts";
 /** Calls back before the next frame; a hidden tab has none until it is shown again. */
 export type Schedule = (draw: () => void) => void;
 
-export const onFrame: Schedule = (draw) => void requestAnimationFrame(draw);
+/** Where there are no frames, as in a test, a timer stands in. */
+export const onFrame: Schedule = (draw) =>
+  void (typeof requestAnimationFrame === "function" ? requestAnimationFrame(draw) : setTimeout(draw, 16));
 
 export class LiveRun {
   readonly name: string;

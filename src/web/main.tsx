@@ -2,10 +2,10 @@
 
 import { render } from "preact";
 import { App } from "./app.tsx";
+import { checkMachine } from "./check_machine.ts";
 import { registerOffline } from "./files/offline.ts";
-import { provideEngine, verdict } from "./store.ts";
+import { provideEngine } from "./store.ts";
 import { startTheme } from "./theme.ts";
-import { judge, look } from "./verdict.ts";
 
 provideEngine(async () => {
   const query = new URLSearchParams(location.search);
@@ -24,17 +24,5 @@ startTheme();
 const place = document.getElementById("app")!;
 place.replaceChildren();
 render(<App />, place);
-void check();
+void checkMachine();
 void registerOffline();
-
-/** A GPU that was not there yet is looked for once more: a busy machine may need seconds for the browser's GPU process. */
-const SECOND_LOOK_MS = 2500;
-
-async function check(): Promise<void> {
-  verdict.value = judge(await look());
-  performance.mark("verdict");
-  if (verdict.value.cause !== "no-adapter") return;
-  await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS));
-  const second = judge(await look());
-  if (second.level !== "none") verdict.value = second;
-}

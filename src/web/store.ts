@@ -50,6 +50,9 @@ export const storage = signal<StorageFacts | null>(null);
 /** A device that went away, while the run recovers. */
 export const deviceLoss = signal<(EngineEvent & { kind: "device-lost" }) | null>(null);
 
+/** The last thing that the engine warned of outside a run. */
+export const warning = signal<(EngineEvent & { kind: "warning" }) | null>(null);
+
 const fromAddress: HashResult = settingsFromHash(trainPart(globalThis.location?.hash ?? ""));
 
 /** The form of the Train mode. Change it with `changeSettings`. */
@@ -59,6 +62,13 @@ export const linkProblems = signal<string[]>(fromAddress.problems);
 
 export function changeSettings(change: Partial<TrainSettings>): void {
   settings.value = { ...settings.value, ...change };
+}
+
+/** Takes up an address that was pasted into the page. Own pictures, which no address carries, stay. */
+export function readAddress(hash: string): void {
+  const { settings: read, problems } = settingsFromHash(trainPart(hash));
+  linkProblems.value = problems;
+  if (problems.length === 0) settings.value = { ...read, set: read.set ?? settings.value.set };
 }
 
 /** The settings in an address; other modes have addresses of their own (`#mode=watch&…`). */
@@ -131,6 +141,7 @@ function takeEvent(event: EngineEvent): void {
     const { name, received, total, cached } = event;
     downloads.value = new Map(downloads.value).set(name, { received, total, cached });
   } else if (event.kind === "device-lost") deviceLoss.value = event;
+  else if (event.kind === "warning") warning.value = event;
   else {
     const run = activeRun.value;
     if (run?.name === event.run) run.take(event);

@@ -31,7 +31,7 @@ it("cuts a plan into as many submits as its device time wants, of about the same
     // Seconds that the plan is said to take; 60 ms make a submit.
     for (const [seconds, expected] of [
       [0.001, 1],
-      [0.05, 1],
+      [0.07, 1],
       [0.23, 4],
       [60, plan.lowered.calls.length],
     ] as const) {

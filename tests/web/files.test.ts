@@ -96,8 +96,18 @@ describeInBrowser("files in the browser's storage", () => {
     tab.evaluate((name) => (window as unknown as PageWindow).startWorker(name), key);
   const end = (key: string, tab = page) =>
     tab.evaluate((name) => (window as unknown as PageWindow).endWorker(name), key);
-  const ask = (key: string, name: string, args: unknown[] = [], tab = page) =>
-    tab.evaluate(([k, n, a]) => (window as unknown as PageWindow).ask(k, n, a), [key, name, args] as const);
+  async function ask(key: string, name: string, args: unknown[] = [], tab = page): Promise<unknown> {
+    try {
+      return await tab.evaluate(([k, n, a]) => (window as unknown as PageWindow).ask(k, n, a), [
+        key,
+        name,
+        args,
+      ] as const);
+    } catch (error) {
+      // The page's stack says nothing here, and the test run cannot read it.
+      throw new Error(`${name}: ${(error as Error).message.split("\n")[0]}`);
+    }
+  }
 
   /** Asks a fresh worker one thing. */
   async function once(name: string, ...args: unknown[]): Promise<unknown> {
@@ -123,8 +133,8 @@ describeInBrowser("files in the browser's storage", () => {
 
   for (const canMove of [true, false]) {
     for (const deed of ["write", "rename", "checkpoint"]) {
-      // A checkpoint makes a hundred calls: each of them with LONGTAIL_LONG, every seventh without.
-      const stride = deed === "checkpoint" && !process.env.LONGTAIL_LONG ? 7 : 1;
+      // A checkpoint makes a hundred calls: each of them is one to die at with LONGTAIL_LONG, every few without.
+      const stride = process.env.LONGTAIL_LONG ? 1 : { write: 1, rename: 3, checkpoint: 7 }[deed]!;
       test(`are old or new, whole, after a worker died at any call of "${deed}"${canMove ? "" : ", without moves"}`, async () => {
         let seen = "";
         let at = 1;

@@ -118,8 +118,10 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
   async cases(base: string, canMove: boolean) {
     const files = await store(canMove);
     const failures = await runCases(files, base);
+    // A case that failed may have left a reader open, and its message is worth more than that.
+    if (failures.length > 0) return failures;
     await files.remove(base);
-    return [...failures, ...(await leftovers())];
+    return await leftovers();
   },
   /** Prepares and does a deed up to call `at`; answers "done" where it has fewer calls. */
   async begin(name: string, at: number, canMove: boolean) {

@@ -7,6 +7,7 @@ import { LiveRun } from "../../src/web/live_run.ts";
 import type { LogLine } from "../../src/web/protocol.ts";
 import { parseLog } from "../../src/web/run_source.ts";
 import { applyLine, emptyRunView } from "../../src/web/run_view.ts";
+import { hiddenText } from "../../src/web/train/guards.ts";
 import { phaseText, runPace } from "../../src/web/train/progress.ts";
 
 const metric = (step: number, values: Record<string, number>, t = 100 + step): LogLine => ({
@@ -112,6 +113,14 @@ describe("a run's pace", () => {
   it("names phases for people", () => {
     expect(phaseText("draw samples, step 0")).toBe("Drawing what the model knows before");
     expect(phaseText("check prompt embeddings")).toBe("Check prompt embeddings");
+  });
+});
+
+describe("a tab that was hidden", () => {
+  it("says how much slower the run was, where that can be noticed", () => {
+    expect(hiddenText(60, 120, 0.1)).toMatch(/^It made 2 updates a second instead of 10:/);
+    expect(hiddenText(60, 590, 0.1)).toBeNull();
+    expect(hiddenText(5, 0, 0.1)).toBeNull();
   });
 });
 

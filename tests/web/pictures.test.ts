@@ -157,10 +157,10 @@ describe("what is refused", () => {
     ["a program", { "a.exe": "MZ" }, "E-DATA-021"],
     ["a JPEG that was cut off", { "a.jpg": jpegOf(gradient(64, 64)).subarray(0, 700) }, "E-DATA-020"],
     ["a PNG that was cut off", { "a.png": pngOf(64, 64).subarray(0, 200) }, "E-DATA-020"],
-    ["a GIF", { "a.gif": "GIF89a……" }, "E-DATA-021"],
-    ["an SVG", { "a.svg": "<svg xmlns='http://www.w3.org/2000/svg'/>" }, "E-DATA-021"],
-    ["a HEIC", { "a.heic": "\0\0\0\x18ftypheic\0\0\0\0" }, "E-DATA-021"],
-    ["a WebP that moves", { "a.webp": webp(20, 10, 2) }, "E-DATA-021"],
+    ["a GIF", { "a.gif": "GIF89a……" }, "E-DATA-056"],
+    ["an SVG", { "a.svg": "<svg xmlns='http://www.w3.org/2000/svg'/>" }, "E-DATA-056"],
+    ["a HEIC", { "a.heic": "\0\0\0\x18ftypheic\0\0\0\0" }, "E-DATA-056"],
+    ["a WebP that moves", { "a.webp": webp(20, 10, 2) }, "E-DATA-056"],
     ["a WebP of 100 megapixels", { "a.webp": webp(10_000, 10_000) }, "E-DATA-023"],
     ["a WebP without a header", { "a.webp": webp(20, 10).subarray(0, 14) }, "E-DATA-020"],
     ["a name that leads out", { "../a.png": pngOf(8, 8) }, "E-DATA-046"],
@@ -209,7 +209,7 @@ describe("what is refused", () => {
     "a set cannot be called %j",
     async (name) => {
       const { shelf, files } = shelfOf();
-      expect(await codeOf(shelf.add(name, incoming({ "a.png": pngOf(8, 8) })))).toBe("E-DATA-046");
+      expect(await codeOf(shelf.add(name, incoming({ "a.png": pngOf(8, 8) })))).toBe("E-DATA-057");
       expect(files.content.size).toBe(0);
     },
   );

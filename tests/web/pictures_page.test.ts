@@ -116,10 +116,7 @@ describeInBrowser("own pictures in the page", () => {
     ]);
     // The photograph's name says nothing, so it has no caption, and the page asks for one.
     expect(read.dropped).toMatchObject([{ name: "IMG_0001.jpg", code: "E-DATA-040" }]);
-    await page
-      .getByText(/write a caption for 1 picture/)
-      .first()
-      .waitFor();
+    await page.getByText("To start: write a caption for 1 picture").waitFor();
     await open.close();
   });
 

@@ -38,11 +38,14 @@ export function changeForm(change: Partial<DrawForm>): void {
 interface Request extends DrawForm {
   run: string;
   preview: boolean;
+  /** Requests of an earlier screen are answered to nobody. */
+  screen: number;
 }
 
 /** What "before" depends on; it is not drawn again for another strength. */
 const keyOf = ({ run, prompt, seed, steps, count }: Request) => JSON.stringify([run, prompt, seed, steps, count]);
 let beforeKey = "";
+let screen = 0;
 
 async function draw(request: Request): Promise<{ request: Request; pictures: DrawnPicture[] }> {
   const { prompt, seed, steps, count, strength, run, preview } = request;
@@ -53,8 +56,12 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
     drawing.value = "before";
     // Strength 0 is the base model, without opening its weights a second time.
     const pictures = await worker.draw({ run, prompts, seed, first: 0, strength: 0, steps });
-    before.value = pictures;
-    beforeKey = keyOf(request);
+    if (request.screen === screen) {
+      // An older "after" beside a new "before" would be a lie.
+      after.value = null;
+      before.value = pictures;
+      beforeKey = keyOf(request);
+    }
   }
   drawing.value = "after";
   const fewer = preview ? Math.min(steps, PREVIEW_STEPS) : steps;
@@ -64,6 +71,7 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
 const newest = newestWins(
   draw,
   ({ request, pictures }) => {
+    if (request.screen !== screen) return;
     after.value = pictures;
     drawn.value = request;
     drawError.value = null;
@@ -85,18 +93,19 @@ const freshSeed = () => crypto.getRandomValues(new Uint32Array(1))[0]! % 100_000
 /** Draws with the form as it stands; with an open lock from new noise. */
 export function drawNow(run: string): void {
   if (!form.value.locked) changeForm({ seed: freshSeed() });
-  newest.ask({ ...form.value, run, preview: false });
+  newest.ask({ ...form.value, run, preview: false, screen });
 }
 
 /** Draws what is on the screen with another strength. */
 export function drawStrength(run: string, strength: number, preview: boolean): void {
   changeForm({ strength });
   const shown = drawn.value;
-  if (shown) newest.ask({ ...shown, strength, run, preview });
+  if (shown) newest.ask({ ...shown, strength, run, preview, screen });
 }
 
 /** Forgets the pictures: they are another run's. */
 export function clearDrawn(): void {
+  screen++;
   before.value = after.value = drawn.value = drawError.value = null;
   beforeKey = "";
 }

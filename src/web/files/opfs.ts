@@ -5,7 +5,7 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileHandle, FileStore } from "../../base/files.ts";
-import { OpfsAppender, OpfsReader, syncHandle, writeAll } from "./opfs_handles.ts";
+import { bytesOf, OpfsAppender, OpfsReader, syncHandle, writeAll } from "./opfs_handles.ts";
 import { Mover } from "./opfs_moves.ts";
 import {
   coded,
@@ -125,8 +125,7 @@ export class OpfsFiles implements FileStore {
   async readBytes(path: string): Promise<Uint8Array> {
     await this.#changes;
     try {
-      const file = await (await fileAt(this.#root, path)).getFile();
-      return new Uint8Array(await file.arrayBuffer());
+      return await bytesOf(await fileAt(this.#root, path));
     } catch (error) {
       throw await coded(error, path);
     }

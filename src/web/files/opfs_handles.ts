@@ -37,7 +37,9 @@ export async function moved(file: StoredFile, folder: FileSystemDirectoryHandle,
 
 const PIECE = 4 * 1024 * 1024;
 
-type Source = { kind: "handle"; handle: SyncHandle; size: number } | { kind: "file"; file: File; size: number };
+type Source =
+  | { kind: "handle"; handle: SyncHandle; size: number }
+  | { kind: "file"; file: FileSystemFileHandle; size: number };
 
 async function sourceOf(file: FileSystemFileHandle): Promise<Source> {
   try {
@@ -48,8 +50,25 @@ async function sourceOf(file: FileSystemFileHandle): Promise<Source> {
   } catch (error) {
     if (!isHeld(error)) throw error;
   }
-  const whole = await file.getFile();
-  return { kind: "file", file: whole, size: whole.size };
+  return { kind: "file", file, size: (await file.getFile()).size };
+}
+
+const ATTEMPTS = 5;
+
+/**
+ * Bytes of a file that may be growing: what the browser hands out as a File is good until the next write, so it is asked for
+ * anew where one came in between.
+ */
+export async function bytesOf(file: FileSystemFileHandle, offset = 0, length?: number): Promise<Uint8Array> {
+  for (let attempt = 1; ; attempt++) {
+    const now = await file.getFile();
+    try {
+      return new Uint8Array(await now.slice(offset, length === undefined ? undefined : offset + length).arrayBuffer());
+    } catch (error) {
+      const isChanged = error instanceof DOMException && error.name === "NotReadableError";
+      if (!isChanged || attempt === ATTEMPTS) throw error;
+    }
+  }
 }
 
 type Closed = (reader: OpfsReader) => Promise<void>;
@@ -81,7 +100,12 @@ export class OpfsReader implements FileHandle {
     if (offset + length > this.size) throw this.#tooShort(offset, length);
     try {
       const source = this.#source;
-      if (source.kind === "file") return new Uint8Array(await source.file.slice(offset, offset + length).arrayBuffer());
+      if (source.kind === "file") {
+        const found = await bytesOf(source.file, offset, length);
+        // Another tab has put a shorter file in its place.
+        if (found.length < length) throw this.#tooShort(offset, length);
+        return found;
+      }
       const bytes = new Uint8Array(length);
       for (let filled = 0; filled < length; ) {
         const count = source.handle.read(bytes.subarray(filled), { at: offset + filled });
@@ -110,8 +134,7 @@ export class OpfsReader implements FileHandle {
     const work = async () => {
       const before = this.#source;
       await copyInto(copy, this.size, async (offset, length) => {
-        if (before.kind === "file")
-          return new Uint8Array(await before.file.slice(offset, offset + length).arrayBuffer());
+        if (before.kind === "file") return bytesOf(before.file, offset, length);
         const bytes = new Uint8Array(length);
         before.handle.read(bytes, { at: offset });
         return bytes;

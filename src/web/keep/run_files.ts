@@ -17,12 +17,12 @@ export function keptFiles(name: string): KeptFile[] {
     {
       path: `${name}.safetensors`,
       title: "LoRA, diffusers' keys",
-      about: "For diffusers' load_lora_weights and for longtail sample.",
+      about: "For diffusers' load_lora_weights, ComfyUI and longtail sample.",
     },
     {
       path: `${name}.kohya.safetensors`,
       title: "LoRA, kohya's keys",
-      about: "For programs that read the keys of kohya's sd-scripts.",
+      about: "For kohya's sd-scripts and programs that read its keys.",
     },
     {
       path: "report.html",

@@ -25,8 +25,8 @@ export const SIGNAL_WORDS: Readonly<Record<GuardSignal, { label: string; means: 
   saturation: { label: "Saturation", means: "mean over pixels of largest − smallest channel" },
   contrast: { label: "Contrast", means: "standard deviation of the luminance" },
   sharpness: { label: "Sharpness", means: "standard deviation of the luminance’s Laplacian" },
-  grid8: { label: "Grid, 8 px", means: "share of detail that repeats every 8 pixels" },
-  grid16: { label: "Grid, 16 px", means: "share of detail that repeats every 16 pixels" },
+  grid8: { label: "Grid 8 px", means: "share of detail that repeats every 8 pixels" },
+  grid16: { label: "Grid 16 px", means: "share of detail that repeats every 16 pixels" },
 };
 
 /** Measurements of the guard rails, in order. */

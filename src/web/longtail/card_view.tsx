@@ -7,6 +7,9 @@ import { MOST_PICKED } from "./choice.ts";
 import { Sprite } from "./sprite.tsx";
 import { focused, hovered, picked, togglePicked } from "./state.ts";
 
+/** Five of them fit beside one another in the card. */
+const PICTURE = 54;
+
 export function ConceptCard({ catalogue }: { catalogue: Catalogue }) {
   const index = hovered.value ?? focused.value;
   const concept = index === null ? undefined : catalogue.concepts[index];
@@ -30,7 +33,7 @@ export function ConceptCard({ catalogue }: { catalogue: Catalogue }) {
             <Sprite
               concept={concept}
               style={style}
-              size={64}
+              size={PICTURE}
               catalogue={catalogue}
               label={`${concept.name}, real picture, style ${style}`}
             />

@@ -36,6 +36,8 @@ export interface Catalogue {
   readonly cell: number;
   /** Cells in a row of a sheet. */
   readonly columns: number;
+  /** Rows of each sheet. */
+  readonly rows: ReadonlyMap<string, number>;
   /** Credit of each style's art. */
   readonly attributions: ReadonlyMap<Style, string>;
   /** Share of ten nearest neighbours that the map keeps. */
@@ -72,8 +74,10 @@ export function readCatalogue(files: CatalogueFiles): Catalogue {
   const headWeights = weights.filter((_, i) => !items[i]!.tail);
   const usual = headWeights.reduce((sum, w) => sum + w, 0) / Math.max(1, headWeights.length);
   const cells = new Map<string, Map<Style, Cell>>();
+  const rows = new Map<string, number>();
   for (const { item, style, sheet, column, row } of sheets.pictures) {
     if (!isStyle(style)) continue;
+    rows.set(sheet, Math.max(rows.get(sheet) ?? 0, row + 1));
     const own = cells.get(item) ?? new Map<Style, Cell>();
     own.set(style, { sheet, column, row });
     cells.set(item, own);
@@ -98,7 +102,7 @@ export function readCatalogue(files: CatalogueFiles): Catalogue {
   const attributions = new Map<Style, string>();
   for (const [style, entry] of Object.entries(sheets.styles))
     if (isStyle(style)) attributions.set(style, entry.attribution);
-  return { concepts, cell: sheets.cell, columns: sheets.columns, attributions, kept: map.kept };
+  return { concepts, cell: sheets.cell, columns: sheets.columns, rows, attributions, kept: map.kept };
 }
 
 /** The two texts that MIA compares for a concept; they differ in the attributes alone. */

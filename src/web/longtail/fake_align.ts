@@ -211,23 +211,28 @@ export function withAlign(inner: FakeEngine, options: FakeAlignOptions = {}): Fa
     status(run, "finished");
   }
 
+  /** A panel may ask for a run's folder before the run has begun. */
   function source(name: string): RunSource {
-    const run = runs.get(name);
-    if (!run) return inner.source(name);
-    const bytes = (path: string) =>
-      path === "config.toml" ? new TextEncoder().encode(run.request.toml) : (run.files.get(path) ?? null);
+    const bytes = (path: string) => {
+      const run = runs.get(name);
+      return path === "config.toml" && run ? new TextEncoder().encode(run.request.toml) : run?.files.get(path);
+    };
+    const other = inner.source(name);
     return {
       name,
       origin: "browser",
       text: async (path) => {
         const found = bytes(path);
-        return found ? new TextDecoder().decode(found) : null;
+        return found ? new TextDecoder().decode(found) : other.text(path);
       },
       blob: async (path) => {
         const found = bytes(path);
-        return found ? new Blob([found as BlobPart], { type: path.endsWith(".png") ? "image/png" : "" }) : null;
+        const type = path.endsWith(".png") ? "image/png" : "";
+        return found ? new Blob([found as BlobPart], { type }) : other.blob(path);
       },
-      follow(take) {
+      follow(take, ended) {
+        const run = runs.get(name);
+        if (!run) return other.follow(take, ended);
         take([...run.lines]);
         const all = followers.get(name) ?? new Set();
         followers.set(name, all.add(take));

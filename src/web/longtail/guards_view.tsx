@@ -42,12 +42,12 @@ function Tile({ tile }: { tile: GuardTile }) {
   const { label, means } = SIGNAL_WORDS[tile.signal];
   const { values, band, outside } = tile;
   const last = values.at(-1)!;
-  const bandText = [
-    band.low === undefined ? "" : `from ${score(band.low)}`,
-    band.high === undefined ? "" : `to ${score(band.high)}`,
-  ]
-    .filter(Boolean)
-    .join(" ");
+  const bandText =
+    band.low === undefined
+      ? `up to ${score(band.high)}`
+      : band.high === undefined
+        ? `from ${score(band.low)}`
+        : `${score(band.low)} to ${score(band.high)}`;
   return (
     <li class={outside ? "lt-guard is-outside" : "lt-guard"} title={means}>
       <div class="lt-guard-head">
@@ -56,7 +56,8 @@ function Tile({ tile }: { tile: GuardTile }) {
       </div>
       <Curve tile={tile} label={`${label}: ${score(values[0]!)} at first, ${score(last)} now, band ${bandText}`} />
       <span class="lt-guard-state">
-        {outside ? "outside" : "within"} {bandText}
+        {outside ? "outside its band " : "band "}
+        {bandText}
       </span>
     </li>
   );

@@ -42,7 +42,9 @@ export function LiveAlignment() {
 }
 
 function Live({ run }: { run: LiveRun }) {
-  const source = useMemo(() => runSource(run.name), [run.name]);
+  // The engine says where run folders are read once it is connected, which its device is later than.
+  const isOpen = device.value !== null;
+  const source = useMemo(() => runSource(run.name), [run.name, isOpen]);
   // Reading the version is what draws this anew when events have come.
   void run.version.value;
   const status = run.status.value;

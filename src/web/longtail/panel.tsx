@@ -2,6 +2,7 @@
 // guard rails, the reward's two parts, strips of pictures, and the verdict at the end. All of it comes from the run's view
 // and its folder.
 
+import "./longtail.css";
 import { useEffect, useState } from "preact/hooks";
 import { signed } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
@@ -16,14 +17,31 @@ import { Strips } from "./strips_view.tsx";
 import { KeepView, VerdictView } from "./verdict_view.tsx";
 
 interface Props {
-  /** Grows in place: the caller draws the panel anew when it has changed. */
+  /** Grows in place. */
   view: RunView;
   source: RunSource;
   /** Whether no more lines will come. */
   ended?: boolean;
+  /** Changes with the view. A wrapper that keeps state, as `lazy` does, draws nothing anew while all properties are the same. */
+  version?: number;
 }
 
+/**
+ * Whoever draws this draws it anew when the view has grown. It keeps no state itself, so that it always looks; what is below
+ * is drawn again where the view is another one than before.
+ */
 export function AlignPanel({ view, source, ended = false }: Props) {
+  return <Panel view={view} version={versionOf(view)} source={source} ended={ended} />;
+}
+
+/** Another text whenever the view has grown. */
+function versionOf({ last, step, notes, samples }: RunView): string {
+  let pictures = 0;
+  for (const list of samples.values()) pictures += list.length;
+  return `${last} ${step} ${notes.length} ${pictures}`;
+}
+
+function Panel({ view, version, source, ended }: Required<Omit<Props, "version">> & { version: string }) {
   const report = useReport(source, ended, view.notes.length);
   useEffect(ensureCatalogue, []);
   const guards = guardStateOf(view, report);
@@ -50,7 +68,7 @@ export function AlignPanel({ view, source, ended = false }: Props) {
         </div>
       )}
       <Guards tiles={guardTiles(view, guards)} guards={guards} />
-      <Strips view={view} source={source} report={report} catalogue={catalogue.value} />
+      <Strips view={view} version={version} source={source} report={report} catalogue={catalogue.value} />
       {ended && <KeepView source={source} report={report} stamp={view.notes.length} />}
     </div>
   );

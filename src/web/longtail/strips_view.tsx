@@ -20,6 +20,8 @@ const ORDERS: readonly [StripOrder, string][] = [
 
 interface Props {
   view: RunView;
+  /** Changes whenever the view has grown. */
+  version: string;
   source: RunSource;
   report: ReportData | null;
   /** For real pictures of embedded concepts; null where they are not known. */
@@ -101,7 +103,7 @@ function StripCard({ strip, source, catalogue, concept, real }: StripProps) {
         <figure>
           <figcaption>real</figcaption>
           {concept && catalogue ? (
-            <Sprite concept={concept} style="noto" size={64} catalogue={catalogue} label={`${item}, real picture`} />
+            <Sprite concept={concept} style="noto" size="fill" catalogue={catalogue} label={`${item}, real picture`} />
           ) : real?.startsWith("data:image/") ? (
             <img class="pixels lt-picture" src={real} alt={`${item}, real`} width={64} height={64} />
           ) : (

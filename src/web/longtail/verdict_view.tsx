@@ -5,6 +5,8 @@ import { useEffect, useState } from "preact/hooks";
 import { bytes } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { type Tone, verdictOf } from "../../evaluation/verdict.ts";
+import { Button } from "../components/basic.tsx";
+import { save } from "../keep/zip.ts";
 import type { RunSource } from "../run_source.ts";
 
 const TONES: Readonly<Record<Tone, string>> = {
@@ -48,7 +50,7 @@ interface Kept {
 
 /** Files that a finished alignment leaves, by name; the first of each kind that is there. */
 const wanted = (name: string): [path: string, what: string][] => [
-  ["report.html", "the report: tables, pictures, settings, one file"],
+  ["report.html", "the report: tables, pictures and settings in one page"],
   [`${name}.safetensors`, "LoRA, for diffusers"],
   [`${name}.lora.safetensors`, "LoRA of the difference, for diffusers"],
   [`${name}.kohya.safetensors`, "the same LoRA in kohya’s keys, for ComfyUI"],
@@ -77,31 +79,17 @@ export function KeepView({ source, report, stamp }: { source: RunSource; report:
     <section class="section" aria-label="Files">
       <h3>Keep it</h3>
       <ul class="lt-files">
-        {files.map((file) => (
-          <FileLink key={file.path} file={file} />
+        {files.map(({ path, what, blob }) => (
+          <li key={path}>
+            <Button small label={`Save ${path}`} onClick={() => save(blob, path)}>
+              {path}
+            </Button>
+            <span class="small quiet">
+              {what} · {bytes(blob.size)}
+            </span>
+          </li>
         ))}
       </ul>
     </section>
-  );
-}
-
-function FileLink({ file }: { file: Kept }) {
-  const [address, setAddress] = useState<string | undefined>();
-  useEffect(() => {
-    const isPage = file.path.endsWith(".html");
-    const made = URL.createObjectURL(isPage ? new Blob([file.blob], { type: "text/html" }) : file.blob);
-    setAddress(made);
-    return () => URL.revokeObjectURL(made);
-  }, [file.blob, file.path]);
-  const target = file.path.endsWith(".html") ? { target: "_blank", rel: "noopener" } : { download: file.path };
-  return (
-    <li>
-      <a class="button button-small" href={address} {...target}>
-        {file.path}
-      </a>
-      <span class="small quiet">
-        {file.what} · {bytes(file.blob.size)}
-      </span>
-    </li>
   );
 }

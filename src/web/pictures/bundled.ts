@@ -24,7 +24,8 @@ export const BUNDLED: readonly BundledSet[] = [
     id: "gloss",
     title: "A new style",
     about: "Twelve everyday things as glossy 3-D figures. The model knows the things, never saw the style.",
-    shows: "Flat shapes turn round and shaded; the ghost gets a face within 25 updates.",
+    shows:
+      "Flat shapes turn round and shaded. After 100 updates of 4 pictures the ghost has a face and the balloon a string.",
     items: [
       ...["pizza", "hot dog", "sunflower", "mushroom", "rabbit", "penguin"],
       ...["automobile", "light bulb", "ghost", "balloon", "avocado", "unicorn"],
@@ -37,7 +38,7 @@ export const BUNDLED: readonly BundledSet[] = [
     id: "rare",
     title: "Rare things",
     about: "Ten things that the model met too seldom to draw. The style is one it knows.",
-    shows: "Blots become a lamp with a flame, a stone head, dolls inside each other.",
+    shows: "Blots take shape: after 100 updates of 4 pictures there are a lamp with a flame and a stone head.",
     items: [
       ...["diya lamp", "taco", "nesting dolls", "shinto shrine", "moai"],
       ...["sari", "piñata", "sushi", "kimono", "accordion"],
@@ -49,7 +50,7 @@ export const BUNDLED: readonly BundledSet[] = [
     id: "festivals",
     title: "Festivals",
     about: "Twelve things people celebrate with, from Japan to Mexico, nearly all of them rare in what the model saw.",
-    shows: "Carp streamers find their pole, the firecracker its spark, the pumpkin its grin.",
+    shows: "After 100 updates of 4 pictures carp hang on a pole, the lamp burns and the pumpkin grins.",
     items: [
       ...["carp streamer", "diya lamp", "firecracker", "jack-o-lantern", "red paper lantern", "red envelope"],
       ...["menorah", "wind chime", "pine decoration", "tanabata tree", "Japanese dolls", "moon viewing ceremony"],

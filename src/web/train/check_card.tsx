@@ -1,25 +1,15 @@
 // Step 0, by itself: what this machine can do, as a badge with one sentence; and where it cannot, the cause, one action, and
 // diagnostics to copy.
 
-import { useEffect, useState } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
-import { Badge, CopyButton } from "../components/basic.tsx";
-import { Notice } from "../components/feedback.tsx";
+import { checkMachine } from "../check_machine.ts";
+import { Badge, Button, CopyButton } from "../components/basic.tsx";
+import { ErrorNotice, Notice } from "../components/feedback.tsx";
 import { estimate, estimateSource, estimateText } from "../estimates.ts";
 import { effective } from "../settings.ts";
-import { recall } from "../small_state.ts";
-import { device, machine, settings, verdict } from "../store.ts";
+import { engineError, machine, settings, verdict } from "../store.ts";
 import type { Verdict } from "../verdict.ts";
-
-/** FLOP a second of earlier runs on this adapter, or undefined. */
-export function useKnownSpeed(): number | undefined {
-  const [speeds, setSpeeds] = useState<Record<string, number>>({});
-  const name = device.value?.name ?? verdict.value?.adapter ?? "";
-  useEffect(() => {
-    void recall("speeds").then((known) => setSpeeds(known ?? {}));
-  }, []);
-  return speeds[name];
-}
+import { knownSpeed } from "./speeds.ts";
 
 export function CheckCard() {
   const found = verdict.value;
@@ -45,6 +35,7 @@ export function CheckCard() {
           </div>
         </details>
       </div>
+      {engineError.value && <ErrorNotice error={engineError.value} />}
       {found.cause && (
         <Notice kind="warn" title={found.title}>
           <p class="small">
@@ -57,7 +48,7 @@ export function CheckCard() {
 }
 
 function WhatRuns({ found }: { found: Verdict }) {
-  const speed = useKnownSpeed();
+  const speed = knownSpeed();
   const values = effective(settings.value, machine.value);
   const time = estimate(values, machine.value, speed);
   return (
@@ -92,7 +83,10 @@ function Blocked({ found }: { found: Verdict }) {
         <summary>Diagnostics</summary>
         <pre class="code-block">{found.diagnostics}</pre>
       </details>
-      <div>
+      <div class="row">
+        <Button small onClick={() => void checkMachine()}>
+          Look again
+        </Button>
         <CopyButton text={() => found.diagnostics}>Copy diagnostics</CopyButton>
       </div>
       <p class="small quiet">Below is a recorded run, so that you can see what this page does where it can compute.</p>

@@ -25,7 +25,7 @@ import { Button, Check, Field, NumberInput, Slider } from "../components/basic.t
 import { ErrorNotice } from "../components/feedback.tsx";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
 import { machine } from "../store.ts";
-import "../styles/cards.css";
+import "../styles/compare.css";
 
 /** Suggestions of each kind. */
 const CHIPS = 4;
@@ -196,6 +196,7 @@ function Result({ run }: { run: ChosenRun }) {
   const [split, setSplit] = useState(50);
   const { strength } = form.value;
   const shown = drawn.value;
+  if (!before.value && !drawError.value) return null;
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
       {drawError.value && <ErrorNotice error={drawError.value} />}

@@ -1,6 +1,7 @@
 // The buttons that steer a run under way, for every mode that trains: pause, resume, one update, sample and save now, stop.
 
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { Button } from "../components/basic.tsx";
 import { toastError } from "../components/feedback.tsx";
 import type { LiveRun } from "../live_run.ts";
@@ -22,8 +23,14 @@ export function RunControls({ run }: { run: LiveRun }) {
   const starting = status === "starting" ? "the run is being prepared" : null;
   const stopping = status === "stopping" ? "the run is being saved" : null;
   const paused = status === "paused";
+  const place = useRef<HTMLDivElement>(null);
+  // The Start button that was pressed is gone: the keyboard goes on here.
+  useEffect(() => {
+    if (document.activeElement === document.body)
+      place.current?.querySelector("button")?.focus({ preventScroll: true });
+  }, []);
   return (
-    <div class="stack">
+    <div class="stack" ref={place}>
       <div class="controls">
         {paused ? (
           <Button kind="primary" onClick={act("resume", (to) => to.resume())}>

@@ -10,8 +10,8 @@ import { toast, toastError } from "../components/feedback.tsx";
 import { pictureGrid } from "../keep/picture_grid.ts";
 import { type KeptFile, keptFiles, ownSetOf, repeatCommand, wholeRun } from "../keep/run_files.ts";
 import { save, zipOf } from "../keep/zip.ts";
-import { wireError } from "../store.ts";
-import "../styles/cards.css";
+import { storage, wireError } from "../store.ts";
+import "../styles/compare.css";
 
 export function KeepCard() {
   const run = chosenRun.value;
@@ -69,6 +69,7 @@ function Files({ run }: { run: ChosenRun }) {
     }
     setBusy(null);
   };
+  const stored = storage.value?.runs.find(({ name }) => name === run.name)?.bytes;
   const samples = [...run.view.samples.values()].reduce((sum, row) => sum + row.length, 0);
   return (
     <>
@@ -101,6 +102,7 @@ function Files({ run }: { run: ChosenRun }) {
             onClick={() => void made("zip", () => zipOf(wholeRun(run.source, run.view)), `${run.name}.zip`)}
           >
             {busy === "zip" ? "Packing …" : "ZIP"}
+            {stored !== undefined && busy !== "zip" && <span class="file-size">{bytes(stored)}</span>}
           </Button>
         </li>
       </ul>

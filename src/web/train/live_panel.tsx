@@ -11,6 +11,7 @@ import { MemoryBar } from "../components/memory_bar.tsx";
 import { PictureStrip } from "../components/pictures.tsx";
 import type { LiveRun } from "../live_run.ts";
 import type { RunStatus } from "../protocol.ts";
+import type { PhaseView } from "../run_view.ts";
 import { effective } from "../settings.ts";
 import { downloads, machine, runSource, settings } from "../store.ts";
 import { EventList } from "./event_list.tsx";
@@ -95,21 +96,25 @@ function Live({ run, explain, onExplain }: LiveProps) {
         <Figure name="Validation loss" value={compact(lastOf(series("val_loss")))} />
       </dl>
       <Explain of="figures" />
-      <section class="section">
-        <h3>Loss</h3>
-        <Chart
-          label="Loss by update"
-          version={version}
-          xMax={view.steps}
-          logToggle
-          curves={[
-            { label: "each update", data: series("loss"), colour: 6, look: "thin" },
-            { label: "mean of 20", data: series("loss_mean"), colour: 1, look: "thick" },
-            { label: "validation", data: series("val_loss"), colour: 2, look: "dots" },
-          ]}
-        />
-        <Explain of="loss" />
-      </section>
+      {view.series.size === 0 ? (
+        <Preparation phases={view.phases} />
+      ) : (
+        <section class="section">
+          <h3>Loss</h3>
+          <Chart
+            label="Loss by update"
+            version={version}
+            xMax={view.steps}
+            logToggle
+            curves={[
+              { label: "each update", data: series("loss"), colour: 6, look: "thin" },
+              { label: "mean of 20", data: series("loss_mean"), colour: 1, look: "thick" },
+              { label: "validation", data: series("val_loss"), colour: 2, look: "dots" },
+            ]}
+          />
+          <Explain of="loss" />
+        </section>
+      )}
       {view.samples.size > 0 && (
         <section class="section">
           <h3>Samples</h3>
@@ -124,7 +129,7 @@ function Live({ run, explain, onExplain }: LiveProps) {
         </section>
       )}
       <div class="two">
-        <section class="section">
+        <section class="section" hidden={!series("update_ratio")}>
           <h3>Size of an update</h3>
           <Chart
             label="Size of an update relative to the weights"
@@ -136,8 +141,8 @@ function Live({ run, explain, onExplain }: LiveProps) {
           />
           <Explain of="size" />
         </section>
-        <section class="section">
-          {run.memory.value ? <MemoryBar categories={run.memory.value} /> : <h3>Device memory</h3>}
+        <section class="section" hidden={!run.memory.value}>
+          {run.memory.value && <MemoryBar categories={run.memory.value} />}
           <Explain of="memory" />
         </section>
       </div>
@@ -156,6 +161,28 @@ function Live({ run, explain, onExplain }: LiveProps) {
       />
       <Spoken run={run} />
     </div>
+  );
+}
+
+/** What was done before the first number: phase by phase, with counts and seconds. */
+function Preparation({ phases }: { phases: readonly PhaseView[] }) {
+  return (
+    <section class="section">
+      <h3>Preparing</h3>
+      <ol class="phases plain-list">
+        {phases.map(({ name, done, total, unit, began, last }) => (
+          <li key={`${name} ${began}`} class={done < total ? "phase-open" : ""}>
+            <span>{phaseText(name)}</span>
+            <span class="quiet">
+              {done}/{total} {unit}
+            </span>
+            <span class="quiet">{duration(last - began)}</span>
+          </li>
+        ))}
+        {phases.length === 0 && <li class="quiet">The worker opens the GPU and reads the model’s files.</li>}
+      </ol>
+      <p class="small quiet">Kernels are compiled once and kept by the browser: the next run begins sooner.</p>
+    </section>
   );
 }
 

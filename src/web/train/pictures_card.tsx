@@ -9,7 +9,7 @@ import { Miniature } from "../pictures/thumbnail.tsx";
 import { FREE_WORDS } from "../pictures/vocabulary.ts";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
 import { changeSettings, settings } from "../store.ts";
-import "../styles/cards.css";
+import "../styles/pictures.css";
 
 /** Thumbnails on a tile; all of them are below it when it is chosen. */
 const ON_TILE = 6;

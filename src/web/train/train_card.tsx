@@ -3,6 +3,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { counted } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice, Notice, toastError } from "../components/feedback.tsx";
 import { estimate, estimateText } from "../estimates.ts";
@@ -23,9 +24,9 @@ import {
   verdict,
   wireError,
 } from "../store.ts";
-import { useKnownSpeed } from "./check_card.tsx";
 import { RunControls } from "./controls.tsx";
 import { LivePanel } from "./live_panel.tsx";
+import { knownSpeed } from "./speeds.ts";
 import { startBlocked } from "./start_blocked.ts";
 
 export function TrainCard() {
@@ -73,14 +74,14 @@ function Form({ locked }: { locked: boolean }) {
   const form = settings.value;
   const values = effective(form, machine.value);
   const pace = PACES[form.pace] ?? PACES[2];
-  const speed = useKnownSpeed();
+  const speed = knownSpeed();
   const time = estimateText(estimate(values, machine.value, speed));
   return (
     <>
       <div class="stack">
         <Slider
           label="How thorough"
-          text={`${pace}, ${values.updates} updates`}
+          text={`${form.updates === null ? `${pace}, ` : ""}${counted(values.updates, "update")}`}
           value={form.pace}
           min={0}
           max={4}

@@ -23,14 +23,12 @@ export function isAlignment(run: WatchableRun): boolean {
 }
 
 export function AlignmentCard({ run }: { run: WatchableRun }) {
-  // Reading it draws the panel again whenever the view has grown.
-  run.version.value;
   const source = useMemo(() => lightSource(run.source), [run.source]);
   const ended = run instanceof PlayedRun ? run.player.ended : run.hearing.value === "ended";
   if (run.view.began === null) return null;
   return (
     <Card title="Alignment">
-      <AlignPanel view={run.view} source={source} ended={ended} />
+      <AlignPanel view={run.view} source={source} ended={ended} version={run.version.value} />
     </Card>
   );
 }

@@ -163,9 +163,9 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
           <thead>
             <tr>
               <th>Run</th>
+              <th class="number">{whereText === "newest" ? "Newest value" : `At ${whereText}`}</th>
               <th class="number">Updates</th>
               <th class="number">Worked</th>
-              <th class="number">{whereText === "newest" ? "Newest value" : `At ${whereText}`}</th>
             </tr>
           </thead>
           <tbody>
@@ -177,9 +177,9 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
                     {run.name}
                   </span>
                 </td>
+                <td class="number">{compact(values[i], 4)}</td>
                 <td class="number">{grouped(run.view.step)}</td>
                 <td class="number">{duration(run.clock.seconds)}</td>
-                <td class="number">{compact(values[i], 4)}</td>
               </tr>
             ))}
           </tbody>

@@ -48,7 +48,7 @@ export default function WatchMode() {
           {runs.length === 1 && isAlignment(runs[0]!.run) ? (
             <AlignmentCard key={`${runs[0]!.id} alignment`} run={runs[0]!.run} />
           ) : (
-            runs.length > 0 && <SamplesCard />
+            runs.length > 0 && <SamplesCard runs={runs} />
           )}
           {runs.length === 1 && <RunDetails key={`${runs[0]!.id} details`} run={runs[0]!.run} />}
           {runs.length > 1 && runs.map(({ id, run }) => <RunPanel key={id} run={run} brief />)}

@@ -9,13 +9,12 @@ import type { SampleView } from "../run_view.ts";
 import { Swatch } from "./compare_card.tsx";
 import { KeptPictures } from "./kept_pictures.ts";
 import { lastAtMost } from "./overlay.ts";
-import { type ShownRun, shown } from "./shown_runs.ts";
+import type { ShownRun } from "./shown_runs.ts";
 
 /** Items that are drawn before somebody asks for all. */
 const FEW = 12;
 
-export function SamplesCard() {
-  const runs = shown.value;
+export function SamplesCard({ runs }: { runs: readonly ShownRun[] }) {
   for (const { run } of runs) run.version.value;
   const chosen = useSignal<number | null>(null);
   const beside = useSignal(true);

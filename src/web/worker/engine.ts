@@ -1,6 +1,6 @@
 // The worker's side of the page: opens files and device, starts and steers the run, draws, keeps pictures, tells what is stored.
 // One run at a time trains in a tab; a Web Lock keeps other tabs from writing the same one. A lost device is opened again once
-// for a run, which then goes on from its last checkpoint.
+// for a run, which then goes on from its last checkpoint. What trains and draws is loaded when it is first asked for.
 
 import { transfer } from "comlink";
 import { LongtailError } from "../../base/errors.ts";
@@ -24,12 +24,11 @@ import type {
   StartRequest,
   StorageFacts,
 } from "../protocol.ts";
-import { DrawDesk } from "./draw_desk.ts";
-import { browserDecoder } from "./foreign_pictures.ts";
-import { wireError } from "./log_writer.ts";
-import { PictureShelf } from "./pictures.ts";
-import { RunJob } from "./run_job.ts";
+import type { DrawDesk } from "./draw_desk.ts";
+import type { PictureShelf } from "./pictures.ts";
+import type { RunJob } from "./run_job.ts";
 import { storageFacts } from "./storage.ts";
+import { wireError } from "./wire_error.ts";
 
 /** Runs that lost their device this often are not taken up again. */
 const MOST_RECOVERIES = 1;
@@ -81,7 +80,10 @@ export class PageEngine implements Engine {
       store: opfs,
       alone,
       onDownload: (progress) => this.post({ kind: "download", ...progress }),
+      onWarning: (warning) => this.post({ kind: "warning", ...warning }),
     });
+    // Weights of an older version of the page; without a network there is no new list to tell them by.
+    void assets.prune().catch(() => {});
     return { files: new RoutedFiles(assets, opfs ?? new MemoryFiles()), assets, opfs };
   }
 
@@ -95,7 +97,7 @@ export class PageEngine implements Engine {
 
   private async openGpu(): Promise<Gpu> {
     if (!navigator.gpu) {
-      throw new LongtailError("E-ENV-001", {
+      throw new LongtailError("E-ENV-012", {
         what: "this browser offers no WebGPU to a worker",
         why: "navigator.gpu is missing there",
         fix: "update the browser; Chrome, Edge, Safari 26 and Firefox 141 have it",
@@ -140,6 +142,7 @@ export class PageEngine implements Engine {
         });
       }
       const { files } = await this.stores();
+      const { RunJob } = await import("./run_job.ts");
       const job = new RunJob({ files, request, post: this.post });
       this.job = job;
       job.tell("starting");
@@ -177,6 +180,7 @@ export class PageEngine implements Engine {
       this.post({ kind: "device-lost", run: name, why: error.parts.why ?? "", recovering: again, step: current.step });
       if (!again) return;
       const request = { ...current.request, resume: true };
+      const { RunJob } = await import("./run_job.ts");
       current = new RunJob({ files: (await this.stores()).files, request, post: this.post });
       this.job = current;
       current.tell("starting");
@@ -215,7 +219,9 @@ export class PageEngine implements Engine {
   async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const drawn = await this.answer(async () => {
       const { files } = await this.stores();
-      this.desk ??= new DrawDesk(files, await this.device());
+      const gpu = await this.device();
+      const { DrawDesk } = await import("./draw_desk.ts");
+      this.desk ??= new DrawDesk(files, gpu);
       return await this.desk.draw(request);
     });
     return transfer(
@@ -226,6 +232,10 @@ export class PageEngine implements Engine {
 
   private async pictures(): Promise<PictureShelf> {
     const { files } = await this.stores();
+    const [{ PictureShelf }, { browserDecoder }] = await Promise.all([
+      import("./pictures.ts"),
+      import("./foreign_pictures.ts"),
+    ]);
     this.shelf ??= new PictureShelf(files, { decoder: browserDecoder });
     return this.shelf;
   }

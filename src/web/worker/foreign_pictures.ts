@@ -60,12 +60,12 @@ function avifHeader(bytes: Uint8Array, view: DataView): ForeignHeader | null {
 
 /**
  * Refuses a picture that must not reach the browser's decoder.
- * @throws E-DATA-020 no header, E-DATA-021 a kind or a moving picture that is not read, E-DATA-023 too large
+ * @throws E-DATA-020 no header, E-DATA-056 a kind or a moving picture that is not read, E-DATA-023 too large
  */
 export function admitForeign(bytes: Uint8Array, kind: PictureKind, where: string, maxPixels: number): void {
   const header = foreignHeader(bytes, kind);
   if (kind !== "WebP" && kind !== "AVIF" && kind !== "BMP") {
-    throw new LongtailError("E-DATA-021", {
+    throw new LongtailError("E-DATA-056", {
       what: `pictures of the kind ${kind} are not read`,
       where,
       why: "PNG, JPEG, WebP, AVIF and BMP are read here",
@@ -76,7 +76,7 @@ export function admitForeign(bytes: Uint8Array, kind: PictureKind, where: string
     throw damagedPicture(where, `its header is not that of a ${kind}`);
   if (header.width * header.height > maxPixels) throw tooManyPixels(where, header.width, header.height, maxPixels);
   if (header.moves) {
-    throw new LongtailError("E-DATA-021", {
+    throw new LongtailError("E-DATA-056", {
       what: `the picture is an animated ${kind}`,
       where,
       why: "a moving picture has many frames, and nothing says which one is meant",

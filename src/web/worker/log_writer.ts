@@ -1,7 +1,6 @@
 // The run's events on their way out of the worker: into log.jsonl in the browser's storage, and to the page in batches, so that
 // neither storage nor the page sees a message for every event.
 
-import { LongtailError } from "../../base/errors.ts";
 import type { RunEvent } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
 import { lineMaker } from "../../runs/log_lines.ts";
@@ -67,21 +66,4 @@ export class LogWriter {
     });
     await this.written;
   }
-}
-
-/** What crosses from worker to page in the place of an error. */
-export function wireError(error: unknown) {
-  if (error instanceof LongtailError) return { code: error.code, ...withoutCause(error) };
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return {
-    code: "E-RUN-099",
-    what: "a fault of the program",
-    why: text,
-    fix: "please report it with the diagnostics that this page can copy",
-  };
-}
-
-function withoutCause({ parts }: LongtailError) {
-  const { what, where, why, fix } = parts;
-  return { what, ...(where ? { where } : {}), ...(why ? { why } : {}), ...(fix ? { fix } : {}) };
 }

@@ -55,12 +55,12 @@ export function captionFromName(name: string): string {
 
 /**
  * The folder of a set. Names are a few words; digits with an underline in front would be a number of repeats to the reader.
- * @throws E-DATA-046 the name cannot be a folder's
+ * @throws E-DATA-057 the name cannot be a folder's
  */
 export function setFolder(name: string): string {
   const isName = /^[\p{L}\p{N}][\p{L}\p{M}\p{N} ._-]{0,63}$/u.test(name) && !/[. ]$/.test(name) && !DEVICES.test(name);
   if (isName && !/^\d+_/.test(name)) return `pictures/${name}`;
-  throw new LongtailError("E-DATA-046", {
+  throw new LongtailError("E-DATA-057", {
     what: "the set cannot have this name",
     where: JSON.stringify(name.slice(0, 80)),
     why: "a name is up to 64 letters, digits, spaces and dashes, and does not begin with a number and an underline",

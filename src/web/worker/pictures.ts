@@ -88,7 +88,7 @@ export class PictureShelf {
   /**
    * Adds pictures, folders and zip archives to a set; captions come from metadata.jsonl, a .txt or .caption file of the
    * same name, else the words of the file's name. Files that cannot be used are in `dropped`.
-   * @throws E-DATA-046 the set cannot have this name; errors of the storage
+   * @throws E-DATA-057 the set cannot have this name; errors of the storage
    */
   add(set: string, files: readonly IncomingFile[]): Promise<PictureSetFacts> {
     return this.#inTurn(async () => {
@@ -348,7 +348,7 @@ function budgeted(tree: FileTree, where: string, budget: { unpacked: number }): 
     [...tree.files].map(([name, read]) => {
       const guarded = async (asked = MOST_BYTES) => {
         if (budget.unpacked >= MOST_UNPACKED) {
-          throw new LongtailError("E-FILE-081", {
+          throw new LongtailError("E-FILE-156", {
             what: "the archive unpacks to too much",
             where,
             why: `at most ${MOST_UNPACKED / 1024 / 1024} MB are unpacked in one go`,

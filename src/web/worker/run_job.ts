@@ -16,8 +16,9 @@ import { checkTraining } from "../../runs/train/checks.ts";
 import type { Session } from "../../tensor/session.ts";
 import type { EngineEvent, RunStatus, StartRequest } from "../protocol.ts";
 import { browserFacts } from "./browser_facts.ts";
-import { LogWriter, wireError } from "./log_writer.ts";
+import { LogWriter } from "./log_writer.ts";
 import { PageControl } from "./page_control.ts";
+import { wireError } from "./wire_error.ts";
 
 /** Name of the configuration text in messages. */
 const SOURCE = "config.toml";
