@@ -5,6 +5,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { ensureChromium, findChromium } from "./chromium.mjs";
 import { ensureReady } from "./setup.mjs";
 import { projectRoot, readJson, runForeground, SetupError } from "./tools.mjs";
 
