@@ -3,17 +3,25 @@
 
 import { defineConfig } from "vite";
 import { pageAssets } from "./scripts/page_assets.mjs";
+import { pageCsp } from "./scripts/page_csp.mjs";
+import { pageShell } from "./scripts/page_shell.mjs";
 import { wgslText } from "./scripts/wgsl_text.mjs";
 
 const headers = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "credentialless" };
 
-export default defineConfig({
+export default defineConfig(({ command }) => ({
   root: "src/web",
   base: "./",
-  plugins: [wgslText(), pageAssets()],
+  plugins: [wgslText({ bare: command === "build" }), pageAssets(), pageCsp(), pageShell()],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-  worker: { format: "es", plugins: () => [wgslText()] },
+  worker: { format: "es", plugins: () => [wgslText({ bare: command === "build" })] },
   server: { headers },
   preview: { headers },
-  build: { outDir: "../../dist", emptyOutDir: true, target: "es2022", modulePreload: { polyfill: false } },
-});
+  build: {
+    outDir: "../../dist",
+    emptyOutDir: true,
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    rolldownOptions: { checks: { pluginTimings: false } },
+  },
+}));

@@ -5,14 +5,14 @@
 // process of its own, because the adapter keeps pages that were given back. Options: --json, and for one case in this
 // process --case=full|lora|streamed|batch8.
 
-import { openRunDevice } from "../src/cli/align/device.ts";
-import { buildWorld, openWorld, type World } from "../src/cli/align/world.ts";
-import { loadConfig } from "../src/cli/config/load.ts";
-import { leastStream } from "../src/cli/offload.ts";
-import { projectSources } from "../src/cli/project.ts";
+import { openRunDevice } from "../src/cli/run_device.ts";
 import { softwareDeviceBytes } from "../src/platform/device_memory.ts";
 import { residentBytes } from "../src/platform/environment.ts";
 import { DiskFiles } from "../src/platform/files.ts";
+import { buildWorld, openWorld, type World } from "../src/runs/align/world.ts";
+import { loadConfig } from "../src/runs/config/load.ts";
+import { leastStream } from "../src/runs/offload.ts";
+import { projectSources } from "../src/runs/project.ts";
 import { targetOf } from "../src/tensor/target.ts";
 import type { PreparedPrompt } from "../src/training/srpo/micro_inputs.ts";
 import { runApart } from "./lib/apart.ts";

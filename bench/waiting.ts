@@ -1,6 +1,6 @@
 // How long a wait for the device takes awaited at once, and with a short sleep between questions (src/platform/rest.ts).
 
-import { openRunDevice } from "../src/cli/align/device.ts";
+import { openRunDevice } from "../src/cli/run_device.ts";
 import { linear } from "../src/ops/matmul.ts";
 import { Session } from "../src/tensor/session.ts";
 import { targetOf } from "../src/tensor/target.ts";

@@ -1,5 +1,6 @@
 // Finds out where this Debian or Ubuntu gets its packages from, so that the software GPU comes from the mirror that the
-// machine is allowed to reach. It asks apt, and reads apt's own files where apt has nothing to say.
+// machine is allowed to reach. It asks apt, and reads apt's own files where apt has nothing to say. And it makes apt work
+// in a folder of ours, without root and without a trace in the system.
 
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -126,4 +127,42 @@ export function findArchive(family, codename) {
   if (!archive) return null;
   const keyring = [archive.signedBy, ...KEYRINGS[family]].find((file) => file && fs.existsSync(file));
   return { uri: archive.uri, signedBy: keyring ?? "" };
+}
+
+/** Folder of libraries by processor, as Node calls it; the systems that packages are unpacked for. */
+export const TRIPLETS = { x64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" };
+
+/** Debian's name of a processor that Node calls `arch`. */
+export function architectureOf(arch) {
+  return arch === "x64" ? "amd64" : arch;
+}
+
+/**
+ * Makes the folder `apt` and returns apt-get's options that keep its lists, archives and state there. It believes that
+ * nothing is installed, so that the answer does not depend on the machine.
+ */
+export function privateAptOptions(apt, architecture) {
+  for (const sub of ["lists/partial", "archives/partial"]) fs.mkdirSync(path.join(apt, sub), { recursive: true });
+  fs.writeFileSync(path.join(apt, "status"), "");
+  return [
+    `Dir::State::Lists=${apt}/lists`,
+    `Dir::State::status=${apt}/status`,
+    `Dir::Cache=${apt}`,
+    "Dir::Etc::preferences=-",
+    "Dir::Etc::preferencesparts=-",
+    "APT::Default-Release=",
+    `APT::Architecture=${architecture}`,
+    `APT::Architectures=${architecture}`,
+    "APT::Sandbox::User=root",
+    "APT::Update::Post-Invoke=",
+    "APT::Update::Post-Invoke-Success=",
+    // Without it a source that cannot be reached is a mere warning.
+    "APT::Update::Error-Mode=any",
+    "Acquire::Languages=none",
+    "Acquire::Retries=3",
+    // Keeps what was downloaded: container images tell apt to delete its archives at once.
+    "APT::Keep-Downloaded-Packages=true",
+    "Binary::apt-get::APT::Keep-Downloaded-Packages=true",
+    "Debug::NoLocking=1",
+  ].flatMap((option) => ["-o", option]);
 }

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { optionsMarkdown } from "../src/cli/config/options_doc.ts";
+import { optionsMarkdown } from "../src/runs/config/options_doc.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const presets = join(root, "presets");

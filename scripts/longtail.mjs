@@ -12,7 +12,7 @@ const ENVIRONMENT_EXIT = 3;
 /** Commands that only print or draw, so that help on a machine without a GPU downloads none. */
 function needsGpu(args) {
   if (args.some((arg) => arg === "--help" || arg === "-h" || arg === "--version")) return false;
-  return args.length > 0 && !["data", "help", "init", "lora", "report", "version"].includes(args[0]);
+  return args.length > 0 && !["data", "help", "init", "lora", "report", "serve", "version"].includes(args[0]);
 }
 
 async function main(args) {

@@ -8,13 +8,12 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { findArchive, osRelease, packageFamily } from "./apt-source.mjs";
+import { architectureOf, findArchive, osRelease, packageFamily, privateAptOptions, TRIPLETS } from "./apt-source.mjs";
 import { cacheFolder, lastLines, readJson, runLogged, SetupError, writeJson } from "./tools.mjs";
 
 // Part of the folder's name: a change of the recipe makes a new folder, and an old one is never half right.
 const RECIPE = 1;
 const PACKAGES = ["mesa-vulkan-drivers", "libvulkan1", "libc6", "patchelf"];
-const TRIPLETS = { x64: ["amd64", "x86_64-linux-gnu"], arm64: ["arm64", "aarch64-linux-gnu"] };
 const FIX_BY_HAND =
   "install your GPU's Vulkan driver and the Vulkan loader, or a software one (Fedora: dnf install mesa-vulkan-drivers " +
   "vulkan-loader; Arch: pacman -S vulkan-swrast vulkan-icd-loader; openSUSE: zypper install libvulkan_lvp " +
@@ -120,33 +119,10 @@ function removeLeftovers(parent) {
 
 async function download(building, { family, codename, archive, avoid, log }) {
   const apt = path.join(building, "apt");
-  for (const sub of ["lists/partial", "archives/partial", "etc"])
-    fs.mkdirSync(path.join(apt, sub), { recursive: true });
-  fs.writeFileSync(path.join(apt, "status"), "");
-  const [architecture] = TRIPLETS[process.arch];
   const options = [
-    `Dir::State::Lists=${apt}/lists`,
-    `Dir::State::status=${apt}/status`,
-    `Dir::Cache=${apt}`,
-    `Dir::Etc::sourcelist=${apt}/sources.list`,
-    "Dir::Etc::sourceparts=-",
-    "Dir::Etc::preferences=-",
-    "Dir::Etc::preferencesparts=-",
-    "APT::Default-Release=",
-    `APT::Architecture=${architecture}`,
-    `APT::Architectures=${architecture}`,
-    "APT::Sandbox::User=root",
-    "APT::Update::Post-Invoke=",
-    "APT::Update::Post-Invoke-Success=",
-    // Without it a source that cannot be reached is a mere warning.
-    "APT::Update::Error-Mode=any",
-    "Acquire::Languages=none",
-    "Acquire::Retries=3",
-    // Keeps what was downloaded: container images tell apt to delete its archives at once.
-    "APT::Keep-Downloaded-Packages=true",
-    "Binary::apt-get::APT::Keep-Downloaded-Packages=true",
-    "Debug::NoLocking=1",
-  ].flatMap((option) => ["-o", option]);
+    ...privateAptOptions(apt, architectureOf(process.arch)),
+    ...["-o", `Dir::Etc::sourcelist=${apt}/sources.list`, "-o", "Dir::Etc::sourceparts=-"],
+  ];
   const components = family === "ubuntu" ? "main universe" : "main";
   const signed = archive.signedBy ? `[signed-by=${archive.signedBy}] ` : "";
   for (const suite of suitesFor(family, codename).filter((name) => name !== avoid)) {
@@ -172,7 +148,7 @@ async function download(building, { family, codename, archive, avoid, log }) {
 }
 
 async function unpack(building, folder, { suite, log }) {
-  const [, triplet] = TRIPLETS[process.arch];
+  const triplet = TRIPLETS[process.arch];
   const root = path.join(building, "root");
   fs.mkdirSync(root);
   const archives = path.join(building, "apt", "archives");

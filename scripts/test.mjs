@@ -1,5 +1,6 @@
-// `npm test`: runs Vitest inside Deno on the adapter found. Words choose test files by path (`npm test -- parity`),
-// `--long` adds the long tests, other options go to Vitest. The last line is always `N passed, N failed`.
+// `npm test`: runs Vitest inside Deno on the adapter found, then a sample of the kernel tests inside Chromium. Words choose
+// test files by path (`npm test -- parity`) and leave Chromium's part out; `--chromium` runs that part alone, `--long` adds
+// the long tests and takes every kernel test, other options go to Vitest. The last line is always `N passed, N failed`.
 
 import fs from "node:fs";
 import os from "node:os";
@@ -16,6 +17,8 @@ export function summarize(report, exitCode) {
   for (const file of report?.testResults ?? []) {
     let failedHere = 0;
     for (const test of file.assertionResults ?? []) {
+      // Tests that a sample leaves out were not asked for.
+      if (test.meta?.leftOut) continue;
       if (test.status === "passed") counts.passed++;
       else if (test.status === "failed") failedHere++;
       else counts.skipped++;
@@ -36,37 +39,73 @@ export function summaryLine({ passed, failed, skipped }) {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
 }
 
+// The part of the kernel tests that runs in Chromium as well, each time; all of them on a CPU adapter take minutes.
+const SAMPLE = "0.25";
+
+/**
+ * One run of Vitest by the program and arguments given, ended by its counts. A file of its own keeps the report, and what
+ * was printed is for people.
+ */
+async function runVitest(program, before, args, env) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "longtail-test-"));
+  const reportFile = path.join(folder, "report.json");
+  const vitest = path.join(projectRoot, "node_modules", "vitest", "vitest.mjs");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
+  // Vitest colours its lines inside Deno even where they go to a file.
+  const colours = process.stdout.isTTY || process.env.FORCE_COLOR ? {} : { NO_COLOR: "1" };
+  try {
+    const options = { env: { ...env, ...colours }, cwd: projectRoot };
+    const code = await runForeground(program, [...before, vitest, "run", ...reporters, ...args], options);
+    const counts = summarize(readJson(reportFile), code);
+    if (counts.reason) console.log(counts.reason);
+    return { code, counts };
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 async function main(args) {
   const long = args.includes("--long");
+  const chromiumAlone = args.includes("--chromium");
+  const rest = args.filter((arg) => arg !== "--long" && arg !== "--chromium");
+  const words = rest.filter((arg) => !arg.startsWith("-"));
+  const ownVariables = long ? { LONGTAIL_LONG: "1" } : {};
   let ready;
   try {
-    ready = await ensureReady();
+    ready = await ensureReady({ needs: chromiumAlone ? ["packages"] : ["packages", "gpu"] });
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     console.error(error.message);
     console.log(summaryLine({ passed: 0, failed: 1, skipped: 0 }));
     return error.exitCode;
   }
-  console.log(`adapter: ${ready.adapter.driver || ready.adapter.name}${ready.adapter.software ? " (software)" : ""}`);
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "longtail-test-"));
-  const reportFile = path.join(folder, "report.json");
-  const vitest = path.join(projectRoot, "node_modules", "vitest", "vitest.mjs");
-  const deno = ["run", "-A", "--no-check", "--config", path.join(projectRoot, "deno.json"), vitest];
-  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
-  const options = ["run", "--pool=forks", ...reporters, ...args.filter((arg) => arg !== "--long")];
-  const env = { ...ready.env };
-  if (long) env.LONGTAIL_LONG = "1";
-  // Vitest colours its lines inside Deno even where they go to a file.
-  if (!process.stdout.isTTY && !process.env.FORCE_COLOR) env.NO_COLOR = "1";
-  try {
-    const code = await runForeground(ready.deno, [...deno, ...options], { env, cwd: projectRoot });
-    const counts = summarize(readJson(reportFile), code);
-    if (counts.reason) console.log(counts.reason);
-    console.log(summaryLine(counts));
-    return code || (counts.failed > 0 ? 1 : 0);
-  } finally {
-    fs.rmSync(folder, { recursive: true, force: true });
+  // Chosen tests elsewhere are no reason to download a browser.
+  const needsChromium = chromiumAlone || words.length === 0 || words.some((word) => word.includes("web"));
+  const chromium = needsChromium ? await ensureChromium() : await findChromium();
+  const forPages = chromium.program ? { LONGTAIL_CHROMIUM: chromium.program } : { LONGTAIL_NO_CHROMIUM: chromium.why };
+  if (chromium.program) console.log(`Chromium: version ${chromium.version} (${chromium.program})`);
+  else if (needsChromium) console.log(`tests in a browser are skipped: ${chromium.why}`);
+
+  const parts = [];
+  if (!chromiumAlone) {
+    const { adapter } = ready;
+    console.log(`adapter: ${adapter.driver || adapter.name}${adapter.software ? " (software)" : ""}`);
+    const deno = ["run", "-A", "--no-check", "--config", path.join(projectRoot, "deno.json")];
+    const env = { ...ready.env, ...ownVariables, ...forPages };
+    parts.push(await runVitest(ready.deno, deno, ["--pool=forks", ...rest], env));
   }
+  if (chromium.program && (chromiumAlone || words.length === 0)) {
+    const sample = long || words.length > 0 ? {} : { LONGTAIL_SAMPLE: SAMPLE };
+    console.log(`kernel tests in Chromium${sample.LONGTAIL_SAMPLE ? ` (a sample of ${SAMPLE})` : ""}`);
+    const env = { ...ownVariables, ...forPages, ...sample };
+    const part = await runVitest(process.execPath, [], ["--config=vitest.chromium.config.ts", ...rest], env);
+    console.log(`in Chromium: ${summaryLine(part.counts)}`);
+    parts.push(part);
+  }
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const { counts } of parts) for (const name of Object.keys(total)) total[name] += counts[name];
+  console.log(summaryLine(total));
+  return parts.find(({ code }) => code)?.code || (total.failed > 0 ? 1 : 0);
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === import.meta.filename) {

@@ -13,6 +13,7 @@
 // Measured on lavapipe (as in conv2d_direct), 64 -> 64 channels, batch 4: 3x3 at 32² 61 GFLOP/s with 8 channels, 70
 // with 16 (twice the compilation time), 48 with 4; at 8² 38, 45, 30; 1x1 at 32² 35, 47, 23; without BROADCAST 53 at
 // 32².
+// What lies inside is joined by `&`, not `&&`: sixty branches in the loops took SwiftShader minutes and gigabytes to compile.
 // Limits: any size >= 1, equal strides along both axes; offsets are u32.
 //#if USES_SUBGROUPS
 enable subgroups;
@@ -104,11 +105,11 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
       let left = i32(ox) * stride - p.padLeft;
       //#for u KH
       {
-        let lineInside = top + {{u}} >= 0 && top + {{u}} < i32(p.H);
+        let lineInside = (top + {{u}} >= 0) & (top + {{u}} < i32(p.H));
         let lineOfX = picture + u32(clamp(top + {{u}}, 0, i32(p.H) - 1)) * p.W;
         //#for j SEGMENT
         {
-          let isInside = lineInside && left + {{j}} >= 0 && left + {{j}} < i32(p.W);
+          let isInside = lineInside & (left + {{j}} >= 0) & (left + {{j}} < i32(p.W));
           let at = lineOfX + u32(clamp(left + {{j}}, 0, i32(p.W) - 1));
           //#for c VECTORS
           x[({{c}} * {{KH}} + {{u}}) * {{SEGMENT}} + {{j}}] = select(0.0, f32(X[base{{c}} + at]), isInside);
@@ -121,13 +122,13 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
       //#for c VECTORS
       {
         let iy = i32(oy) * stride + shiftY{{c}};
-        let lineInside = iy >= 0 && iy < i32(p.H);
+        let lineInside = (iy >= 0) & (iy < i32(p.H));
         let lineOfX = picture + base{{c}} + u32(clamp(iy, 0, i32(p.H) - 1)) * p.W;
         //#for q 8
         {
           let ix = i32(ox + {{q}}u) * stride + shiftX{{c}};
           let value = f32(X[lineOfX + u32(clamp(ix, 0, i32(p.W) - 1))]);
-          x[{{c}} * {{SEGMENT}} + {{q}}] = select(0.0, value, lineInside && ix >= 0 && ix < i32(p.W));
+          x[{{c}} * {{SEGMENT}} + {{q}}] = select(0.0, value, lineInside & (ix >= 0) & (ix < i32(p.W)));
         }
         //#endfor
       }

@@ -4,7 +4,8 @@
 export type RunEvent =
   | { kind: "phase"; name: string; done: number; total: number; unit: string; note?: string }
   | { kind: "metric"; step: number; values: Record<string, number> }
-  | { kind: "sample"; step: number; path: string; item?: string; seed?: number }
+  /** `judge` is the held-out judge's score of this picture, where it was judged. */
+  | { kind: "sample"; step: number; path: string; item?: string; seed?: number; judge?: number }
   | { kind: "checkpoint"; step: number; path: string; bytes: number }
   | { kind: "message"; text: string }
   | { kind: "warning"; code: string; text: string }

@@ -2,10 +2,10 @@
 // layer of our own, because the keys and their kinds come from the configuration schema.
 
 import { LongtailError, nearestName } from "../base/errors.ts";
+import { ALIASES, fullKey } from "../runs/config/load.ts";
+import { unknownKey } from "../runs/config/problems.ts";
+import { describeSections, findOption } from "../runs/config/schema.ts";
 import type { Command, OptionSpec, ParsedArguments } from "./command.ts";
-import { ALIASES, fullKey } from "./config/load.ts";
-import { unknownKey } from "./config/problems.ts";
-import { describeSections, findOption } from "./config/schema.ts";
 
 /** Flags that every command knows. */
 export const COMMON_OPTIONS: readonly OptionSpec[] = [

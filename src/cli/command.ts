@@ -3,8 +3,8 @@
 
 import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
-import type { ConfigSources, Override, ResolvedConfig } from "./config/load.ts";
-import type { RunFolder, RunRequest } from "./run_folder.ts";
+import type { ConfigSources, Override, ResolvedConfig } from "../runs/config/load.ts";
+import type { RunFolder, RunRequest } from "../runs/run_folder.ts";
 
 /** A flag of a command. One without `value` is a switch. */
 export interface OptionSpec {
@@ -36,6 +36,8 @@ export interface Command {
   aliases?: Readonly<Record<string, string>>;
   /** With --json: "stream" (default) prints events as they happen and then the result, "result" prints the result alone. */
   json?: "stream" | "result";
+  /** True where Ctrl-C is the way to end the command: nothing is saved, and it ends with 0. */
+  endsOnInterrupt?: boolean;
   /** Does the work and returns the exit code. */
   run(context: CommandContext): Promise<number>;
 }

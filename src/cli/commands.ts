@@ -19,6 +19,7 @@ const LOADERS: readonly (() => Promise<{ command: Command }>)[] = [
   () => import("./commands/data.ts"),
   () => import("./commands/pretrain.ts"),
   () => import("./commands/report.ts"),
+  () => import("./commands/serve.ts"),
   () => import("./commands/help.ts"),
   () => import("./commands/version.ts"),
 ];

@@ -1,10 +1,10 @@
 // Help texts, made from the commands and the configuration schema, laid out for 80 columns.
 
+import { ALIASES } from "../runs/config/load.ts";
+import { describeSections, type OptionInfo, type SectionInfo } from "../runs/config/schema.ts";
+import { tomlValue, wrapText } from "../runs/config/toml.ts";
 import { COMMON_OPTIONS } from "./arguments.ts";
 import type { Command, OptionSpec } from "./command.ts";
-import { ALIASES } from "./config/load.ts";
-import { describeSections, type OptionInfo, type SectionInfo } from "./config/schema.ts";
-import { tomlValue, wrapText } from "./config/toml.ts";
 
 const WIDTH = 80;
 const EXIT_TEXT =

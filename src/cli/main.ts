@@ -1,20 +1,21 @@
 // The command line's frame: finds the command, gives it a context, prints its errors as one line each, and ends the
 // process explicitly, because Dawn's threads can keep it alive after the work is done.
 
+import { resolve } from "node:path";
 import process from "node:process";
 import { LongtailError } from "../base/errors.ts";
 import type { RunEvent } from "../base/events.ts";
 import { DiskFiles } from "../platform/files.ts";
 import { watchInterrupts } from "../platform/interrupts.ts";
 import { lockFile } from "../platform/locks.ts";
+import { type ConfigSources, loadConfig, type ResolvedConfig } from "../runs/config/load.ts";
+import { toToml } from "../runs/config/toml.ts";
+import { programFolder, projectSources } from "../runs/project.ts";
+import { openRunFolder, type RunFolder, type RunRequest } from "../runs/run_folder.ts";
 import { parseArguments } from "./arguments.ts";
 import type { Command, CommandContext, ParsedArguments } from "./command.ts";
 import { loadCommands } from "./commands.ts";
-import { type ConfigSources, loadConfig, type ResolvedConfig } from "./config/load.ts";
-import { toToml } from "./config/toml.ts";
 import { Progress } from "./progress.ts";
-import { PROJECT_ROOT, projectSources } from "./project.ts";
-import { openRunFolder, type RunFolder, type RunRequest } from "./run_folder.ts";
 import { jsonSink, type LogSink, openLog, resultLine } from "./sinks.ts";
 import { fileError } from "./system_errors.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -141,7 +142,7 @@ class Frame {
         else
           this.terminal.out(this.command.json === "result" ? `${JSON.stringify(value, null, 2)}\n` : resultLine(value));
       },
-      projectRoot: PROJECT_ROOT,
+      projectRoot: programFolder(),
       files: this.files,
       sources,
       loadConfig: (request = {}) => this.loadConfig(request, sources),
@@ -163,7 +164,14 @@ class Frame {
 
   private async openRun(resolved: ResolvedConfig, request: Partial<RunRequest>): Promise<RunFolder> {
     const { folder, name, resume } = resolved.config.run;
-    const run = await openRunFolder(this.files, { command: this.parsed.command, folder, name, resume, ...request });
+    const run = await openRunFolder(this.files, {
+      command: this.parsed.command,
+      folder,
+      name,
+      resume,
+      absolute: (path) => resolve(path),
+      ...request,
+    });
     this.unlock?.();
     this.unlock = lockFile(run.paths.lock);
     if (!this.unlock) {
@@ -190,10 +198,8 @@ class Frame {
 
   private interrupt(): void {
     if (this.controller.signal.aborted) return;
-    this.emit({
-      kind: "message",
-      text: "stopping: the run is saved and ends at the next step (Ctrl-C again stops at once)",
-    });
+    const text = "stopping: the run is saved and ends at the next step (Ctrl-C again stops at once)";
+    if (!this.command.endsOnInterrupt) this.emit({ kind: "message", text });
     this.controller.abort(
       new LongtailError("E-RUN-001", {
         what: "interrupted",

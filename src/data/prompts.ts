@@ -245,6 +245,16 @@ export function focusItems<T extends PromptItem>(items: readonly T[], focus: num
   return tail.filter((item) => chosen.has(item));
 }
 
+/** The items to align: the tail items that are named, in the list's order; without names as `focusItems` chooses. */
+export function alignedItems<T extends PromptItem>(
+  items: readonly T[],
+  { items: names, focus }: { items: readonly string[]; focus: number },
+): T[] {
+  if (names.length === 0) return focusItems(items, focus);
+  const named = new Set(names);
+  return items.filter((item) => item.tail && named.has(item.item));
+}
+
 export interface PromptOrderOptions {
   seed: number;
   /** Share of the prompts that are head items. */

@@ -92,6 +92,8 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     }
   }
   const without = new Set(options.without ?? []);
+  // Both need subgroups.
+  if (without.has("subgroups")) without.add("subgroup-size-control").add("chromium-experimental-subgroup-matrix");
   const features = WANTED_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f)) as GPUFeatureName[];
   let device: GPUDevice;
   try {
@@ -105,8 +107,14 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
       cause: error,
     });
   }
+  // What is left out is missing for everybody who asks: kernels, the tuner, profiles.
   if (without.has("shader-f16")) facts.f16 = false;
-  if (without.has("chromium-experimental-subgroup-matrix")) facts.subgroupMatrices = [];
+  if (without.has("timestamp-query")) facts.timestamps = false;
+  if (without.has("subgroups")) {
+    facts.subgroups = false;
+    facts.subgroupSizes = null;
+  }
+  if (without.has("subgroups") || without.has("chromium-experimental-subgroup-matrix")) facts.subgroupMatrices = [];
   let first: LongtailError | null = null;
   device.onuncapturederror = (event) => {
     const kind = event.error.constructor?.name ?? "error";
@@ -242,7 +250,9 @@ export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
   for (const c of info.subgroupMatrixConfigs ?? []) {
     matrices.push({ component: c.componentType, result: c.resultComponentType, m: c.M, n: c.N, k: c.K });
   }
-  const name = info.device || description || info.vendor || "unnamed adapter";
+  // Browsers often tell no more than vendor and architecture.
+  const name =
+    info.device || description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "unnamed adapter";
   return {
     key: [info.vendor, info.architecture, info.device, description].join("|"),
     name,

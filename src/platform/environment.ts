@@ -7,24 +7,9 @@ import * as os from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import type { EnvironmentFacts } from "../runs/environment.ts";
 
-export interface EnvironmentFacts {
-  /** Version of this package. */
-  longtail: string;
-  /** Commit of the checkout, with `+changes` where files differ from it; null outside a checkout. */
-  commit: string | null;
-  runtime: { name: "deno" | "node"; version: string; v8: string; node: string };
-  /** Version of the npm package that carries Dawn. */
-  dawn: string | null;
-  system: { platform: string; release: string; name: string; arch: string; container: boolean };
-  processor: { model: string; cores: number };
-  /** Bytes; `available` counts what other programs would give back, and a container's limit. */
-  memory: { total: number; available: number };
-  /** Variables that change which GPU is used. */
-  variables: Record<string, string>;
-  /** What the start-up script could not set up, where it could not. */
-  setupError: string | null;
-}
+export type { EnvironmentFacts };
 
 /** The folder of the checkout. */
 export const projectFolder = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -124,6 +109,9 @@ async function isContainer(): Promise<boolean> {
   }
   return Boolean(process.env["KUBERNETES_SERVICE_HOST"]);
 }
+
+/** Bytes of memory that a run may still take. */
+export const availableMemory = async (): Promise<number> => (await memoryFacts()).available;
 
 /** Memory of the machine, or of the control group where that is smaller. */
 export async function memoryFacts(): Promise<{ total: number; available: number }> {

@@ -171,7 +171,7 @@ export class ClipScorer {
       });
       session.write(tokens, table ? await table.gather(rowData) : rowData);
       session.write(ends, endData);
-      session.run(plan);
+      await session.replay(plan);
       const values = await session.read(features);
       part.forEach((text, i) => this.cache.set(text, values.slice(i * this.width, (i + 1) * this.width)));
       onDone?.(at + part.length);

@@ -12,10 +12,10 @@ export interface ReplayOptions {
   to?: number;
 }
 
-/** Device work of one submit, in FLOP, before its speed is known; `setRate` refines it. */
-const DEFAULT_SUBMIT_FLOPS = 2e9;
-/** Longest device time that one submit should take. */
-const SUBMIT_SECONDS = 0.05;
+/** Device work of one submit before the speed is known, in the unit of `cost`; `setRate` refines it. */
+const FIRST_SUBMIT = { software: 2e9, hardware: 2e10 } as const;
+/** Device time that one submit should take; a plan's own speed differs a little from that of all. */
+const SUBMIT_SECONDS = 0.06;
 /** A call that moves memory only still costs time: bytes count as this many FLOP. */
 const FLOPS_PER_BYTE = 2;
 
@@ -35,6 +35,7 @@ export class Executable {
   private readonly grids: Uint32Array;
   private readonly uniforms: GPUBuffer;
   private readonly cost: Float64Array;
+  private readonly flops: number;
   /** Index after the last call of each submit. */
   private cuts: number[] = [];
 
@@ -46,6 +47,7 @@ export class Executable {
       grids: Uint32Array;
       uniforms: GPUBuffer;
       cost: Float64Array;
+      flops: number;
     },
   ) {
     this.gpu = gpu;
@@ -54,27 +56,31 @@ export class Executable {
     this.grids = parts.grids;
     this.uniforms = parts.uniforms;
     this.cost = parts.cost;
-    this.cut(DEFAULT_SUBMIT_FLOPS);
+    this.flops = parts.flops;
+    const total = this.cost.reduce((sum, cost) => sum + cost, 0);
+    this.cut(total / FIRST_SUBMIT[gpu.facts.software ? "software" : "hardware"]);
   }
 
-  /** Tells the executable how fast the device is (FLOP/s), so that a submit holds about 50 ms of work. */
+  /** Tells the executable at how many FLOP/s plans like it run, so that a submit holds a moment's work. */
   setRate(flopsPerSecond: number): void {
-    this.cut(Math.max(1e8, flopsPerSecond * SUBMIT_SECONDS));
+    this.cut(this.flops / flopsPerSecond / SUBMIT_SECONDS);
   }
 
   get submits(): number {
     return this.cuts.length;
   }
 
-  private cut(flopsPerSubmit: number): void {
+  /** Cuts into so many submits, of about the same work each; a quarter more work is better than another submit. */
+  private cut(submits: number): void {
+    const pieces = Math.max(1, Math.ceil(submits - 0.25));
+    const share = this.cost.reduce((sum, cost) => sum + cost, 0) / pieces;
     this.cuts = [];
-    let sum = 0;
-    for (let i = 0; i < this.cost.length; i++) {
-      if (sum > 0 && sum + this.cost[i]! > flopsPerSubmit) {
-        this.cuts.push(i);
-        sum = 0;
-      }
-      sum += this.cost[i]!;
+    let done = 0;
+    for (let i = 0; i + 1 < this.cost.length; i++) {
+      done += this.cost[i]!;
+      // A submit ends where half of the next call would belong to the one after it.
+      const passed = done + this.cost[i + 1]! / 2 > share * (this.cuts.length + 1);
+      if (passed && this.cuts.length < pieces - 1) this.cuts.push(i + 1);
     }
     this.cuts.push(this.cost.length);
   }
@@ -103,6 +109,7 @@ export class Executable {
     const groups: GPUBindGroup[] = [];
     const grids = new Uint32Array(calls.length * 3);
     const cost = new Float64Array(calls.length);
+    const flops = calls.reduce((sum, call) => sum + call.flops, 0);
     let at = 0;
     calls.forEach((call, i) => {
       if (call.params.length > 64)
@@ -130,7 +137,7 @@ export class Executable {
       grids.set(call.grid, i * 3);
       cost[i] = call.flops + FLOPS_PER_BYTE * call.bytes;
     });
-    if (like) return new Executable(gpu, { pipelines: like.pipelines, groups, grids, uniforms, cost });
+    if (like) return new Executable(gpu, { pipelines: like.pipelines, groups, grids, uniforms, cost, flops });
     gpu.device.queue.writeBuffer(uniforms, 0, words);
     const pipelines = await Promise.all(
       calls.map((call) =>
@@ -143,33 +150,52 @@ export class Executable {
         }),
       ),
     );
-    return new Executable(gpu, { pipelines, groups, grids, uniforms, cost });
+    return new Executable(gpu, { pipelines, groups, grids, uniforms, cost, flops });
   }
 
   /** Encodes and submits the calls. */
   replay(options: ReplayOptions = {}): void {
-    const { device } = this.gpu;
-    const from = options.from ?? 0;
     const to = options.to ?? this.pipelines.length;
-    let i = from;
+    let from = options.from ?? 0;
     for (const cut of this.cuts) {
       const end = Math.min(cut, to);
-      if (end <= i) continue;
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      let current: GPUComputePipeline | null = null;
-      for (; i < end; i++) {
-        const pipeline = this.pipelines[i]!;
-        if (pipeline !== current) {
-          pass.setPipeline(pipeline);
-          current = pipeline;
-        }
-        pass.setBindGroup(0, this.groups[i]!);
-        pass.dispatchWorkgroups(this.grids[i * 3]!, this.grids[i * 3 + 1]!, this.grids[i * 3 + 2]!);
-      }
-      pass.end();
-      device.queue.submit([encoder.finish()]);
+      if (end <= from) continue;
+      this.submit(from, end);
+      from = end;
     }
+  }
+
+  /** Encodes the calls of a range and submits them as one piece of work. */
+  submit(from: number, to: number): void {
+    const { device } = this.gpu;
+    const { pipelines, groups, grids } = this;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    let current: GPUComputePipeline | null = null;
+    for (let i = from; i < to; i++) {
+      const pipeline = pipelines[i]!;
+      if (pipeline !== current) {
+        pass.setPipeline(pipeline);
+        current = pipeline;
+      }
+      pass.setBindGroup(0, groups[i]!);
+      pass.dispatchWorkgroups(grids[i * 3]!, grids[i * 3 + 1]!, grids[i * 3 + 2]!);
+    }
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+  }
+
+  /** How many calls there are. */
+  get count(): number {
+    return this.pipelines.length;
+  }
+
+  /** Where a submit that begins at `from` should end for it to hold about `work`, one call at least, and what it holds. */
+  after(from: number, work: number): { to: number; work: number } {
+    let sum = this.cost[from]!;
+    let to = from + 1;
+    while (to < this.cost.length && sum + this.cost[to]! <= work) sum += this.cost[to++]!;
+    return { to, work: sum };
   }
 
   /**

@@ -11,8 +11,10 @@ import { Executable, type ReplayOptions } from "./executable.ts";
 import { fuse, removeDeadNodes } from "./fuse.ts";
 import { Graph, type Tensor } from "./graph.ts";
 import { findBrokenCanary, findNotFinite, type Inspected, type NotFinite } from "./inspect.ts";
+import { refuseBeyondLimits } from "./limits.ts";
 import { type Lowered, Lowering, type Slot, type Target } from "./lower.ts";
 import { type MemoryTable, memoryTable } from "./memory_table.ts";
+import { type Gate, Pacer } from "./pacing.ts";
 import { type Placement, place } from "./planner.ts";
 import type { DType, Shape } from "./shape.ts";
 import { differsInVariablesAlone, samePlaces } from "./sharing.ts";
@@ -62,6 +64,9 @@ export class Session {
   private arena: GPUBuffer | null = null;
   /** Where it is set, it takes over some of the replays and times their calls. */
   profiler: { replay(plan: Plan): boolean } | null = null;
+  /** Where it is set, `replay` asks it before every submit and keeps at most two submits in flight. */
+  gate: Gate | null = null;
+  private pacer: Pacer | null = null;
   private staging: Staging | null = null;
   private stagingBytes = 0;
 
@@ -119,14 +124,7 @@ export class Session {
     const lowered = new Lowering(this.target, copySource).run(graph);
     const shared = like && differsInVariablesAlone(like.lowered, lowered) ? (like.like ?? like) : null;
     const placement = shared ? samePlaces(shared.lowered, shared.placement, lowered) : place(lowered.calls);
-    if (placement.arenaBytes > 0 && lowered.slots.some((s) => !s.variable && s.bytes > this.target.maxBindingBytes)) {
-      const slot = lowered.slots.find((s) => !s.variable && s.bytes > this.target.maxBindingBytes)!;
-      throw new LongtailError("E-MEM-003", {
-        what: `a value of ${slot.bytes} bytes exceeds the adapter's binding limit of ${this.target.maxBindingBytes}`,
-        where: `plan ${name}, ${slot.label}`,
-        fix: "lower the batch or the resolution",
-      });
-    }
+    refuseBeyondLimits(name, lowered, this.target);
     const plan: Plan = {
       name,
       lowered,
@@ -148,6 +146,7 @@ export class Session {
     this.gpu = gpu;
     this.pipelines = new PipelineCache(gpu);
     this.readback = new Readback(gpu);
+    this.pacer = new Pacer(gpu);
     gpu.device.pushErrorScope("out-of-memory");
     gpu.device.pushErrorScope("validation");
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -221,8 +220,21 @@ export class Session {
   /** Replays a plan. Submission is asynchronous; `finish` or `read` waits. */
   run(plan: Plan, options?: ReplayOptions): void {
     if (!plan.executable) throw new Error(`plan ${plan.name} is not open`);
+    // All plans share one arena.
+    if (this.pacer?.busy) throw new Error(`plan ${plan.name} would run in the middle of another one`);
     if (!options && this.profiler?.replay(plan)) return;
     plan.executable.replay(options);
+  }
+
+  /** Replays a plan as `run` does and gives the same bits; with a `gate` piece by piece, resolved with the last submit. */
+  async replay(plan: Plan): Promise<void> {
+    const { gate, pacer } = this;
+    if (!plan.executable || !pacer || !(gate || pacer.busy)) return this.run(plan);
+    const asked = async () => {
+      await gate?.();
+      this.requireGpu();
+    };
+    await pacer.replay(plan.executable, asked, () => this.profiler?.replay(plan) ?? false);
   }
 
   /** Writes a variable from host memory. */

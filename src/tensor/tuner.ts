@@ -41,6 +41,8 @@ function matrixForms(variants: readonly string[]): string[] {
 
 /** A variant must win by this factor: a smaller gain may be noise, and every change costs a pipeline. */
 const WORTHWHILE = 1.08;
+/** A run that takes so many times as long as what it must beat is not repeated. */
+const HOPELESS = 4;
 /** Device time of one measurement. */
 const MEASURE_SECONDS = 0.012;
 
@@ -54,17 +56,29 @@ export function chooseFrom(choices: Readonly<KernelChoices>): Target["choose"] {
   };
 }
 
+/** A variant that the driver compiles wrongly. */
+export interface FaultyVariant {
+  /** "family|key" of the choice that it was tried for. */
+  choice: string;
+  /** The variant, or "" for the default. */
+  name: string;
+}
+
 export interface TuningReport {
   /** Choices measured now, the default included where it won ("" then). */
   measured: KernelChoices;
+  /** Variants whose results were wrong; none of them is chosen. */
+  faulty: FaultyVariant[];
   /** Keys that the budget did not reach. */
   left: number;
   seconds: number;
 }
 
 /**
- * Measures the variants of the plans' costliest choices that `known` does not answer.
- * @param budgetSeconds wall time after which no further choice is measured
+ * Measures the variants of the plans' costliest choices that `known` does not answer. A variant is chosen only where its
+ * result is the default's within `SAME`. Where one is wrong, a third decides which of both is wrong; a default that is wrong
+ * gives way whatever it takes.
+ * @param budgetSeconds wall time after which no further variant is measured
  */
 export async function tune(
   gpu: Gpu,
@@ -78,6 +92,7 @@ export async function tune(
   const cache = new PipelineCache(gpu);
   const asked = costliest(plans).filter((c) => !(choiceKey(c.family, c.key) in known));
   const measured: KernelChoices = {};
+  const faulty: FaultyVariant[] = [];
   let left = 0;
   for (const choice of asked) {
     if (elapsed() > budgetSeconds) {
@@ -88,21 +103,49 @@ export async function tune(
     const candidates = own.filter((name) => choice.variants.includes(name));
     if (!target.software) candidates.push(...matrixForms(choice.variants));
     if (candidates.length === 0) continue;
-    const base = await measure(gpu, cache, target, choice, null);
+    const key = choiceKey(choice.family, choice.key);
+    const run = (name: string | null, most?: number) => measure(gpu, cache, target, choice, name, most);
+    const base = await run(null);
     let best = { name: "", seconds: base.seconds / WORTHWHILE };
+    let isBaseWrong = false;
     for (const name of candidates) {
-      const { seconds, output } = await measure(gpu, cache, target, choice, name);
+      // What was measured of a choice stands: a shape whose variants take longer than the budget is not begun anew each time.
+      if (elapsed() > budgetSeconds) break;
+      const found = await run(name, best.seconds);
+      if (isBaseWrong || agrees(found.output, base.output)) {
+        if (found.seconds < best.seconds && !isBaseWrong) best = { name, seconds: found.seconds };
+        continue;
+      }
+      if (agrees(found.output, base.output, FAULT)) continue;
       // A driver that compiles a variant wrongly must not be asked for it, however fast it is.
-      if (seconds < best.seconds && agrees(output, base.output)) best = { name, seconds };
+      const witness = await thirdOf(choice, [base, found], run);
+      isBaseWrong = witness !== null && agrees(found.output, witness.output) && !agrees(base.output, witness.output);
+      if (isBaseWrong) best = { name, seconds: found.seconds };
+      faulty.push({ choice: key, name: isBaseWrong ? "" : name });
     }
     // A neighbour on the machine can slow one measurement: a winner has to win twice.
-    if (best.name !== "") {
-      const again = await measure(gpu, cache, target, choice, null);
+    if (best.name !== "" && !isBaseWrong) {
+      const again = await run(null);
       if (again.seconds / WORTHWHILE < best.seconds) best.name = "";
     }
-    measured[choiceKey(choice.family, choice.key)] = best.name;
+    measured[key] = best.name;
   }
-  return { measured, left, seconds: elapsed() };
+  return { measured, faulty, left, seconds: elapsed() };
+}
+
+/** The result of a plain variant that is none of two; null where there is no other. */
+async function thirdOf(
+  choice: ChoiceAsked,
+  two: readonly Measured[],
+  run: (name: string, most: number) => Promise<Measured>,
+): Promise<Measured | null> {
+  // The plainest decides: faults come with subgroups and workgroup memory, and variants that use them share them.
+  const plain = choice.variants.filter((name) => !/^matrix|^tiled|_broadcast$/.test(name));
+  for (const name of plain) {
+    const found = await run(name, 0);
+    if (two.every(({ kernel }) => kernel !== found.kernel)) return found;
+  }
+  return null;
 }
 
 /** One entry a key, by the FLOP that all plans spend under it. */
@@ -130,28 +173,36 @@ interface Measured {
   seconds: number;
   /** What the node's calls wrote, from fixed inputs. */
   output: Float32Array;
+  /** Tells its kernels from those of another variant. */
+  kernel: string;
 }
 
-/** Relative L2 difference above which a variant counts as miscompiled: far more than rounding, far less than a fault. */
+/** Relative L2 difference that a variant may have to the default: what rounding of factors to f16 explains. */
 const SAME = 1e-3;
+/** Above this it is a fault: one wrong value of a thousand, as large as the others, is three times as much. */
+const FAULT = 1e-2;
 
-function agrees(a: Float32Array, b: Float32Array): boolean {
+function agrees(a: Float32Array, b: Float32Array, bound = SAME): boolean {
   let difference = 0;
   let norm = 0;
   for (let i = 0; i < a.length; i++) {
     difference += (a[i]! - b[i]!) ** 2;
     norm += b[i]! ** 2;
   }
-  return difference <= SAME ** 2 * norm;
+  return difference <= bound ** 2 * norm;
 }
 
-/** Runs the node's calls with a variant on fixed inputs. */
+/**
+ * Runs the node's calls with a variant on fixed inputs.
+ * @param most seconds; what takes several times as long is run but once
+ */
 async function measure(
   gpu: Gpu,
   cache: PipelineCache,
   target: Target,
   choice: ChoiceAsked,
   name: string | null,
+  most = Number.POSITIVE_INFINITY,
 ): Promise<Measured> {
   const forced: Target = {
     ...target,
@@ -184,10 +235,14 @@ async function measure(
     };
     const once = await run(1);
     const output = new Float32Array(await readback.read(buffers.get(out)!, 0, out.bytes));
+    const kernel = JSON.stringify(lowering.calls.map(({ label, constants }) => [label, constants]));
     const times = Math.max(1, Math.min(50, Math.round(MEASURE_SECONDS / Math.max(once, 1e-5))));
-    const seconds = Math.min(await run(times), await run(times), await run(times));
+    // The first run pays for what is done once, so a second one decides whether it is hopeless.
+    const bound = HOPELESS * most + MEASURE_SECONDS;
+    const second = once > bound ? await run(1) : once;
+    const seconds = second > bound ? second : Math.min(await run(times), await run(times), await run(times));
     executable.destroy();
-    return { seconds, output };
+    return { seconds, output, kernel };
   } finally {
     readback.destroy();
     for (const buffer of buffers.values()) buffer.destroy();

@@ -73,10 +73,7 @@ export class Drawing {
     const { batch } = options;
     this.geometry = options.geometry ?? pipeline.geometry;
     const { rows, columns } = this.geometry;
-    this.sigmas =
-      options.shift === "auto"
-        ? pipelineSigmas({ ...pipeline.layout, guided: pipeline.config.guidance }, options.steps, rows * columns)
-        : rolloutSigmas(options.steps, options.shift);
+    this.sigmas = this.sigmasOf(options.steps);
     const title = options.geometry ? `draw ${geometryName(options.geometry)}` : "draw";
     const data = (name: string, shape: number[]) => session.data(`${title}.${name}`, shape);
     this.vars = {
@@ -153,6 +150,14 @@ export class Drawing {
     this.plans = { ...plans, finish };
   }
 
+  /** Noise levels of a drawing in so many steps. */
+  private sigmasOf(steps: number): Float32Array {
+    const { options, pipeline, geometry } = this;
+    if (options.shift !== "auto") return rolloutSigmas(steps, options.shift);
+    const tokens = geometry.rows * geometry.columns;
+    return pipelineSigmas({ ...pipeline.layout, guided: pipeline.config.guidance }, steps, tokens);
+  }
+
   /**
    * What the network is told at `sigma`. Under a static shift the recipe of SRPO, 1000 sigma cut to an integer; pipelines
    * of diffusers tell it sigma itself, by way of a float32 timestep.
@@ -176,7 +181,7 @@ export class Drawing {
   private async finish(kept: number): Promise<Float32Array> {
     const { session, vars, tiled, plans } = this;
     if (!tiled) {
-      session.run(plans.finish);
+      await session.replay(plans.finish);
       return session.read(vars.pictures);
     }
     const latents = await session.read(vars.z);
@@ -192,15 +197,23 @@ export class Drawing {
     }
     if (plans.score) {
       session.write(vars.pictures, pictures);
-      session.run(plans.score);
+      await session.replay(plans.score);
     }
     return pictures;
   }
 
-  /** Draws all requests; `onDrawn` hears how many are done. */
-  async draw(requests: readonly DrawRequest[], onDrawn?: (done: number) => void | Promise<void>): Promise<Drawn[]> {
-    const { session, vars, sigmas } = this;
-    const { batch, steps, guidance, first = 0 } = this.options;
+  /**
+   * Draws all requests; `onDrawn` hears how many are done.
+   * @param steps other than `options.steps`; the plans are the same
+   */
+  async draw(
+    requests: readonly DrawRequest[],
+    onDrawn?: (done: number) => void | Promise<void>,
+    steps: number = this.options.steps,
+  ): Promise<Drawn[]> {
+    const { session, vars } = this;
+    const { batch, guidance, first = 0 } = this.options;
+    const sigmas = steps === this.options.steps ? this.sigmas : this.sigmasOf(steps);
     const told = [this.conditioning, ...(this.negative ? [this.negative] : [])];
     const out: Drawn[] = [];
     const ones = Array.from({ length: batch }, () => 1);

@@ -62,7 +62,7 @@ export class PictureEncoder {
     // A batch that is not full is filled with its first picture; what comes of the surplus is dropped.
     for (let i = 0; i < this.batch; i++) all.set(pictures[i] ?? pictures[0]!, i * size);
     this.session.write(bucket.pictures, all);
-    this.session.run(bucket.plan);
+    await this.session.replay(bucket.plan);
     const latents = await this.session.read(bucket.latents);
     const each = latents.length / this.batch;
     return pictures.map((_, i) => latents.slice(i * each, (i + 1) * each));

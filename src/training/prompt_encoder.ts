@@ -56,7 +56,7 @@ export class PromptEncoder {
       for (const text of shortened) this.cut.add(text);
       const values = await this.pipeline.gatherText(tokens);
       for (const [name, variable] of this.inputs) session.write(variable, values[name]!);
-      session.run(this.plan);
+      await session.replay(this.plan);
       const states = await session.read(vars.states);
       const pooled = vars.pooled ? await session.read(vars.pooled) : new Float32Array(0);
       part.forEach((text, i) => {

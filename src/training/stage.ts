@@ -53,7 +53,7 @@ export interface Stage {
   /** Everything that one run replays, each once. */
   readonly plans: readonly Plan[];
   readonly flops: number;
-  /** Submission is asynchronous, but for a streamed model's waiting for slots. Gradients add to their buffers. */
+  /** Resolves when all is submitted; waits for slots of a streamed model, and for the session's gate. Gradients add to their buffers. */
   run(): Promise<void>;
   /** Repeats the work call by call up to the first call that makes a value which is not finite. */
   firstNotFinite(): Promise<NotFinite | null>;
@@ -111,8 +111,7 @@ export class PlanStage implements Stage {
   }
 
   run(): Promise<void> {
-    this.session.run(this.plan);
-    return Promise.resolve();
+    return this.session.replay(this.plan);
   }
 
   async firstNotFinite(): Promise<NotFinite | null> {
@@ -162,9 +161,9 @@ class StreamedStage<V> implements Stage {
   }
 
   async run(): Promise<void> {
-    this.session.run(this.before);
+    await this.session.replay(this.before);
     await this.pass.forward();
-    this.session.run(this.behind);
+    await this.session.replay(this.behind);
     if (this.training) await this.pass.backward();
   }
 

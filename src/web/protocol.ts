@@ -34,6 +34,8 @@ export type EngineEvent =
   | { kind: "download"; name: string; received: number; total: number; cached: boolean }
   /** Planned device memory of the open session, bytes by category. */
   | { kind: "memory"; run: string; categories: Record<string, number> }
+  /** Something to know that belongs to no run: the storage is nearly full, for one. */
+  | { kind: "warning"; code: string; text: string }
   /** The device went away; `recovering` says whether the run goes on by itself. */
   | { kind: "device-lost"; run: string | null; why: string; recovering: boolean; step: number };
 

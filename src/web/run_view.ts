@@ -23,6 +23,8 @@ export interface SampleView {
   path: string;
   item: string;
   seed: number;
+  /** The held-out judge's score of the picture, where an alignment measured it. */
+  judge?: number;
 }
 
 export interface NoteView {
@@ -77,9 +79,12 @@ export function applyLine(view: RunView, line: LogLine): void {
     view.step = line.step;
     for (const [name, value] of Object.entries(line.values)) addPoint(view, name, line.step, Number(value));
   } else if (line.kind === "sample") {
-    const { step, path, item = "", seed = 0 } = line;
+    const { step, path, item = "", seed = 0, judge } = line;
     const known = view.samples.get(step) ?? [];
-    view.samples.set(step, [...known.filter((s) => s.path !== path), { path, item, seed }]);
+    view.samples.set(step, [
+      ...known.filter((s) => s.path !== path),
+      { path, item, seed, ...(judge === undefined ? {} : { judge }) },
+    ]);
   } else if (line.kind === "checkpoint") {
     const text = `update ${line.step} saved`;
     view.notes.push({ t: line.t, step: line.step, kind: "checkpoint", text });

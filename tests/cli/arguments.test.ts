@@ -5,7 +5,7 @@ import { parseArguments } from "../../src/cli/arguments.ts";
 import type { Command } from "../../src/cli/command.ts";
 import { helpText } from "../../src/cli/commands/help.ts";
 import { loadCommands } from "../../src/cli/commands.ts";
-import { describeSections } from "../../src/cli/config/schema.ts";
+import { describeSections } from "../../src/runs/config/schema.ts";
 
 const none = () => Promise.resolve(0);
 const commands: Command[] = [

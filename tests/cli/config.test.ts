@@ -2,10 +2,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { LongtailError } from "../../src/base/errors.ts";
-import { longestMove } from "../../src/cli/config/checks.ts";
-import { type ConfigSources, loadConfig, type Override, withValue } from "../../src/cli/config/load.ts";
-import { describeSections, findOption } from "../../src/cli/config/schema.ts";
-import { toToml } from "../../src/cli/config/toml.ts";
+import { longestMove } from "../../src/runs/config/checks.ts";
+import { type ConfigSources, loadConfig, type Override, withValue } from "../../src/runs/config/load.ts";
+import { describeSections, findOption } from "../../src/runs/config/schema.ts";
+import { toToml } from "../../src/runs/config/toml.ts";
 
 const presetFolder = new URL("../../presets/", import.meta.url);
 const presetNames = readdirSync(presetFolder)

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { command as report } from "../../src/cli/commands/report.ts";
-import { optionsMarkdown } from "../../src/cli/config/options_doc.ts";
 import { runCommandLine } from "../../src/cli/main.ts";
+import { optionsMarkdown } from "../../src/runs/config/options_doc.ts";
 import { RecordingTerminal } from "./recorder.ts";
 
 let runs: string;

@@ -13,9 +13,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { LongtailError } from "../../src/base/errors.ts";
-import { openRunFolder, readRecord, runPaths } from "../../src/cli/run_folder.ts";
-import { jsonSink, lineMaker, openLog } from "../../src/cli/sinks.ts";
+import { jsonSink, openLog } from "../../src/cli/sinks.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { lineMaker } from "../../src/runs/log_lines.ts";
+import { openRunFolder, readRecord, runPaths } from "../../src/runs/run_folder.ts";
 
 const files = new DiskFiles();
 let runs: string;

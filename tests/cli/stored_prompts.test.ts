@@ -2,15 +2,15 @@
 // run asks for at all.
 
 import { describe, expect, it } from "vitest";
-import { loadItems } from "../../src/cli/align/items.ts";
-import { judgedItems } from "../../src/cli/align/judged.ts";
-import { Phases } from "../../src/cli/align/phases.ts";
-import { drawsOf, measuredPairs, mostUpdates, promptOrder, textsOfRun } from "../../src/cli/align/prompts.ts";
-import { openStoredPrompts, storedPrompts, withStoredPrompts } from "../../src/cli/align/stored_prompts.ts";
-import { textShape } from "../../src/cli/caption_store.ts";
-import type { Config } from "../../src/cli/config/schema.ts";
-import { layoutOf } from "../../src/cli/model_files.ts";
 import { embeddingPaths, writeEmbedding, writeEmbeddingIndex } from "../../src/data/prompt_embeddings.ts";
+import { loadItems } from "../../src/runs/align/items.ts";
+import { judgedItems } from "../../src/runs/align/judged.ts";
+import { drawsOf, measuredPairs, mostUpdates, promptOrder, textsOfRun } from "../../src/runs/align/prompts.ts";
+import { openStoredPrompts, storedPrompts, withStoredPrompts } from "../../src/runs/align/stored_prompts.ts";
+import { textShape } from "../../src/runs/caption_store.ts";
+import type { Config } from "../../src/runs/config/schema.ts";
+import { layoutOf } from "../../src/runs/model_files.ts";
+import { Phases } from "../../src/runs/phases.ts";
 import { smallConfig } from "../helpers/alignment.ts";
 import { MemoryFiles, NodeFiles } from "../helpers/files.ts";
 

@@ -9,12 +9,12 @@ import { LongtailError } from "../../src/base/errors.ts";
 import { parseArguments } from "../../src/cli/arguments.ts";
 import type { Command, CommandContext } from "../../src/cli/command.ts";
 import { loadCommands } from "../../src/cli/commands.ts";
-import { fullKey, loadConfig, type Override, type ResolvedConfig } from "../../src/cli/config/load.ts";
-import { toToml } from "../../src/cli/config/toml.ts";
 import { runCommandLine } from "../../src/cli/main.ts";
-import { projectSources } from "../../src/cli/project.ts";
-import { checkTraining, withDataFlag } from "../../src/cli/train/checks.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { fullKey, loadConfig, type Override, type ResolvedConfig } from "../../src/runs/config/load.ts";
+import { toToml } from "../../src/runs/config/toml.ts";
+import { projectSources } from "../../src/runs/project.ts";
+import { checkTraining, withDataFlag } from "../../src/runs/train/checks.ts";
 import { ROOT } from "../helpers/files.ts";
 import { RecordingTerminal } from "./recorder.ts";
 

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import type { RunEvent } from "../../src/base/events.ts";
-import { RunControl, stoppedByWord } from "../../src/cli/train/control.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { FileControl, stoppedByWord } from "../../src/runs/train/control.ts";
 import { MemoryFiles } from "../helpers/files.ts";
 
 let folder: string;
@@ -23,7 +23,7 @@ beforeEach(() => {
 
 function control(files = new DiskFiles()) {
   const events: RunEvent[] = [];
-  return { events, control: new RunControl(files, run, (event) => events.push(event)) };
+  return { events, control: new FileControl(files, run, (event) => events.push(event)) };
 }
 const write = (text: string) => writeFileSync(join(run, "CMD"), text);
 
@@ -82,7 +82,7 @@ describe("the words in CMD", () => {
       if (path.endsWith(".taken")) files.content.set("run/CMD", new TextEncoder().encode("stop"));
       return text;
     };
-    const heard = new RunControl(files, "run", () => {});
+    const heard = new FileControl(files, "run", () => {});
     expect(await heard.take()).toEqual(["save"]);
     files.readText = readText;
     expect(await heard.take()).toEqual(["stop"]);

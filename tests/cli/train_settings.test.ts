@@ -2,13 +2,13 @@
 
 import { describe, expect, it } from "vitest";
 import { LongtailError } from "../../src/base/errors.ts";
-import { adapterSettings } from "../../src/cli/adapter_settings.ts";
-import { recipeRate } from "../../src/cli/config/checks.ts";
-import { loadConfig, type Override } from "../../src/cli/config/load.ts";
-import { optimizerSettings, rateSchedule } from "../../src/cli/optimizer_settings.ts";
-import { projectSources } from "../../src/cli/project.ts";
 import { learningRate } from "../../src/optim/schedules.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { adapterSettings } from "../../src/runs/adapter_settings.ts";
+import { recipeRate } from "../../src/runs/config/checks.ts";
+import { loadConfig, type Override } from "../../src/runs/config/load.ts";
+import { optimizerSettings, rateSchedule } from "../../src/runs/optimizer_settings.ts";
+import { projectSources } from "../../src/runs/project.ts";
 
 const sources = projectSources(new DiskFiles());
 const overridesOf = (words: readonly string[]): Override[] =>

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { RunEvent } from "../../src/base/events.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
 import { newestCheckpoint } from "../../src/training/checkpoint.ts";
 import { type Ended, longtail, SMALL_RUN } from "../helpers/processes.ts";
@@ -31,7 +32,10 @@ const words = (name: string) => [
 ];
 const record = (name: string) => JSON.parse(readFileSync(join(runs, name, "run.json"), "utf8")) as { state: string };
 const weights = (name: string) => readFileSync(join(runs, name, `${name}.transformer.safetensors`));
-const stepsOf = (ended: Ended) => ended.events.filter((e) => e.kind === "metric").map((e) => e.step);
+/** Evaluations are metrics too; a loss has an update alone. */
+const isUpdate = (event: RunEvent): event is RunEvent & { kind: "metric" } =>
+  event.kind === "metric" && "loss" in event.values;
+const stepsOf = (ended: Ended) => ended.events.filter(isUpdate).map((event) => event.step);
 const newest = async (name: string) =>
   (await newestCheckpoint(new DiskFiles(), join(runs, name, "ckpt"))).newest?.step ?? 0;
 
@@ -51,7 +55,7 @@ function expectMemoryAsPlanned(name: string, ended: Ended): void {
 
 it("ends with the same weights after Ctrl-C and after being killed as in one go", async () => {
   const times: number[] = [];
-  const calm = await longtail(words("calm"), (event) => event.kind === "metric" && times.push(performance.now()));
+  const calm = await longtail(words("calm"), (event) => isUpdate(event) && times.push(performance.now()));
   const milliseconds = (times.at(-1)! - times[0]!) / (times.length - 1);
   expect(calm.errors).toBe("");
   expect(calm.code).toBe(0);
@@ -60,7 +64,7 @@ it("ends with the same weights after Ctrl-C and after being killed as in one go"
   expectMemoryAsPlanned("calm", calm);
 
   const stopped = await longtail(words("rough"), (event, send) => {
-    if (event.kind === "metric" && event.step === 2) send("SIGINT");
+    if (isUpdate(event) && event.step === 2) send("SIGINT");
   });
   expect([stopped.code, stopped.signal, stopped.errors.slice(0, 10)]).toEqual([7, null, "E-RUN-001 "]);
   expect(stopped.errors.trimEnd().split("\n")).toHaveLength(1);
@@ -76,7 +80,7 @@ it("ends with the same weights after Ctrl-C and after being killed as in one go"
     let asked = false;
     const killed = await longtail(words("rough"), (event, send) => {
       // At a random moment of an update, its checkpoint or the update after it.
-      if (event.kind !== "metric" || asked) return;
+      if (!isUpdate(event) || asked) return;
       asked = true;
       setTimeout(() => send("SIGKILL"), 2 * milliseconds * Math.random());
     });

@@ -6,21 +6,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RunEvent } from "../../src/base/events.ts";
 import type { FileStore } from "../../src/base/files.ts";
-import { loadItems } from "../../src/cli/align/items.ts";
-import { judgedItems } from "../../src/cli/align/judged.ts";
-import { Phases } from "../../src/cli/align/phases.ts";
-import { type AlignInputs, type AlignOutcome, runAlignment } from "../../src/cli/align/run.ts";
-import { RunStore } from "../../src/cli/align/store.ts";
-import { encodeTexts, type RunTexts } from "../../src/cli/align/texts.ts";
-import { buildWorld, openWorld, type World } from "../../src/cli/align/world.ts";
-import { loadConfig } from "../../src/cli/config/load.ts";
-import type { Config } from "../../src/cli/config/schema.ts";
-import { adapterStreams, chooseOffload } from "../../src/cli/offload.ts";
-import { projectSources } from "../../src/cli/project.ts";
-import { openRunFolder, type RunFolder } from "../../src/cli/run_folder.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { StreamOptions } from "../../src/models/pipeline.ts";
+import { availableMemory } from "../../src/platform/environment.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { loadItems } from "../../src/runs/align/items.ts";
+import { judgedItems } from "../../src/runs/align/judged.ts";
+import { type AlignInputs, type AlignOutcome, runAlignment } from "../../src/runs/align/run.ts";
+import { RunStore } from "../../src/runs/align/store.ts";
+import { encodeTexts, type RunTexts } from "../../src/runs/align/texts.ts";
+import { buildWorld, openWorld, type World } from "../../src/runs/align/world.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
+import type { Config } from "../../src/runs/config/schema.ts";
+import { adapterStreams, chooseOffload } from "../../src/runs/offload.ts";
+import { Phases } from "../../src/runs/phases.ts";
+import { projectSources } from "../../src/runs/project.ts";
+import { openRunFolder, type RunFolder } from "../../src/runs/run_folder.ts";
+import { FileControl } from "../../src/runs/train/control.ts";
 import { targetOf } from "../../src/tensor/target.ts";
 import type { Pool } from "../../src/tensor/variable.ts";
 import { EncodingCache } from "../../src/training/encoding_cache.ts";
@@ -82,7 +84,11 @@ export class Bench {
     const config = await smallConfig(changes);
     const build = (stream: StreamOptions | null) =>
       buildWorld(new DiskFiles(), config, targetOf(device), { train: true, stream });
-    const { stream } = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const { stream } = await chooseOffload(
+      config,
+      { canStream: adapterStreams(config), available: availableMemory },
+      build,
+    );
     const world = await build(stream);
     const bench = new Bench(device, world, changes);
     await openWorld(world, device, config, () => {});
@@ -151,6 +157,8 @@ export class Bench {
       emit,
       signal: options.signal ?? new AbortController().signal,
       store: new RunStore(files, this.run, config, emit, {}),
+      run: this.run.paths.folder,
+      control: new FileControl(files, this.run.paths.folder, emit),
       chooseSteps: () => Promise.reject(new Error("the number of updates is given")),
     };
     return await runAlignment(inputs);

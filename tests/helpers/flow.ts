@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import { RandomStream } from "../../src/base/random.ts";
+import type { Gpu } from "../../src/gpu/device.ts";
 import { fluxConfig } from "../../src/models/flux/config.ts";
 import { positionIds, ropeTables } from "../../src/models/flux/embeddings.ts";
 import { fileBlocks } from "../../src/models/flux/streamed/sources.ts";
@@ -88,6 +89,8 @@ export interface FlowRunOptions {
   geometries?: readonly Geometry[];
   session?: SessionOptions;
   backend?: GpuBackend;
+  /** Another device than that of the test file. */
+  gpu?: Gpu;
   /** Streams the model's blocks through so many places. */
   slots?: Slots;
   /** Train the model's own weights; there is no adapter then. */
@@ -118,7 +121,7 @@ export class FlowRun {
   }
 
   static async open(options: FlowRunOptions = {}): Promise<FlowRun> {
-    const gpu = await testGpu(options.backend);
+    const gpu = options.gpu ?? (await testGpu(options.backend));
     const session = new Session(targetOf(gpu), options.session);
     const config = fluxConfig(readConfig(WEIGHTS), WEIGHTS);
     const transformer = options.slots

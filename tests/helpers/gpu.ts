@@ -1,6 +1,6 @@
 // One device for a test file, and helpers that run traced functions on it: outputs are poisoned before, padding is
 // checked behind. LONGTAIL_TEST_GPU=deno runs the same tests on Deno's own implementation of WebGPU, LONGTAIL_ROBUST=1
-// with Dawn's bounds checks.
+// with Dawn's bounds checks. In a page (vitest.chromium.config.ts) it is the browser's device.
 
 import process from "node:process";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";
@@ -8,8 +8,6 @@ import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { backward } from "../../src/ops/backward.ts";
 import type { Constant } from "../../src/ops/resample.ts";
 import type { GpuBackend } from "../../src/platform/adapters.ts";
-import { openGpu } from "../../src/platform/adapters.ts";
-import { restFor } from "../../src/platform/rest.ts";
 import type { Graph, Tensor } from "../../src/tensor/graph.ts";
 import type { Target } from "../../src/tensor/lower.ts";
 import { type Plan, Session } from "../../src/tensor/session.ts";
@@ -40,10 +38,14 @@ export function testGpu(
 }
 
 async function openTestGpu(backend: GpuBackend): Promise<Gpu> {
+  // Tests compare with float64 within f32's rounding; those of subgroup matrices ask for them.
+  if (typeof document === "object") return openDevice(navigator.gpu, { matrices: "off" });
+  // Not above: they bring along what no page can load.
+  const { openGpu } = await import("../../src/platform/adapters.ts");
+  const { restFor } = await import("../../src/platform/rest.ts");
   // As the command line does: with a device open, Deno's event loop may park on immediates for a minute.
   setInterval(() => {}, 50);
   const gpu = await openGpu({ backend, robust: process.env.LONGTAIL_ROBUST === "1" });
-  // Tests compare with float64 within f32's rounding; those of subgroup matrices ask for them.
   return openDevice(gpu, { rest: restFor(backend), matrices: "off" });
 }
 

@@ -4,11 +4,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { loadConfig } from "../../src/cli/config/load.ts";
-import type { Config } from "../../src/cli/config/schema.ts";
-import { chooseOffload, streamingChange } from "../../src/cli/offload.ts";
-import { projectSources } from "../../src/cli/project.ts";
-import { buildTrainWorld } from "../../src/cli/train/world.ts";
 import { Flux2Autoencoder, flux2AutoencoderConfig } from "../../src/models/flux2/autoencoder.ts";
 import { flux2Config } from "../../src/models/flux2/config.ts";
 import { Flux2Transformer } from "../../src/models/flux2/transformer.ts";
@@ -16,6 +11,12 @@ import { geometryOf, Pipeline, type StreamOptions } from "../../src/models/pipel
 import { qwen3Config } from "../../src/models/qwen3/config.ts";
 import { Qwen3Encoder } from "../../src/models/qwen3/encoder.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
+import { availableMemory } from "../../src/platform/environment.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
+import type { Config } from "../../src/runs/config/schema.ts";
+import { chooseOffload, streamingChange } from "../../src/runs/offload.ts";
+import { projectSources } from "../../src/runs/project.ts";
+import { buildTrainWorld } from "../../src/runs/train/world.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
@@ -140,6 +141,9 @@ describe("FLUX.2 klein 4B in its real size", () => {
     // Above a cap it stays whole, and the cap is what the run is refused by.
     const capped = { ...config, device: { ...config.device, memory_cap: 100 } };
     const build = (wanted: StreamOptions | null) => buildTrainWorld(files, config, desktop, geometries, 1, wanted);
-    expect(await chooseOffload(capped, { canStream: true }, build)).toEqual({ stream: null, text: null });
+    expect(await chooseOffload(capped, { canStream: true, available: availableMemory }, build)).toEqual({
+      stream: null,
+      text: null,
+    });
   });
 });

@@ -3,14 +3,15 @@
 
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { loadConfig } from "../../src/cli/config/load.ts";
-import type { Config } from "../../src/cli/config/schema.ts";
-import { chooseOffload } from "../../src/cli/offload.ts";
-import { projectSources } from "../../src/cli/project.ts";
-import type { TrainingData } from "../../src/cli/train/data.ts";
 import { memoryLadder } from "../../src/cli/train/ladder.ts";
-import { buildTrainWorld } from "../../src/cli/train/world.ts";
 import { geometryOf, Pipeline, type StreamOptions } from "../../src/models/pipeline.ts";
+import { availableMemory } from "../../src/platform/environment.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
+import type { Config } from "../../src/runs/config/schema.ts";
+import { chooseOffload } from "../../src/runs/offload.ts";
+import { projectSources } from "../../src/runs/project.ts";
+import type { TrainingData } from "../../src/runs/train/data.ts";
+import { buildTrainWorld } from "../../src/runs/train/world.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { Drawing } from "../../src/training/drawing.ts";
 import { PictureEncoder } from "../../src/training/picture_encoder.ts";
@@ -108,7 +109,7 @@ describe("FLUX.1 dev in its real size", () => {
       const wanted = { ...config, device, model: { ...config.model, storage } };
       const geometry = geometryOf(side, side, "a test");
       const build = (stream: StreamOptions | null) => buildTrainWorld(files, wanted, desktop, [geometry], 4, stream);
-      const { stream, text } = await chooseOffload(wanted, { canStream: true }, build);
+      const { stream, text } = await chooseOffload(wanted, { canStream: true, available: availableMemory }, build);
       expect(text).toMatch(/because with the whole of it the run takes .* GiB, above device\.memory_cap/);
       const { total } = (await build(stream)).session.memory();
       expect(total / GIB).toBeLessThan(cap);
@@ -118,10 +119,17 @@ describe("FLUX.1 dev in its real size", () => {
 
   it("keeps the whole transformer on the device where the run fits, and where streaming is not wanted", async () => {
     const build = () => Promise.reject(new Error("nothing has to be traced"));
-    expect(await chooseOffload(config, { canStream: true }, build)).toEqual({ stream: null, text: null });
+    expect(await chooseOffload(config, { canStream: true, available: availableMemory }, build)).toEqual({
+      stream: null,
+      text: null,
+    });
     const capped = (offload: "auto" | "none") => ({ ...config, device: { ...config.device, memory_cap: 9, offload } });
-    expect((await chooseOffload(capped("none"), { canStream: true }, build)).stream).toBe(null);
-    expect((await chooseOffload(capped("auto"), { canStream: false }, build)).stream).toBe(null);
+    expect((await chooseOffload(capped("none"), { canStream: true, available: availableMemory }, build)).stream).toBe(
+      null,
+    );
+    expect((await chooseOffload(capped("auto"), { canStream: false, available: availableMemory }, build)).stream).toBe(
+      null,
+    );
   });
 
   it("names streaming among the settings that fit a small memory", async () => {

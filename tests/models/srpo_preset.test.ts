@@ -3,12 +3,12 @@
 
 import { beforeAll, describe, expect, it } from "vitest";
 import { alignLadder, planTexts } from "../../src/cli/align/plan_phases.ts";
-import { loadConfig } from "../../src/cli/config/load.ts";
-import type { Config } from "../../src/cli/config/schema.ts";
-import { projectSources } from "../../src/cli/project.ts";
 import { promptItem } from "../../src/data/prompts.ts";
 import { OpenClip, openClipConfig } from "../../src/models/clip/open_clip.ts";
 import { Parameters } from "../../src/nn/parameters.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
+import type { Config } from "../../src/runs/config/schema.ts";
+import { projectSources } from "../../src/runs/project.ts";
 import { Session } from "../../src/tensor/session.ts";
 import { NodeFiles } from "../helpers/files.ts";
 import { desktop, FOLDER, fluxDev, GIB, plannedGib } from "../helpers/flux_dev.ts";

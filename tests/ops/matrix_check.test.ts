@@ -2,11 +2,19 @@
 // wrongly loses the size. Such a driver is made up by changing one line of a kernel's text on its way to the device.
 
 import { describe, expect, it } from "vitest";
+import type { RunEvent } from "../../src/base/events.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
+import { matmul } from "../../src/ops/matmul.ts";
 import { matrixVariants } from "../../src/ops/matmul_matrix.ts";
 import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";
+import { openGpu } from "../../src/platform/adapters.ts";
+import { restFor } from "../../src/platform/rest.ts";
+import { loadConfig } from "../../src/runs/config/load.ts";
+import { openDeviceOf } from "../../src/runs/device.ts";
+import { projectSources } from "../../src/runs/project.ts";
 import { targetOf } from "../../src/tensor/target.ts";
-import { testGpu } from "../helpers/gpu.ts";
+import { NodeFiles } from "../helpers/files.ts";
+import { noise, runOps, testGpu } from "../helpers/gpu.ts";
 
 const withMatrices = it.runIf(matrixVariants(targetOf(await testGpu()).kernels).length > 0);
 
@@ -40,6 +48,43 @@ describe("the test of an adapter's matrices", () => {
     expect(faults[0]!.why).toContain("E-ENV-010");
     expect(facts.subgroupMatrices).toEqual(real);
     gpu.check();
+  });
+
+  withMatrices("warns the user of a run, which goes on without that size", async () => {
+    const { config } = await loadConfig({ source: "lora" }, projectSources(new NodeFiles()));
+    const events: RunEvent[] = [];
+    const implementation = await openGpu({ backend: "dawn" });
+    const requestAdapter = async () => {
+      const adapter = (await implementation.requestAdapter())!;
+      const requestDevice = async (descriptor: GPUDeviceDescriptor) => {
+        const device = await adapter.requestDevice(descriptor);
+        const create = device.createShaderModule.bind(device);
+        const wrong = (code: string) =>
+          code.includes("subgroup_matrix") ? code.replace(/exp\(level/, "cos(level") : code;
+        device.createShaderModule = (module) => create({ ...module, code: wrong(module.code) });
+        return device;
+      };
+      return { info: adapter.info, features: adapter.features, limits: adapter.limits, requestDevice };
+    };
+    const faulty = { requestAdapter } as unknown as GPU;
+    const wanted = { ...config, device: { ...config.device, matrices: "all" as const } };
+    const gpu = await openDeviceOf(faulty, wanted, (event) => events.push(event), restFor("dawn"));
+    try {
+      expect(events).toMatchObject([
+        { kind: "warning", code: "E-ENV-061", text: expect.stringContaining("attention is off") },
+      ]);
+      expect(matrixVariants(targetOf(gpu).kernels)).toEqual([]);
+      // What asks for matrices gets other kernels, and right values.
+      const x = noise(64 * 64);
+      const { outputs } = await runOps([{ shape: [64, 64], values: x }], ([a]) => [matmul(a!, a!)], {
+        gpu,
+        target: () => ({ matrices: "all" }),
+      });
+      const first = Array.from({ length: 64 }, (_, k) => x[k]! * x[64 * k]!).reduce((sum, v) => sum + v, 0);
+      expect(outputs[0]![0]).toBeCloseTo(first, 4);
+    } finally {
+      gpu.close();
+    }
   });
 
   const broken = [

@@ -15,7 +15,7 @@ import {
 } from "../../src/ops/resample.ts";
 import { runWithConstants } from "../helpers/constants.ts";
 import { FIXTURES, NodeFiles } from "../helpers/files.ts";
-import { noise, relativeError } from "../helpers/gpu.ts";
+import { noise, relativeError, testGpu } from "../helpers/gpu.ts";
 
 const FILTERS: { filter: Filter; antialias: boolean }[] = [
   { filter: "bicubic", antialias: true },
@@ -123,7 +123,8 @@ describe("the geometry of short side and centre crop", () => {
 });
 
 describe("resampling on the device", () => {
-  it("runs pointwise steps before its store and reads f16", async () => {
+  it("runs pointwise steps before its store and reads f16", async (context) => {
+    if (!(await testGpu()).facts.f16) return context.skip("the adapter has no shader-f16");
     const x = noise(2 * 3 * 8 * 6, 1);
     const rows = resizeRows(6, 4, FILTERS[0]!);
     const inputs = [

@@ -1,10 +1,10 @@
 // Gradient accumulation and stacked branches are ways of cutting the same update into pieces: what comes out is the same.
 
 import { describe, expect, it } from "vitest";
-import { loadItems } from "../../src/cli/align/items.ts";
-import { promptOrder } from "../../src/cli/align/prompts.ts";
-import { preparePrompts } from "../../src/cli/align/run.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { loadItems } from "../../src/runs/align/items.ts";
+import { promptOrder } from "../../src/runs/align/prompts.ts";
+import { preparePrompts } from "../../src/runs/align/run.ts";
 import { Bench, type Changes, smallConfig } from "../helpers/alignment.ts";
 
 /** Everything that one update leaves, and how far the weights moved. */

@@ -1,10 +1,10 @@
 // Trainers and drawing on a transformer whose blocks are streamed: the same numbers as on one that is on the device as a whole.
 
 import { describe, expect, it } from "vitest";
-import { loadItems } from "../../src/cli/align/items.ts";
-import { promptOrder } from "../../src/cli/align/prompts.ts";
-import { preparePrompts } from "../../src/cli/align/run.ts";
 import { DiskFiles } from "../../src/platform/files.ts";
+import { loadItems } from "../../src/runs/align/items.ts";
+import { promptOrder } from "../../src/runs/align/prompts.ts";
+import { preparePrompts } from "../../src/runs/align/run.ts";
 import { Bench, type Changes, smallConfig } from "../helpers/alignment.ts";
 import { distance, type FlowRunOptions, GRID, snapshotBits, withRun } from "../helpers/flow.ts";
 

@@ -5,17 +5,17 @@ import type { FileStore } from "../../base/files.ts";
 import type { PromptEmbeddings } from "../../data/prompt_embeddings.ts";
 import type { PromptItem } from "../../data/prompts.ts";
 import { bytes, grouped } from "../../evaluation/format.ts";
+import { judgedItems } from "../../runs/align/judged.ts";
+import { textsOfRun } from "../../runs/align/prompts.ts";
+import { traceTextTowers } from "../../runs/align/scorers.ts";
+import { buildWorld } from "../../runs/align/world.ts";
+import { captionBytes } from "../../runs/caption_store.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { layoutOf } from "../../runs/model_files.ts";
+import { leastStream, streamingChange } from "../../runs/offload.ts";
+import { traceEncoders } from "../../runs/train/encode.ts";
 import type { Target } from "../../tensor/lower.ts";
-import { captionBytes } from "../caption_store.ts";
-import type { Config } from "../config/schema.ts";
-import { layoutOf } from "../model_files.ts";
-import { leastStream, streamingChange } from "../offload.ts";
-import { traceEncoders } from "../train/encode.ts";
 import { type Rung, rungsOf, smallerStorages } from "../train/ladder.ts";
-import { judgedItems } from "./judged.ts";
-import { textsOfRun } from "./prompts.ts";
-import { traceTextTowers } from "./scorers.ts";
-import { buildWorld } from "./world.ts";
 
 /** Smaller squares than the configured one that a ladder tries, in pixels. */
 const SIDES = [768, 512, 384];

@@ -1,36 +1,18 @@
-// `longtail align`: SRPO on a pipeline and a list of items, from configuration to report.
+// `longtail align`: SRPO on a pipeline and a list of items, from configuration to report. The run itself is
+// src/runs/align/job.ts.
 
-import { join, relative } from "node:path";
-import type { RunEvent } from "../../base/events.ts";
-import { fanOut } from "../../base/events.ts";
+import { relative } from "node:path";
 import { changeText, duration, score } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { GROUP_LABELS, verdictOf } from "../../evaluation/verdict.ts";
-import type { Gpu } from "../../gpu/device.ts";
-import type { StreamOptions } from "../../models/pipeline.ts";
-import type { Target } from "../../tensor/lower.ts";
-import { targetOf } from "../../tensor/target.ts";
-import { checkAlignment } from "../align/checks.ts";
-import { checkMemoryCap, deviceLine, withRunDevice } from "../align/device.ts";
-import { loadItems } from "../align/items.ts";
-import { judgedItems } from "../align/judged.ts";
-import { chooseFromLadder } from "../align/ladder.ts";
-import { reportData, saveWeights, writeReport } from "../align/outputs.ts";
-import { Phases } from "../align/phases.ts";
-import { realPictures } from "../align/protocol.ts";
-import { type AlignInputs, runAlignment } from "../align/run.ts";
-import { RunStore } from "../align/store.ts";
-import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
-import { encodeTexts } from "../align/texts.ts";
-import { buildTuned, readKernels } from "../align/tuning.ts";
-import { buildWorld, checkModels, openWorld } from "../align/world.ts";
+import { checkAlignment } from "../../runs/align/checks.ts";
+import { runAlign } from "../../runs/align/job.ts";
+import { unreadKeys } from "../../runs/config/unread.ts";
 import type { Command, CommandContext } from "../command.ts";
-import { type ResolvedConfig, withValue } from "../config/load.ts";
-import { toToml } from "../config/toml.ts";
-import { unreadKeys } from "../config/unread.ts";
-import { withLocalModels } from "../model_files.ts";
-import { adapterStreams, chooseOffload } from "../offload.ts";
-import { PROFILE_OPTION, profiled } from "../profile.ts";
+import { withLocalModels } from "../hub_models.ts";
+import { PROFILE_OPTION } from "../profile.ts";
+import { withRunDevice } from "../run_device.ts";
+import { runHost } from "../run_host.ts";
 import { renderTable } from "../table.ts";
 
 export const command: Command = {
@@ -57,112 +39,15 @@ export async function align(context: CommandContext, source: string, commandName
   checkAlignment(resolved.config);
   for (const { code, text } of unreadKeys(resolved, "align")) context.emit({ kind: "warning", code, text });
   resolved = { ...resolved, config: await withLocalModels(context.files, resolved.config, context.emit, true) };
-  return await withRunDevice(resolved.config, context.emit, (gpu) =>
-    alignOn(gpu, context, resolved, source, commandName),
-  );
-}
-
-async function alignOn(
-  gpu: Gpu,
-  context: CommandContext,
-  loaded: ResolvedConfig,
-  source: string,
-  commandName: string,
-): Promise<number> {
-  const { files, signal } = context;
-  const stored = await openStoredPrompts(files, loaded.config);
-  let resolved = { ...loaded, config: withStoredPrompts(loaded.config, stored) };
-  const { config } = resolved;
   const started = performance.now();
-  const events: { step?: number; code: string; text: string }[] = [];
-  const emit = fanOut(context.emit, (event: RunEvent) => {
-    if (event.kind === "warning" || event.kind === "error") events.push({ code: event.code, text: event.text });
-  });
-  const phases = new Phases(emit);
-
-  emit({ kind: "message", text: `device: ${deviceLine(gpu)}` });
-  const { items, data } = await loadItems(files, config, stored);
-  if (stored)
-    emit({
-      kind: "message",
-      text: `prompts: ${items.length} captions of ${stored.folder}, encoded already; data.prompt and the styles are not read`,
-    });
-  const judged = judgedItems(config, items);
-  // Real pictures are shown at the end; one that does not decode is told before hours of work, not after.
-  for (const one of judged) await realPictures(data, one);
-  const { environmentFacts } = await import("../../platform/environment.ts");
-  await checkModels(files, config, targetOf(gpu));
-  const run = await context.openRun(resolved, { command: commandName });
-  const texts = await encodeTexts({ files, config, gpu, items, judged, stored, emit, phases, signal });
-  const kernelsFile = join(run.paths.folder, "kernels.json");
-  const fixed = run.resumed ? await readKernels(files, kernelsFile) : undefined;
-  const { world, choices, text, offload } = await phases.timed("trace and tune", 1, "session", async () => {
-    const build = (target: Target, stream: StreamOptions | null) =>
-      buildWorld(files, config, target, { train: true, stream });
-    const chosen = await chooseOffload(config, { canStream: adapterStreams(config) }, (stream) =>
-      build(targetOf(gpu), stream),
-    );
-    const tuned = await buildTuned(files, config, gpu, (target) => build(target, chosen.stream), fixed);
-    return { ...tuned, offload: chosen.text };
-  });
-  if (offload) emit({ kind: "message", text: offload });
-  emit({ kind: "message", text });
-  await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
-  const { total } = world.session.memory();
-  checkMemoryCap(config, total);
-  const environment = await environmentFacts();
-  await run.writeEnvironment({ ...environment, adapter: gpu.facts, limits: gpu.limits });
-  await phases.timed("compile and load", world.session.plans.length, "plans", (tick) =>
-    openWorld(world, gpu, config, (name, done, count) => name === "compile" && tick(done, count)),
+  const words = context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ");
+  const host = runHost(
+    context,
+    `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${words}`.trim(),
   );
-  const store = new RunStore(files, run, config, emit, choices);
-  const alignment: AlignInputs = {
-    files,
-    config,
-    world,
-    items,
-    texts,
-    data,
-    emit,
-    signal,
-    store,
-    async chooseSteps(flopsPerSecond, flopsPerUpdate) {
-      const choice = chooseFromLadder(config.align.ladder, flopsPerSecond, flopsPerUpdate);
-      emit({ kind: "message", text: choice.text });
-      resolved = withValue(resolved, "align.steps", choice.steps, choice.origin);
-      await run.writeConfig(resolved.sourceText, toToml(resolved));
-      return choice.steps;
-    },
-  };
-  const { session } = world;
-  const outcome = await profiled({ context, gpu, session, emit, path: run.paths.profile }, () =>
-    runAlignment(alignment),
+  const { run, report } = await withRunDevice(resolved.config, context.emit, (gpu) =>
+    runAlign(gpu, host, resolved, commandName),
   );
-  const { softwareDeviceBytes } = await import("../../platform/device_memory.ts");
-  outcome.timing.unshift(...phases.times());
-  const inputs = {
-    files,
-    world,
-    resolved,
-    run,
-    outcome,
-    data,
-    gpu,
-    environment,
-    command:
-      `npx longtail ${commandName}${commandName === "demo" ? "" : ` ${source}`} ${context.arguments.overrides.map((o) => `--${o.key}=${o.value}`).join(" ")}`.trim(),
-    allocatedBytes: gpu.facts.software ? softwareDeviceBytes() : null,
-    encoderBytes: texts.plannedBytes,
-    events,
-  };
-  const last = new Phases(emit);
-  const difference = await last.timed("save weights", 1, "set", () => saveWeights(inputs));
-  outcome.timing.push(...last.times());
-  const report = await reportData(inputs, difference);
-  await writeReport(files, run, report);
-  await run.finish("finished", { step: outcome.done });
-  world.session.close();
-  await world.pipeline.close();
   const summary = closing(
     report,
     relative(".", run.paths.report) || run.paths.report,

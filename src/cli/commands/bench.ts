@@ -1,8 +1,8 @@
 // `longtail bench`: the speed of this machine's adapter with the program's own kernels, as a table and as JSON.
 
-import { withRunDevice } from "../align/device.ts";
 import { adapterLine, type BenchReport, type BenchRow, runBench } from "../bench/run.ts";
 import type { Command } from "../command.ts";
+import { withRunDevice } from "../run_device.ts";
 import { renderTable } from "../table.ts";
 
 const FILE = "bench.json";

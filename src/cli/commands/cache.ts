@@ -2,12 +2,13 @@
 // disk for every later run of the same pictures; what is there already is verified and left alone.
 
 import { counted } from "../../evaluation/format.ts";
-import { deviceLine, withRunDevice } from "../align/device.ts";
-import { Phases } from "../align/phases.ts";
+import { deviceLine } from "../../runs/device.ts";
+import { Phases } from "../../runs/phases.ts";
+import { checkTraining, withDataFlag } from "../../runs/train/checks.ts";
+import { openTrainingData } from "../../runs/train/data.ts";
 import type { Command } from "../command.ts";
-import { withLocalModels } from "../model_files.ts";
-import { checkTraining, withDataFlag } from "../train/checks.ts";
-import { openTrainingData } from "../train/data.ts";
+import { withLocalModels } from "../hub_models.ts";
+import { withRunDevice } from "../run_device.ts";
 import { TRAIN_ALIASES } from "./train.ts";
 
 export const command: Command = {

@@ -1,9 +1,9 @@
 // `longtail help`: the first screen, one command, or the keys of the configuration.
 
 import { LongtailError, nearestName } from "../../base/errors.ts";
+import { describeSections } from "../../runs/config/schema.ts";
 import type { Command } from "../command.ts";
 import { loadCommands } from "../commands.ts";
-import { describeSections } from "../config/schema.ts";
 import { commandHelp, configHelp, generalHelp, sectionHelp } from "../help.ts";
 
 export const command: Command = {

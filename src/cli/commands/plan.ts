@@ -3,23 +3,25 @@
 import { duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { StreamOptions } from "../../models/pipeline.ts";
+import { availableMemory } from "../../platform/environment.ts";
+import { loadItems } from "../../runs/align/items.ts";
+import { judgedItems } from "../../runs/align/judged.ts";
+import { chooseFromLadder } from "../../runs/align/ladder.ts";
+import { openStoredPrompts, withStoredPrompts } from "../../runs/align/stored_prompts.ts";
+import { buildWorld } from "../../runs/align/world.ts";
+import { withValue } from "../../runs/config/load.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { deviceLine } from "../../runs/device.ts";
+import { adapterStreams, checkOffload, chooseOffload } from "../../runs/offload.ts";
+import { withDataFlag } from "../../runs/train/checks.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { plansOf, type Stage } from "../../training/stage.ts";
-import { deviceLine, withRunDevice } from "../align/device.ts";
-import { loadItems } from "../align/items.ts";
-import { judgedItems } from "../align/judged.ts";
-import { chooseFromLadder } from "../align/ladder.ts";
 import { ALIGN_ADVICE, alignLadder, planTexts, textPhaseLines } from "../align/plan_phases.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
-import { openStoredPrompts, withStoredPrompts } from "../align/stored_prompts.ts";
-import { buildWorld } from "../align/world.ts";
 import type { Command, CommandContext } from "../command.ts";
-import { withValue } from "../config/load.ts";
-import type { Config } from "../config/schema.ts";
+import { withLocalModels } from "../hub_models.ts";
 import { memoryTables } from "../memory_table.ts";
-import { withLocalModels } from "../model_files.ts";
-import { adapterStreams, checkOffload, chooseOffload } from "../offload.ts";
-import { withDataFlag } from "../train/checks.ts";
+import { withRunDevice } from "../run_device.ts";
 import { ladderText, parseMemory } from "../train/ladder.ts";
 
 export const command: Command = {
@@ -81,7 +83,7 @@ async function planAlignment(
   const { items } = await loadItems(files, config, stored);
   const texts = await planTexts(files, config, target, items, stored);
   const build = (stream: StreamOptions | null) => buildWorld(files, config, target, { train: true, stream });
-  const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+  const offload = await chooseOffload(config, { canStream: adapterStreams(config), available: availableMemory }, build);
   const world = await build(offload.stream);
   const memory = world.session.memory();
   const rungs = available === null ? null : await alignLadder(files, config, target, texts, available);

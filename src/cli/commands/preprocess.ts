@@ -3,12 +3,13 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import { readPrompts } from "../../data/prompts.ts";
-import { deviceLine, withRunDevice } from "../align/device.ts";
-import { loadItems } from "../align/items.ts";
+import { loadItems } from "../../runs/align/items.ts";
+import { deviceLine } from "../../runs/device.ts";
 import { choice } from "../choice.ts";
 import type { Command } from "../command.ts";
-import { withLocalModels } from "../model_files.ts";
+import { withLocalModels } from "../hub_models.ts";
 import { encode, type PreprocessOptions, prepare, unreadable, writeList } from "../preprocess/run.ts";
+import { withRunDevice } from "../run_device.ts";
 
 export const command: Command = {
   name: "preprocess",

@@ -6,8 +6,8 @@ import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { isTrainReport, type TrainReportData } from "../../evaluation/train_report_data.ts";
+import { readRecord, runPaths } from "../../runs/run_folder.ts";
 import type { Command } from "../command.ts";
-import { readRecord, runPaths } from "../run_folder.ts";
 
 export const command: Command = {
   name: "report",

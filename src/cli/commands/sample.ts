@@ -14,14 +14,16 @@ import {
   toPlanes,
 } from "../../formats/png.ts";
 import { TOKEN_PIXELS } from "../../models/pipeline.ts";
+import { loadItems } from "../../runs/align/items.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { deviceLine } from "../../runs/device.ts";
+import { classifierFreeScale, layoutOf } from "../../runs/model_files.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
-import { deviceLine, withRunDevice } from "../align/device.ts";
-import { loadItems } from "../align/items.ts";
 import { numberFlag } from "../choice.ts";
 import type { Command, CommandContext } from "../command.ts";
-import type { Config } from "../config/schema.ts";
-import { classifierFreeScale, layoutOf, withLocalModels } from "../model_files.ts";
+import { withLocalModels } from "../hub_models.ts";
 import { PROFILE_OPTION, profiled } from "../profile.ts";
+import { withRunDevice } from "../run_device.ts";
 import { drawMissing, openSampler, type Picture } from "../sample/sampler.ts";
 import { startPictureOf } from "../sample/start_picture.ts";
 import { sizeOf, weightsOf } from "../sample/weights.ts";

@@ -1,7 +1,7 @@
 // doctor's findings for people, at 80 columns: what is there, what it means, what to do.
 
 import { bytes, compact, grouped } from "../../evaluation/format.ts";
-import { wrapText } from "../config/toml.ts";
+import { wrapText } from "../../runs/config/toml.ts";
 import { renderTable } from "../table.ts";
 import type { BackendReport, DoctorReport } from "./examine.ts";
 

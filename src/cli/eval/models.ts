@@ -10,10 +10,10 @@ import { AestheticHead } from "../../rewards/aesthetic.ts";
 import type { PictureFit } from "../../rewards/clip_reward.ts";
 import { type HpsVersion, hpsVersion, scoreLabel } from "../../rewards/labels.ts";
 import { ClipScorer } from "../../rewards/scorer.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { embeddedPath } from "../../runs/project.ts";
 import type { Session } from "../../tensor/session.ts";
 import { fileIdentity } from "../../training/file_identity.ts";
-import type { Config } from "../config/schema.ts";
-import { embeddedPath } from "../project.ts";
 
 export interface ModelChoice {
   kind: ScoreKind;

@@ -7,7 +7,7 @@ import { folderTree, PICTURE_ENDING } from "../../data/pictures/tree.ts";
 import { parseJson } from "../../formats/jsonl.ts";
 import { decodePicture, onBackground } from "../../formats/picture.ts";
 import { toPlanes } from "../../formats/png.ts";
-import { readRecord } from "../run_folder.ts";
+import { readRecord } from "../../runs/run_folder.ts";
 
 /** Folders of HPS's benchmark; picture 00012 of one has prompt 12 of its list. */
 export const HPS_STYLES = ["anime", "concept-art", "paintings", "photo"] as const;

@@ -65,7 +65,7 @@ export class PictureScoring {
     const pixels = new Float32Array(this.batch * size);
     for (let i = 0; i < this.batch; i++) pixels.set((part[i] ?? part[0]!).planes, i * size);
     session.write(this.input, pixels);
-    session.run(this.plan);
+    await session.replay(this.plan);
     const features = await session.read(this.features);
     return part.map(({ row }, i) => {
       const feature = features.subarray(i * scorer.width, (i + 1) * scorer.width);

@@ -12,7 +12,7 @@ import { FLUX_PRESETS, fluxModules, inferConfig, type ModuleSize } from "../../m
 import { FLUX2_PRESETS, type Flux2Config, flux2Config } from "../../models/flux2/config.ts";
 import { flux2Modules } from "../../models/flux2/keys.ts";
 import { readJson } from "../../models/weights_file.ts";
-import { embeddedPath } from "../project.ts";
+import { embeddedPath } from "../../runs/project.ts";
 
 export interface BaseModel {
   name: string;

@@ -3,8 +3,8 @@
 import { LongtailError, nearestName } from "../../base/errors.ts";
 import { bytes, compact, grouped } from "../../evaluation/format.ts";
 import type { LoraDtype } from "../../formats/lora.ts";
+import { wrapText } from "../../runs/config/toml.ts";
 import type { CommandContext } from "../command.ts";
-import { wrapText } from "../config/toml.ts";
 import { renderTable } from "../table.ts";
 import { findBase } from "./base.ts";
 import { convertLora, WRITTEN_STYLES } from "./convert.ts";

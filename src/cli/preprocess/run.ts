@@ -15,16 +15,16 @@ import { fillTemplate, type PromptItem } from "../../data/prompts.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { familyModel } from "../../models/family.ts";
 import { Pipeline } from "../../models/pipeline.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { checkMemoryCap, checkPrecision } from "../../runs/device.ts";
+import { layoutOf, modelFiles } from "../../runs/model_files.ts";
+import { Phases } from "../../runs/phases.ts";
+import { unknownText } from "../../runs/text_warnings.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { PromptEncoder } from "../../training/prompt_encoder.ts";
 import { textIdentity } from "../../training/text_identity.ts";
-import { checkMemoryCap, checkPrecision } from "../align/device.ts";
-import { Phases } from "../align/phases.ts";
 import type { CommandContext } from "../command.ts";
-import type { Config } from "../config/schema.ts";
-import { layoutOf, modelFiles } from "../model_files.ts";
-import { unknownText } from "../text_warnings.ts";
 
 const RECORD = "preprocess.json";
 /** Most texts that go through the encoders at a time. */

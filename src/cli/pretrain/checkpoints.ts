@@ -4,6 +4,7 @@
 import { LongtailError } from "../../base/errors.ts";
 import type { EventSink } from "../../base/events.ts";
 import type { FileStore } from "../../base/files.ts";
+import { allFinite, restoreFrom } from "../../runs/run_checkpoints.ts";
 import type { MappedValues, Session } from "../../tensor/session.ts";
 import type { KernelChoices } from "../../tensor/tuner.ts";
 import type { Variable } from "../../tensor/variable.ts";
@@ -18,7 +19,6 @@ import {
 } from "../../training/checkpoint.ts";
 import type { PretrainJob } from "../../training/pretrain/jobs.ts";
 import type { PretrainSettings } from "../../training/pretrain/recipes.ts";
-import { allFinite, restoreFrom } from "../run_checkpoints.ts";
 
 /** Checkpoints of a job that are kept. */
 const KEPT = 2;

@@ -7,9 +7,9 @@ import { fitPicture } from "../../data/pictures/prepare.ts";
 import { firstStep } from "../../diffusion/image_start.ts";
 import { decodePicture } from "../../formats/picture.ts";
 import { type Geometry, TOKEN_PIXELS } from "../../models/pipeline.ts";
+import type { PictureWant } from "../../runs/train/encode.ts";
 import { numberFlag } from "../choice.ts";
 import type { CommandContext } from "../command.ts";
-import type { PictureWant } from "../train/encode.ts";
 
 /** diffusers' default. */
 const STRENGTH = 0.6;

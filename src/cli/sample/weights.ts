@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { LongtailError } from "../../base/errors.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import { type Geometry, geometryOf } from "../../models/pipeline.ts";
-import { type AdapterLayers, readLayers } from "../adapter_settings.ts";
+import { type AdapterLayers, readLayers } from "../../runs/adapter_settings.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { layoutOf } from "../../runs/model_files.ts";
 import { numberFlag } from "../choice.ts";
 import type { CommandContext } from "../command.ts";
 import { findRun } from "../commands/report.ts";
-import type { Config } from "../config/schema.ts";
-import { layoutOf } from "../model_files.ts";
 import { adapterStrengthFlag } from "./start_picture.ts";
 
 export interface Weights {

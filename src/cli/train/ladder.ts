@@ -5,12 +5,12 @@
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
 import { bytes } from "../../evaluation/format.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { leastStream, STREAMING, streamingChange } from "../../runs/offload.ts";
+import type { TrainingData } from "../../runs/train/data.ts";
+import { buildTrainWorld } from "../../runs/train/world.ts";
 import type { Target } from "../../tensor/lower.ts";
-import type { Config } from "../config/schema.ts";
-import { leastStream, STREAMING, streamingChange } from "../offload.ts";
 import { renderTable } from "../table.ts";
-import type { TrainingData } from "./data.ts";
-import { buildTrainWorld } from "./world.ts";
 
 export interface Rung {
   /** What is changed against the configuration, as words of a command line; empty for the configuration itself. */

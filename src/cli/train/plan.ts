@@ -4,21 +4,22 @@
 import { bytes, duration, grouped } from "../../evaluation/format.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { StreamOptions } from "../../models/pipeline.ts";
+import { availableMemory } from "../../platform/environment.ts";
+import type { Config } from "../../runs/config/schema.ts";
+import { deviceLine } from "../../runs/device.ts";
+import { adapterStreams, chooseOffload } from "../../runs/offload.ts";
+import { checkTraining } from "../../runs/train/checks.ts";
+import { openTrainingData } from "../../runs/train/data.ts";
+import { traceEncoders } from "../../runs/train/encode.ts";
+import { buildTrainWorld } from "../../runs/train/world.ts";
 import type { Plan } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { plansOf, type Stage } from "../../training/stage.ts";
-import { deviceLine } from "../align/device.ts";
 import { estimateSeconds, measureSpeed } from "../align/speed.ts";
 import type { CommandContext } from "../command.ts";
-import type { Config } from "../config/schema.ts";
 import { memoryTables } from "../memory_table.ts";
-import { adapterStreams, chooseOffload } from "../offload.ts";
 import { renderTable } from "../table.ts";
-import { checkTraining } from "./checks.ts";
-import { openTrainingData } from "./data.ts";
-import { traceEncoders } from "./encode.ts";
 import { ladderText, memoryLadder } from "./ladder.ts";
-import { buildTrainWorld } from "./world.ts";
 
 /** @param available bytes of `--memory`, for which the ladder of settings is shown; null shows none */
 export async function planTraining(
@@ -36,7 +37,11 @@ export async function planTraining(
     const captions = data.captionBytes(encoders.pipeline.layout);
     const build = (stream: StreamOptions | null) =>
       buildTrainWorld(context.files, config, targetOf(gpu), data.geometries, pictures, stream);
-    const offload = await chooseOffload(config, { canStream: adapterStreams(config) }, build);
+    const offload = await chooseOffload(
+      config,
+      { canStream: adapterStreams(config), available: availableMemory },
+      build,
+    );
     const world = await build(offload.stream);
     const memory = world.session.memory();
     const rungs =

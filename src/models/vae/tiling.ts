@@ -166,9 +166,9 @@ abstract class Tiled {
     return tileStarts(geometry.rows, tile.rows).length * tileStarts(geometry.columns, tile.columns).length;
   }
 
-  protected run(values: Float32Array): Promise<Float32Array> {
+  protected async run(values: Float32Array): Promise<Float32Array> {
     this.session.write(this.input, values);
-    this.session.run(this.plan);
+    await this.session.replay(this.plan);
     return this.session.read(this.output);
   }
 }

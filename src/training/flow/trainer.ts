@@ -11,6 +11,7 @@ import { randomKey } from "../../ops/random.ts";
 import type { Optimizer } from "../../optim/optimizer.ts";
 import { learningRate, type Schedule } from "../../optim/schedules.ts";
 import type { Session } from "../../tensor/session.ts";
+import { SubmitRate } from "../submit_rate.ts";
 import { type FlowModel, FlowPlanner, type FlowPlans, type FlowShelf } from "./plans.ts";
 import { type FlowReport, summariseFlow } from "./reports.ts";
 import { type FlowLossKind, type HuberSchedule, huberDelta } from "./steps.ts";
@@ -67,9 +68,6 @@ export interface DrawnFlow {
 
 export const VALIDATION_SIGMAS: readonly number[] = Array.from({ length: 8 }, (_, i) => (i + 0.5) / 8);
 
-/** Updates whose time decides how much work a submit holds; the first one warms up. */
-const TIMED_UPDATES = 4;
-
 export class FlowTrainer {
   readonly settings: FlowSettings;
   /** By the geometry's name. */
@@ -79,8 +77,7 @@ export class FlowTrainer {
   private readonly planner: FlowPlanner;
   private readonly validationSigmas: readonly number[];
   private readonly streams: Record<"noise" | "sigma" | "validation", RandomStream>;
-  private timed = 0;
-  private fastest = 0;
+  private readonly rate = new SubmitRate();
 
   /** Declares all memory and traces all plans; the session must not be open yet. */
   constructor(
@@ -141,7 +138,7 @@ export class FlowTrainer {
     const sigmas = [...(drawn.sigmas ?? this.sigmas(t, geometry))];
     const rate = learningRate(settings.schedule, t);
     this.optimizer.write(session, rate, t);
-    this.start(shelf, t);
+    await this.start(shelf, t);
     const stage = (shelf.plans.update ?? shelf.plans.micro)!;
     for (let slot = 0; slot < settings.accumulation; slot++) {
       settings.beforeReplay?.((t - 1) * settings.accumulation + slot + 1);
@@ -150,10 +147,16 @@ export class FlowTrainer {
       if (this.planner.reports)
         session.copyInto(this.planner.shared.report, this.planner.reports, slot * (1 + settings.batch));
     }
-    if (this.planner.optimizerPlan) session.run(this.planner.optimizerPlan);
+    if (this.planner.optimizerPlan) await session.replay(this.planner.optimizerPlan);
     const reports = await session.read(this.planner.reports ?? this.planner.shared.report);
     const optimizer = await this.optimizer.read(session);
-    this.learnRate(settings.accumulation * stage.flops, performance.now() - started);
+    const works = [...this.plans.values()].flatMap(({ update, begin, micro, validate }) => [
+      update,
+      begin,
+      micro,
+      validate,
+    ]);
+    this.rate.learn(settings.accumulation * stage.flops, performance.now() - started, works);
     return summariseFlow(
       { step: t, rate: this.optimizer.rate(rate, t), sigmas },
       reports,
@@ -163,10 +166,10 @@ export class FlowTrainer {
   }
 
   /** Clears gradients and draws noise, or hands over the key with which the update draws its own. */
-  private start(shelf: FlowShelf, t: number): void {
+  private async start(shelf: FlowShelf, t: number): Promise<void> {
     const { session } = this;
     session.write(this.planner.shared.key, randomKey(this.streams.noise, t));
-    if (shelf.plans.begin) session.run(shelf.plans.begin);
+    if (shelf.plans.begin) await session.replay(shelf.plans.begin);
   }
 
   /** Writes what one micro-batch needs. */
@@ -268,7 +271,7 @@ export class FlowTrainer {
     const { session, settings } = this;
     const shelf = this.shelfOf(geometry);
     const sigmas = [...(drawn.sigmas ?? this.sigmas(t, geometry))];
-    this.start(shelf, t);
+    await this.start(shelf, t);
     // What the failed update left in them would be found in the first call that adds to it.
     for (const pool of this.optimizer.gradients) session.clear(pool);
     const stage = (shelf.plans.update ?? shelf.plans.micro)!;
@@ -296,17 +299,5 @@ export class FlowTrainer {
     if (other) throw new Error(`${where} have ${size} latent values, and a sample has ${other.latents.length}`);
     if (samples.length !== count || count === 0)
       throw new Error(`${where}: ${samples.length} samples instead of ${count}`);
-  }
-
-  /** Lets a submit hold as much work as the device does in a moment, after the first updates have shown its speed. */
-  private learnRate(flops: number, milliseconds: number): void {
-    if (this.timed >= TIMED_UPDATES || milliseconds <= 0) return;
-    this.timed++;
-    this.fastest = Math.max(this.fastest, flops / (milliseconds / 1000));
-    if (this.timed < TIMED_UPDATES) return;
-    for (const { update, begin, micro, validate } of this.plans.values()) {
-      begin?.executable?.setRate(this.fastest);
-      for (const stage of [update, micro, validate]) stage?.setRate(this.fastest);
-    }
   }
 }

@@ -118,7 +118,7 @@ export class PretrainAutoencoder {
       const filled = Array.from({ length: this.batch }, (_, i) => part[i] ?? part[0]!);
       this.session.write(this.vars.pictures, joined(filled));
       before?.(from);
-      this.session.run(plan);
+      await this.session.replay(plan);
       const values = await this.session.read(result);
       const each = values.length / this.batch;
       part.forEach((_, i) => out.push(values.slice(i * each, (i + 1) * each)));

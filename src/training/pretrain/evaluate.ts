@@ -129,7 +129,7 @@ export async function evaluatePretrained(
         }
         if (part.length === 0) continue;
         session.write(pictures, joined(Array.from({ length: PICTURE_BATCH }, (_, i) => (part[i] ?? part[0]!).planes)));
-        session.run(plan);
+        await session.replay(plan);
         const values = await session.read(features);
         const width = values.length / PICTURE_BATCH;
         part.forEach((one, i) => shown.push({ ...one, features: values.slice(i * width, (i + 1) * width) }));

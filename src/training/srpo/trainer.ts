@@ -16,6 +16,7 @@ import type { Graph, Tensor } from "../../tensor/graph.ts";
 import type { Plan, Session } from "../../tensor/session.ts";
 import type { Variable } from "../../tensor/variable.ts";
 import { type NotFinite, type Stage, type StageParts, stageOf } from "../stage.ts";
+import { SubmitRate } from "../submit_rate.ts";
 import { type Branch, type BranchKind, type BranchOptions, branchesOf } from "./branches.ts";
 import {
   declareTexts,
@@ -74,6 +75,7 @@ export class SrpoTrainer {
   private readonly conditioning: ConditioningVariables;
   private rolloutConditioning: ConditioningVariables | null = null;
   private texts: readonly RewardTexts[] = [];
+  private readonly rate = new SubmitRate();
 
   /** Declares all memory and traces all plans; the session must not be open yet. `trained` holds what is trained. */
   constructor(
@@ -258,6 +260,7 @@ export class SrpoTrainer {
     drawn?: { m0: number; noise: Float32Array },
   ): Promise<UpdateReport> {
     const { settings, session } = this;
+    const started = performance.now();
     const m0 = drawn?.m0 ?? this.timestep(step);
     const all = branchesOf(settings.branch, m0);
     const branches = settings.branches.map((kind) => all[kind]);
@@ -276,9 +279,13 @@ export class SrpoTrainer {
     }
     const rate = learningRate(settings.schedule, step);
     this.optimizer.write(session, rate, step);
-    session.run(this.plans.optimizer);
+    await session.replay(this.plans.optimizer);
     const reports = await session.read(this.variable("reports"));
     const optimizer = await this.optimizer.read(session);
+    const { rollout, encode, micro } = this.plans;
+    const clean = rollout ? settings.rolloutSteps * rollout.flops : encode!.flops;
+    const flops = settings.accumulation * clean + this.microSteps * micro.flops;
+    this.rate.learn(flops, performance.now() - started, [rollout, encode, micro, this.plans.optimizer]);
     const { batch } = settings;
     return summariseUpdate(
       { step, rate: this.optimizer.rate(rate, step), m0, branches, batch, samples: this.samples },
@@ -325,7 +332,7 @@ export class SrpoTrainer {
     session.write(this.variable("noise"), noise);
     if (this.plans.encode) {
       session.write(this.variable("picture"), joined(batch.map((p) => requirePicture(p))));
-      session.run(this.plans.encode);
+      await session.replay(this.plans.encode);
       return;
     }
     session.write(this.variable("clean"), noise);

@@ -235,7 +235,7 @@ export class StreamedPass implements VelocityPass {
   /** Runs the pieces of a direction with every block in its slot by then; `run` replays one. */
   private async sweep(
     direction: "forward" | "backward",
-    run: (plan: Plan) => void | Promise<void> = (plan) => this.session.run(plan),
+    run: (plan: Plan) => Promise<void> = (plan) => this.session.replay(plan),
   ): Promise<void> {
     const { session, shape } = this;
     const { blocks, ring } = this.model;

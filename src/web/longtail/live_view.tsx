@@ -1,0 +1,155 @@
+// The alignment of this tab while it goes on: which phase it is in, how long the rest will take, the buttons of the run, and
+// the panel below. A run of another kind is not shown here.
+
+import { useEffect, useMemo } from "preact/hooks";
+import { capitalised, duration } from "../../evaluation/format.ts";
+import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
+import { ErrorNotice, Progress, toastError } from "../components/feedback.tsx";
+import type { LiveRun } from "../live_run.ts";
+import type { RunStatus } from "../protocol.ts";
+import type { RunView } from "../run_view.ts";
+import { recall, remember } from "../small_state.ts";
+import { activeRun, device, engine, runSource, startRun, wireError } from "../store.ts";
+import { secondsPerUpdate } from "./align_view.ts";
+import { AlignPanel } from "./panel.tsx";
+import { flopsPerUpdate } from "./state.ts";
+
+const STATUS: Readonly<Record<RunStatus, [BadgeKind, string]>> = {
+  starting: ["live", "starting"],
+  running: ["live", "running"],
+  paused: ["plain", "paused"],
+  stopping: ["plain", "stopping"],
+  finished: ["good", "finished"],
+  stopped: ["warn", "stopped, can be resumed"],
+  failed: ["bad", "failed"],
+};
+
+/** What a phase of an alignment does, for people. */
+const PHASES: Readonly<Record<string, string>> = {
+  "evaluate before": "Drawing and judging before",
+  "evaluate after": "Drawing and judging after",
+  align: "Aligning",
+  save: "Saving",
+  "save weights": "Saving the weights",
+  "trace and tune": "Choosing kernels",
+  "compile and load": "Compiling kernels",
+};
+
+export function LiveAlignment() {
+  const run = activeRun.value;
+  if (run?.command !== "align") return null;
+  return <Live key={run.name} run={run} />;
+}
+
+function Live({ run }: { run: LiveRun }) {
+  // The engine says where run folders are read once it is connected, which its device is later than.
+  const isOpen = device.value !== null;
+  const source = useMemo(() => runSource(run.name), [run.name, isOpen]);
+  // Reading the version is what draws this anew when events have come.
+  void run.version.value;
+  const status = run.status.value;
+  const [kind, words] = STATUS[status];
+  const ended = !run.active;
+  useEffect(() => {
+    if (ended) void rememberSpeed(run.view);
+  }, [ended, run.view]);
+  return (
+    <section class="card lt-live" aria-labelledby="lt-live-title">
+      <header class="card-head">
+        <h2 id="lt-live-title">{run.name}</h2>
+        <Badge kind={kind}>{words}</Badge>
+        <Buttons run={run} status={status} />
+      </header>
+      {run.error.value && <ErrorNotice error={run.error.value} />}
+      {run.active && <Phase view={run.view} paused={status === "paused"} />}
+      <AlignPanel view={run.view} source={source} ended={ended} />
+      <Notes view={run.view} />
+    </section>
+  );
+}
+
+function Phase({ view, paused }: { view: RunView; paused: boolean }) {
+  const { phase } = view;
+  if (!phase) return <Progress label="Starting" done={0} total={1} />;
+  const each = secondsPerUpdate(view);
+  const left = phase.name === "align" && each !== null && !paused ? (phase.total - phase.done) * each : null;
+  const rest = left === null ? "" : `, ${duration(left)} of updates left`;
+  return (
+    <Progress
+      label={PHASES[phase.name] ?? capitalised(phase.name)}
+      done={phase.done}
+      total={phase.total}
+      text={`${phase.done} of ${phase.total} ${phase.unit}${rest}`}
+    />
+  );
+}
+
+function Buttons({ run, status }: { run: LiveRun; status: RunStatus }) {
+  const call = (what: "pause" | "resume" | "stop") => async () => {
+    try {
+      await (await engine())[what]();
+    } catch (error) {
+      toastError(wireError(error));
+    }
+  };
+  const goOn = async () => {
+    try {
+      const toml = (await runSource(run.name).text("config.toml")) ?? 'preset = "embedded"\n';
+      await startRun({ command: "align", toml, name: run.name, resume: true });
+    } catch (error) {
+      toastError(wireError(error));
+    }
+  };
+  return (
+    <div class="row lt-buttons">
+      {status === "running" && (
+        <Button small onClick={call("pause")}>
+          Pause
+        </Button>
+      )}
+      {status === "paused" && (
+        <Button small kind="primary" onClick={call("resume")}>
+          Go on
+        </Button>
+      )}
+      {(status === "running" || status === "paused") && (
+        <Button small onClick={call("stop")}>
+          Stop and save
+        </Button>
+      )}
+      {(status === "stopped" || status === "failed") && (
+        <Button small onClick={goOn}>
+          Resume
+        </Button>
+      )}
+    </div>
+  );
+}
+
+/** Warnings of the run, newest last; what a checkpoint or message says is in the log. */
+function Notes({ view }: { view: RunView }) {
+  const notes = view.notes.filter((note) => note.kind === "warning" || note.kind === "error");
+  if (notes.length === 0) return null;
+  return (
+    <details class="lt-notes">
+      <summary>{notes.length === 1 ? "1 warning" : `${notes.length} warnings`}</summary>
+      <ul>
+        {notes.map((note, i) => (
+          <li key={`${note.t} ${i}`} class={`event-${note.kind}`}>
+            {note.text} <span class="notice-code">{note.code}</span>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
+
+/** Keeps what an update took on this adapter, as arithmetic a second, for the next estimate. */
+async function rememberSpeed(view: RunView): Promise<void> {
+  const each = secondsPerUpdate(view);
+  const name = device.value?.name;
+  const flops = flopsPerUpdate.value;
+  if (each === null || !name || flops === null) return;
+  const speeds = (await recall("speeds")) ?? {};
+  await remember("speeds", { ...speeds, [name]: flops / each });
+}

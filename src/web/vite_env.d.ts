@@ -1,0 +1,7 @@
+// What Vite adds to modules of the page.
+
+interface ImportMeta {
+  readonly env: { readonly DEV: boolean };
+}
+
+declare module "*.css" {}

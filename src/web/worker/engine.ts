@@ -1,0 +1,293 @@
+// The worker's side of the page: opens files and device, starts and steers the run, draws, keeps pictures, tells what is stored.
+// One run at a time trains in a tab; a Web Lock keeps other tabs from writing the same one. A lost device is opened again once
+// for a run, which then goes on from its last checkpoint. What trains and draws is loaded when it is first asked for.
+
+import { transfer } from "comlink";
+import { LongtailError } from "../../base/errors.ts";
+import type { FileStore } from "../../base/files.ts";
+import { type Gpu, openDevice } from "../../gpu/device.ts";
+import { setProgramFolder } from "../../runs/project.ts";
+import { AssetFiles } from "../files/assets.ts";
+import { alone, withRunLock } from "../files/locks.ts";
+import { MemoryFiles } from "../files/memory.ts";
+import { OpfsFiles } from "../files/opfs.ts";
+import { RoutedFiles } from "../files/routed.ts";
+import type {
+  DeviceFacts,
+  DrawnPicture,
+  DrawRequest,
+  Engine,
+  EngineEvent,
+  IncomingFile,
+  PictureSetFacts,
+  PlanFacts,
+  StartRequest,
+  StorageFacts,
+} from "../protocol.ts";
+import type { DrawDesk } from "./draw_desk.ts";
+import type { PictureShelf } from "./pictures.ts";
+import type { RunJob } from "./run_job.ts";
+import { storageFacts } from "./storage.ts";
+import { wireError } from "./wire_error.ts";
+
+/** Runs that lost their device this often are not taken up again. */
+const MOST_RECOVERIES = 1;
+
+interface Stores {
+  files: FileStore;
+  assets: AssetFiles;
+  /** Null where the browser gives no storage: then everything lies in memory and is gone with the tab. */
+  opfs: OpfsFiles | null;
+}
+
+export class PageEngine implements Engine {
+  private readonly base: string;
+  private port: MessagePort | null = null;
+  private seq = 0;
+  private opening: Promise<Stores> | null = null;
+  private gpu: Promise<Gpu> | null = null;
+  private desk: DrawDesk | null = null;
+  private job: RunJob | null = null;
+  private shelf: PictureShelf | null = null;
+
+  /** @param base address of the page's folder, ending in "/" */
+  constructor(base: string) {
+    this.base = base;
+    // Models and presets are files of the page, by paths like models/embedded.
+    setProgramFolder("");
+  }
+
+  connect(port: MessagePort): void {
+    this.port = port;
+  }
+
+  private readonly post = (event: EngineEvent): void => {
+    this.port?.postMessage({ ...event, seq: ++this.seq });
+  };
+
+  private stores(): Promise<Stores> {
+    this.opening ??= this.openStores().catch((error) => {
+      this.opening = null;
+      throw error;
+    });
+    return this.opening;
+  }
+
+  private async openStores(): Promise<Stores> {
+    const opfs = await OpfsFiles.open().catch(() => null);
+    const assets = new AssetFiles({
+      base: this.base,
+      store: opfs,
+      alone,
+      onDownload: (progress) => this.post({ kind: "download", ...progress }),
+      onWarning: (warning) => this.post({ kind: "warning", ...warning }),
+    });
+    // Weights of an older version of the page; without a network there is no new list to tell them by.
+    void assets.prune().catch(() => {});
+    return { files: new RoutedFiles(assets, opfs ?? new MemoryFiles()), assets, opfs };
+  }
+
+  private async device(): Promise<Gpu> {
+    this.gpu ??= this.openGpu().catch((error) => {
+      this.gpu = null;
+      throw error;
+    });
+    return await this.gpu;
+  }
+
+  private async openGpu(): Promise<Gpu> {
+    if (!navigator.gpu) {
+      throw new LongtailError("E-ENV-012", {
+        what: "this browser offers no WebGPU to a worker",
+        why: "navigator.gpu is missing there",
+        fix: "update the browser; Chrome, Edge, Safari 26 and Firefox 141 have it",
+      });
+    }
+    const gpu = await openDevice(navigator.gpu);
+    void gpu.lost.then((error) => {
+      this.gpu = null;
+      this.desk = null;
+      if (this.job) return;
+      this.post({ kind: "device-lost", run: null, why: error.parts.why ?? "", recovering: true, step: 0 });
+    });
+    return gpu;
+  }
+
+  async open(): Promise<DeviceFacts> {
+    return await this.answer(async () => {
+      const { facts, limits } = await this.device();
+      const { name, software, f16, subgroups } = facts;
+      return { name, software, f16, subgroups, maxBindingBytes: limits["maxStorageBufferBindingSize"] ?? 0 };
+    });
+  }
+
+  async warm(): Promise<void> {
+    await this.answer(async () => (await this.stores()).assets.warm("draw"));
+  }
+
+  async plan(request: StartRequest): Promise<PlanFacts> {
+    return await this.answer(async () => {
+      const { planOf } = await import("./plan_request.ts");
+      return await planOf((await this.stores()).files, await this.device(), request);
+    });
+  }
+
+  async start(request: StartRequest): Promise<void> {
+    await this.answer(async () => {
+      if (this.job) {
+        throw new LongtailError("E-RUN-016", {
+          what: "this tab trains a run already",
+          where: this.job.request.name,
+          fix: "stop it first, or open another tab",
+        });
+      }
+      const { files } = await this.stores();
+      const { RunJob } = await import("./run_job.ts");
+      const job = new RunJob({ files, request, post: this.post });
+      this.job = job;
+      job.tell("starting");
+      await new Promise<void>((begun, refused) => {
+        job.ended = withRunLock(request.name, async () => {
+          begun();
+          await this.desk?.close();
+          this.desk = null;
+          await this.follow(job);
+        })
+          .catch(refused)
+          .finally(() => {
+            if (this.job === job) this.job = null;
+          });
+      });
+    });
+  }
+
+  /** Runs a job, and takes it up again where its device went away. */
+  private async follow(job: RunJob): Promise<void> {
+    let current = job;
+    for (let recoveries = 0; ; recoveries++) {
+      const gpu = await this.device().catch(async (error) => {
+        await current.refuse(error);
+        return null;
+      });
+      if (!gpu) return;
+      const again = recoveries < MOST_RECOVERIES;
+      const error = await current.run(gpu, again);
+      const lost = error instanceof LongtailError && error.code === "E-MEM-002";
+      if (!lost) return;
+      this.gpu = null;
+      this.desk = null;
+      const { name } = current.request;
+      this.post({ kind: "device-lost", run: name, why: error.parts.why ?? "", recovering: again, step: current.step });
+      if (!again) return;
+      const request = { ...current.request, resume: true };
+      const { RunJob } = await import("./run_job.ts");
+      current = new RunJob({ files: (await this.stores()).files, request, post: this.post });
+      this.job = current;
+      current.tell("starting");
+    }
+  }
+
+  private running(): RunJob {
+    if (this.job) return this.job;
+    throw new LongtailError("E-RUN-017", { what: "no run is under way in this tab", fix: "start one" });
+  }
+
+  async pause(): Promise<void> {
+    await this.answer(() => this.running().control.hold());
+  }
+
+  async resume(): Promise<void> {
+    await this.answer(() => this.running().control.resume());
+  }
+
+  async step(updates: number): Promise<void> {
+    await this.answer(() => this.running().control.step(Math.max(1, Math.floor(updates))));
+  }
+
+  async stop(): Promise<void> {
+    await this.answer(() => this.running().stop());
+  }
+
+  async sampleNow(): Promise<void> {
+    await this.answer(() => this.running().control.say("sample"));
+  }
+
+  async saveNow(): Promise<void> {
+    await this.answer(() => this.running().control.say("save"));
+  }
+
+  async draw(request: DrawRequest): Promise<DrawnPicture[]> {
+    const drawn = await this.answer(async () => {
+      const { files } = await this.stores();
+      const gpu = await this.device();
+      const { DrawDesk } = await import("./draw_desk.ts");
+      this.desk ??= new DrawDesk(files, gpu);
+      return await this.desk.draw(request);
+    });
+    return transfer(
+      drawn,
+      drawn.map((picture) => picture.rgba.buffer),
+    );
+  }
+
+  private async pictures(): Promise<PictureShelf> {
+    const { files } = await this.stores();
+    const [{ PictureShelf }, { browserDecoder }] = await Promise.all([
+      import("./pictures.ts"),
+      import("./foreign_pictures.ts"),
+    ]);
+    this.shelf ??= new PictureShelf(files, { decoder: browserDecoder });
+    return this.shelf;
+  }
+
+  async addPictures(set: string, files: IncomingFile[]): Promise<PictureSetFacts> {
+    return await this.answer(async () => (await this.pictures()).add(set, files));
+  }
+
+  async pictureSet(set: string): Promise<PictureSetFacts> {
+    return await this.answer(async () => (await this.pictures()).facts(set));
+  }
+
+  async setCaption(path: string, caption: string): Promise<void> {
+    await this.answer(async () => (await this.pictures()).setCaption(path, caption));
+  }
+
+  async removePicture(path: string): Promise<void> {
+    await this.answer(async () => (await this.pictures()).removePicture(path));
+  }
+
+  async storage(): Promise<StorageFacts> {
+    return await this.answer(async () => {
+      const { files, opfs } = await this.stores();
+      return await storageFacts(files, opfs !== null);
+    });
+  }
+
+  async removeRun(name: string): Promise<void> {
+    await this.answer(async () => {
+      const { files } = await this.stores();
+      await withRunLock(name, () => files.remove(`runs/${name}`));
+    });
+  }
+
+  async removeSet(name: string): Promise<void> {
+    await this.answer(async () => (await this.pictures()).removeSet(name));
+  }
+
+  async removeWeights(): Promise<void> {
+    await this.answer(async () => (await this.stores()).assets.clear());
+  }
+
+  async loseDevice(): Promise<void> {
+    await this.answer(async () => (await this.device()).device.destroy());
+  }
+
+  /** Errors do not cross as classes: what is thrown here is a `WireError`. */
+  private async answer<T>(work: () => T | Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw wireError(error);
+    }
+  }
+}
