@@ -1,8 +1,9 @@
 // Speed of each kernel family at the main job's shapes, and where the time of the main job's plans goes.
 //
 // Timestamp queries around every call; a call's time is the least of several replays, because other work on the machine only
-// ever adds to it; a whole replay's is the median. Options: --json, --replays=5, --top=25, --plan=micro-step (profile one plan alone), --only=plans|shapes.
+// ever adds to it; a whole replay's is the median, and on a software adapter the least CPU time of all threads. Options: --json, --replays=5, --top=25, --plan=micro-step (profile one plan alone), --only=plans|shapes.
 
+import process from "node:process";
 import { attention } from "../src/ops/attention.ts";
 import { backward } from "../src/ops/backward.ts";
 import { conv2d } from "../src/ops/conv2d.ts";
@@ -219,6 +220,12 @@ async function measureShapes(): Promise<void> {
   session.close();
 }
 
+/** Of all threads, since the process began. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
 async function measurePlans(): Promise<void> {
   const job = await mainJob(targetOf(gpu));
   await job.session.open(gpu);
@@ -228,21 +235,25 @@ async function measurePlans(): Promise<void> {
   for (const plan of job.session.plans.filter((p) => names.includes(p.name))) {
     const times = (await leastTimes(plan, replays))!;
     const walls: number[] = [];
+    let work = Number.POSITIVE_INFINITY;
     for (let i = 0; i < replays; i++) {
-      const start = performance.now();
+      const [start, used] = [performance.now(), cpuSeconds()];
       job.session.run(plan);
       await job.session.finish();
       walls.push((performance.now() - start) / 1000);
+      work = Math.min(work, cpuSeconds() - used);
     }
     const total = times.reduce((a, b) => a + b, 0);
     console.log(
       `\n${plan.name}: ${plan.lowered.calls.length} calls, ${fixed(plan.flops / 1e9)} GFLOP; calls alone ${fixed(total * 1e3, 1)} ms, ` +
-        `whole replay ${fixed(median(walls) * 1e3, 1)} ms (${fixed(plan.flops / median(walls) / 1e9, 1)} GFLOP/s)`,
+        `whole replay ${fixed(median(walls) * 1e3, 1)} ms (${fixed(plan.flops / median(walls) / 1e9, 1)} GFLOP/s)` +
+        (gpu.facts.software ? `, ${fixed(work * 1e3, 1)} ms of the processor` : ""),
     );
     printGroups(plan, times, total, kernelFamily);
     console.log("");
     printGroups(plan, times, total, kernelShape);
     rows.push({ name: `${plan.name} ms`, ours: median(walls) * 1e3, best_peer: null, ratio: null });
+    if (gpu.facts.software) rows.push({ name: `${plan.name} CPU ms`, ours: work * 1e3, best_peer: null, ratio: null });
   }
   job.session.close();
 }

@@ -3,7 +3,8 @@
 // A Linear layer [out, in] has three products: forward x Wᵀ (NT), the gradient of its input dy W (NN) and of its weight
 // dyᵀ x (TN). Every library runs in a process of its own, one batch of each in turn; medians of the rounds; every result is
 // checked. A matrix that one binding of the adapter does not hold is cut in halves.
-// Options: --json, --rows=512, --layers=3072x3072,16x3072 (out x in), --kinds=NT,NN,TN, --rounds=5.
+// Options: --json, --cpu (processor time in the place of the clock's, for software adapters on busy machines), --rows=512,
+// --layers=3072x3072,16x3072 (out x in), --kinds=NT,NN,TN, --rounds=5.
 
 import { type ProductTask, productFlops } from "./lib/products.ts";
 import { describe, openBenchGpu, printHeader, printRows, readArguments } from "./lib/report.ts";
@@ -20,10 +21,14 @@ const rows = Number(args.option("rows", "512"));
 const layers = args.option("layers", LAYERS).split(",");
 const kinds = args.option("kinds", "NT,NN,TN").split(",");
 const rounds = Number(args.option("rounds", "5"));
+const byProcessor = Deno.args.includes("--cpu");
 const gpu = await openBenchGpu(args);
 const { software } = gpu.facts;
 const largest = Math.min(gpu.limits["maxStorageBufferBindingSize"]!, gpu.limits["maxBufferSize"]!);
-printHeader(`f32 products of layers, ${rows} rows, GFLOP/s (median of interleaved rounds)`, describe(gpu));
+printHeader(
+  `f32 products of layers, ${rows} rows, GFLOP/s (median of interleaved rounds${byProcessor ? ", by processor time" : ""})`,
+  describe(gpu),
+);
 gpu.close();
 
 /** Sizes of a layer's product; `count` makes small ones last long enough. */
@@ -54,6 +59,7 @@ const found = await versus(tasks, {
   rounds,
   batchSeconds: software ? 0.25 : 0.1,
   mostSeconds: 20,
+  byProcessor,
 });
 console.log(`\n${summary(found, 2, 1.5)}`);
 printRows(args, found);

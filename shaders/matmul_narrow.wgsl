@@ -1,7 +1,8 @@
 // C[b] = A[b]ᵀ · op(B[b]) for few columns, on CPU adapters: lanes lie along rows, because N columns would leave most of a
-// vector idle. The weight gradient of a LoRA's second factor is such a product.
+// vector idle. The weight gradient of a LoRA's second factor is such a product. SWAPPED: C is stored [N, M], which makes it
+// op(B)ᵀ · A, a product of few rows; M, N, A and B are those of this kernel then, not of the product.
 //
-// Shapes: A [K, M], B [K, N] (TRANS_B: [N, K]), C [M, N] with N = COLS, f32 or f16 in memory, f32 in registers. Bindings: 0
+// Shapes: A [K, M], B [K, N] (TRANS_B: [N, K]), C [M, N] (SWAPPED: [N, M]) with N = COLS, f32 or f16 in memory, f32 in registers. Bindings: 0
 // params, 1 A as vectors of four, 2 B, 3 C, epilogue operands from 4 on. Mapping: a workgroup of 8 lanes owns VECS times 32
 // rows, four a lane and time. B is read at addresses that all lanes share; terms are added in rising order of k.
 // Limits: M and strideA are multiples of 4, COLS at most 4.
@@ -27,8 +28,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> C : array<f32>;
 {{EPILOGUE_BINDINGS}}
 
+//#if SWAPPED
+fn finish(sum : f32, col : u32, row : u32, b : u32) {
+  let index = b * p.strideC + row * p.M + col;
+//#else
 fn finish(sum : f32, row : u32, col : u32, b : u32) {
   let index = b * p.strideC + row * p.N + col;
+//#endif
   var v = sum;
   //#if ACCUMULATE
   v += C[index];

@@ -1,6 +1,7 @@
 // The child's side of a comparison: it opens its library once, prepares a task, and then answers "run it so many times" with
 // the seconds that took, one request a line. Lines that libraries print by themselves lack the mark and are passed over.
 
+import process from "node:process";
 import { dawnFlags, openGpu } from "../../src/platform/adapters.ts";
 import { waitPatiently } from "./patience.ts";
 
@@ -62,9 +63,9 @@ export async function serve<Task>(contender: Contender<Task>): Promise<void> {
           await prepared.run(1);
           say({ checked: await prepared.check() });
         } else {
-          const start = performance.now();
+          const [start, used] = [performance.now(), cpuSeconds()];
           await prepared!.run(request.run!);
-          say({ seconds: (performance.now() - start) / 1000 });
+          say({ seconds: (performance.now() - start) / 1000, work: cpuSeconds() - used });
         }
       } catch (error) {
         say({ failed: reason(error) });
@@ -73,6 +74,12 @@ export async function serve<Task>(contender: Contender<Task>): Promise<void> {
   }
   // Some libraries keep timers or threads that would hold the process.
   Deno.exit(0);
+}
+
+/** Of all threads of this process, the software adapter's among them. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 }
 
 function reason(error: unknown): string {

@@ -11,6 +11,8 @@ interface Answer {
   adapter?: string;
   checked?: unknown;
   seconds?: number;
+  /** Processor seconds of all its threads. */
+  work?: number;
   failed?: string;
 }
 
@@ -63,10 +65,10 @@ export class Child {
     return answer.checked ?? null;
   }
 
-  /** Seconds of `repeats` runs. */
-  async run(repeats: number): Promise<number> {
+  /** Seconds of `repeats` runs, by the clock or of the processor. */
+  async run(repeats: number, byProcessor = false): Promise<number> {
     const answer = await this.ask({ run: repeats });
-    return answer.seconds ?? Number.NaN;
+    return (byProcessor ? answer.work : answer.seconds) ?? Number.NaN;
   }
 
   private async ask(request: unknown): Promise<Answer> {
@@ -123,15 +125,19 @@ export class Child {
  * Seconds of one run in every round, for each child: `rounds` rounds, in each of which every child runs one batch. A batch
  * repeats the task until it lasts about `batchSeconds`, so that waiting for the device is a small part of it. Where a child
  * is so slow that all rounds would last over `mostSeconds`, there are fewer, but at least three.
+ * @param byProcessor counts processor seconds of all threads, shared out to all cores: what a software adapter needs on a
+ *   machine that is busy with other things
  */
 export async function contest(
   children: readonly Child[],
   rounds: number,
   batchSeconds: number,
   mostSeconds = MOST_SECONDS,
+  byProcessor = false,
 ): Promise<Map<Child, number[]>> {
   const repeats = new Map<Child, number>();
   let roundSeconds = 0;
+  const cores = navigator.hardwareConcurrency;
   for (const child of children) {
     const once = Math.max(await child.run(1), 1e-6);
     const count = Math.max(1, Math.min(1000, Math.round(batchSeconds / once)));
@@ -143,7 +149,7 @@ export async function contest(
   for (let round = 0; round < enough; round++) {
     for (const child of children) {
       const count = repeats.get(child)!;
-      times.get(child)!.push((await child.run(count)) / count);
+      times.get(child)!.push((await child.run(count, byProcessor)) / count / (byProcessor ? cores : 1));
     }
   }
   return times;

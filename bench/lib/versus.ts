@@ -20,6 +20,8 @@ export interface VersusOptions {
   batchSeconds: number;
   /** Most seconds of all rounds of one task, three at least. */
   mostSeconds?: number;
+  /** Count processor time (contest.ts). */
+  byProcessor?: boolean;
 }
 
 /** Runs all tasks and prints GFLOP/s and the ratio to the best of the others. @throws where our own result is wrong */
@@ -44,7 +46,7 @@ export async function versus(tasks: readonly Compared[], options: VersusOptions)
         able.push(child);
       }
     }
-    const times = await contest(able, options.rounds, options.batchSeconds, options.mostSeconds);
+    const times = await contest(able, options.rounds, options.batchSeconds, options.mostSeconds, options.byProcessor);
     const speeds = new Map([...times].map(([child, t]) => [child, flops / median(t) / 1e9]));
     const own = speeds.get(ours)!;
     const peers = able.slice(1).map((child) => speeds.get(child)!);

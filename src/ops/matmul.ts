@@ -128,8 +128,11 @@ export function lowerProduct(
       ? chooseThin(shape, { A: a.dtype as "f32", B: B as "f32", accumulate }, target.maxWorkgroups)
       : null;
   if (thin) {
-    const epilogueScope = productScope(thin.source, M, N);
-    lowering.call({ label, ...thin, inputs, ...result, flops, epilogueOf: node, epilogueScope });
+    const epilogueScope = thin.swapped ? undefined : productScope(thin.source, M, N);
+    const [first, second] = inputs as [Slot, Slot];
+    const { swapped, ...choice } = thin;
+    const factors = swapped ? [second, first] : [first, second];
+    lowering.call({ label, ...choice, inputs: factors, ...result, flops, epilogueOf: node, epilogueScope });
     return;
   }
   if (!name.startsWith("matrix")) {

@@ -9,16 +9,20 @@ import { foldGrid, type KernelChoice, type MatmulElement, type MatmulShape } fro
 /** Most terms of a sum that are worth keeping a column of B in registers for. */
 const MOST_TERMS = 16;
 
-/** Most columns of a product whose lanes lie along rows. */
+/** Most columns of a product whose lanes lie along rows, and most rows of one whose columns' factor is read in long pieces. */
 const MOST_COLUMNS = 4;
 
 /** Rows that go by while a workgroup keeps its columns. */
-const ROWS = 64;
+const ROWS = 16;
 
 /** Lanes of a workgroup, four values each. */
 const WIDTH = 8 * 4;
 
-export type ThinChoice = Omit<KernelChoice, "workgroupSize"> & { wide: WideVariant | null };
+export type ThinChoice = Omit<KernelChoice, "workgroupSize"> & {
+  wide: WideVariant | null;
+  /** The kernel's first input is the product's second factor. */
+  swapped: boolean;
+};
 
 /** The kernel of a thin product on a CPU adapter, or null where others are as good. */
 export function chooseThin(
@@ -43,21 +47,33 @@ export function chooseThin(
       source: matmulOuter,
       constants: { ...common, TERMS: K, ROWS, VECTORS: false, STEP: "f32" },
       wide: { constants: { VECTORS: true, STEP: "vec4<f32>" } },
+      swapped: false,
       params: new Uint32Array([M, N, batch, strideA, strideB, strideC, tilesM, tilesN, fold]),
       grid,
     };
   }
-  if (shape.transA && N <= MOST_COLUMNS && M >= WIDTH && M % 4 === 0 && strideA % 4 === 0) {
-    const VECS = M >= 8 * WIDTH ? 4 : 1;
-    const tilesM = Math.ceil(M / WIDTH / VECS);
-    const { grid, fold } = foldGrid(tilesM * batch, maxWorkgroups);
-    return {
-      source: matmulNarrow,
-      constants: { ...common, COLS: N, VECS },
-      wide: null,
-      params: new Uint32Array([M, N, K, batch, strideA, strideB, strideC, tilesM, fold]),
-      grid,
-    };
-  }
-  return null;
+  const fits = (long: number, few: number, stride: number) =>
+    few <= MOST_COLUMNS && long >= WIDTH && long % 4 === 0 && stride % 4 === 0;
+  const isNarrow = shape.transA && fits(M, N, strideA);
+  if (!isNarrow && !(!shape.transB && fits(N, M, strideB))) return null;
+  // In the kernel's terms the long factor comes first, and lies along its rows.
+  const [long, few] = isNarrow ? [M, N] : [N, M];
+  const VECS = long >= 8 * WIDTH ? 4 : 1;
+  const tiles = Math.ceil(long / WIDTH / VECS);
+  const { grid, fold } = foldGrid(tiles * batch, maxWorkgroups);
+  const strides = isNarrow ? [strideA, strideB] : [strideB, strideA];
+  return {
+    source: matmulNarrow,
+    constants: {
+      ...common,
+      ...(isNarrow ? {} : { A: B, B: A, TRANS_B: !shape.transA }),
+      COLS: few,
+      VECS,
+      SWAPPED: !isNarrow,
+    },
+    wide: null,
+    swapped: !isNarrow,
+    params: new Uint32Array([long, few, K, batch, ...strides, strideC, tiles, fold]),
+    grid,
+  };
 }

@@ -188,6 +188,11 @@ describe("operands of steps", () => {
       [[18, 4], [36, 4], [9, 2, 36], [9, 1, 1], [6]],
       ([x, w, r, g, c]) => add(reshape(mul(add(reshape(linear(x!, w!), [9, 2, 36]), r!), g!), [9, 2, 6, 6]), c!),
     ],
+    [
+      "a product's few rows",
+      [[2, 3, 18], [2, 18, 40], [40], [2, 3, 1]],
+      ([x, w, b, r]) => mul(add(matmul(x!, w!), b!), r!),
+    ],
     ["a product's few columns", [[2, 40, 18], [40, 4], [4]], ([x, w, b]) => add(ofColumns(x!, w!), b!)],
     ["a layer norm's modulation", [[2, 6, 40], [40], [2, 1, 40]], ([x, g, s]) => add(layerNorm(x!, 1e-6, g!), s!)],
     ["a group norm's channels", [[2, 12, 5, 3], [12], [12]], ([x, g, b]) => groupNorm(x!, 4, 1e-6, g!, b!)],

@@ -87,11 +87,13 @@ function layoutEntry(transA: boolean, transB: boolean): Entry {
       matmulCase([17, 9, 12], { transA, transB, batch: 2 }),
       matmulCase([20, 24, 40], { transA, transB, types: ["f32", "f16"] }),
       matmulCase([9, 17, 33], { transA, transB, types: ["f16", "f16"] }),
-      // Sums of few terms, and few columns.
+      // Sums of few terms, few columns and few rows.
       matmulCase([65, 36, 3], { transA, transB, batch: 2 }),
       matmulCase([8, 32, 16], { transA, transB, types: ["f16", "f16"] }),
       matmulCase([36, 3, 18], { transA, transB, batch: 2 }),
       matmulCase([260, 4, 7], { transA, transB, types: ["f32", "f16"] }),
+      matmulCase([3, 36, 18], { transA, transB, batch: 2 }),
+      matmulCase([4, 260, 21], { transA, transB, types: ["f32", "f16"] }),
     ],
     draw: (r) =>
       matmulCase([r.int(1, 70), r.int(1, 70), r.int(1, 90)], { transA, transB, batch: r.pick([1, 1, 2, 3]) }),
