@@ -38,13 +38,11 @@ async function shoot(page: Page, name: string): Promise<void> {
   ] as const) {
     await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-    // Lists draw what is in sight only: everything is passed once.
-    const height = await page.evaluate(() => document.documentElement.scrollHeight);
-    for (let y = 0; y < height; y += 600) {
-      await page.evaluate((top) => scrollTo(0, top), y);
-      await page.waitForTimeout(60);
-    }
-    await page.evaluate(() => scrollTo(0, 0));
+    // Lists draw what is in sight only; a picture of the whole page shows everything.
+    await page.evaluate(() => {
+      for (const row of document.querySelectorAll<HTMLElement>(".lt-row")) row.style.contentVisibility = "visible";
+      scrollTo(0, 0);
+    });
     await page.waitForTimeout(1500);
     await page.screenshot({ path: `${FOLDER}/${name}-${suffix}.jpg`, fullPage: true, type: "jpeg", quality: 80 });
     console.log(`${FOLDER}/${name}-${suffix}.jpg`);
@@ -61,12 +59,19 @@ const STAGES: Record<string, () => Promise<void>> = {
     const page = await open(await browser.newContext(), "#updates=40&batch=2");
     await shoot(page, "train-1-pick");
     await button(page, "Start training").click();
-    await page.getByText(/update (1[0-9]|2[0-9]) of 40/).first().waitFor({ timeout: PATIENCE });
+    await page
+      .getByText(/update (1[0-9]|2[0-9]) of 40/)
+      .first()
+      .waitFor({ timeout: PATIENCE });
     await shoot(page, "train-2-running");
     await page.getByText("Finished", { exact: true }).waitFor({ timeout: PATIENCE });
     await button(page, "Draw before and after").click();
     await page.getByText("As training went on").waitFor();
-    await page.locator("[class*=compare] canvas, .compare canvas, canvas.drawn").nth(1).waitFor({ timeout: 120_000 }).catch(() => {});
+    await page
+      .locator("[class*=compare] canvas, .compare canvas, canvas.drawn")
+      .nth(1)
+      .waitFor({ timeout: 120_000 })
+      .catch(() => {});
     await page.waitForTimeout(30_000);
     await shoot(page, "train-3-compare-keep");
     await browser.close();
