@@ -60,7 +60,7 @@ function warnOf(faulty: readonly FaultyVariant[], emit: EventSink): void {
  * @param options `tables` is the folder in which measured choices are remembered; `emit` hears of variants that a driver
  * compiles wrongly
  */
-export async function buildTuned<W extends { session: Session }>(
+export async function buildTuned<W extends { session: Session; pipeline?: { close(): Promise<void> } }>(
   files: FileStore,
   config: Config,
   gpu: Gpu,
@@ -85,6 +85,8 @@ export async function buildTuned<W extends { session: Session }>(
     `${JSON.stringify({ version: TABLE_VERSION, adapter: gpu.facts.key, choices } satisfies Table, null, 1)}\n`,
   );
   const changed = Object.values(report.measured).filter((name) => name !== "").length;
+  // The first world's files would stay open for good.
+  if (changed > 0) await world.pipeline?.close();
   return {
     world: changed > 0 ? await make(choices) : world,
     choices,

@@ -20,12 +20,13 @@ export function browserSource(name: string): RunSource {
   return {
     name,
     origin: "browser",
-    text: async (path) => (await (await at(path))?.text()) ?? null,
+    // A file that is written meanwhile can refuse to be read.
+    text: async (path) => (await (await at(path))?.text().catch(() => null)) ?? null,
     blob: at,
     follow(take, ended) {
       let stopped = false;
       void at("log.jsonl").then(async (file) => {
-        const text = (await file?.text()) ?? "";
+        const text = (await file?.text().catch(() => null)) ?? "";
         if (stopped) return;
         take(parseLog(text));
         ended?.();

@@ -161,15 +161,17 @@ export const runSource = (name: string): RunSource => sourceOf(name);
 export async function startRun(request: StartRequest): Promise<LiveRun> {
   const before = activeRun.value;
   const run = new LiveRun(request.name, request.command);
-  activeRun.value = run;
+  // Where a run is under way the engine will refuse another; the events of this moment belong to the view that is there.
+  if (!before?.active) activeRun.value = run;
   try {
     await openDevice();
     if (request.resume) run.add(parseLog((await runSource(run.name).text("log.jsonl")) ?? ""));
     await (await engine()).start(request);
+    activeRun.value = run;
   } catch (error) {
     const wire = wireError(error);
     // A request that was refused leaves no run behind; what was on the screen stays there.
-    if (run.view.began === null) activeRun.value = before;
+    if (activeRun.value === run && run.view.began === null) activeRun.value = before;
     else {
       run.error.value = wire;
       run.status.value = "failed";

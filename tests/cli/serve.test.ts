@@ -293,6 +293,10 @@ describe("files of a run", () => {
 });
 
 describe("events", () => {
+  it("end at once for who asks for their head alone", async () => {
+    expect(await ask("/api/runs/first/events", { method: "HEAD" })).toMatchObject({ status: 200, text: "" });
+  });
+
   it("bring the log so far, then lines as they are written, and the end", async () => {
     fs.writeFileSync(join(runs, "first", "run.json"), '{"state":"running"}');
     const all = await follow("first", (messages) => {

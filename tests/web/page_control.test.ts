@@ -65,6 +65,20 @@ it("a step makes as many updates as were asked for, the one under way included, 
   expect(state.updates).toBe(9);
 });
 
+it("knows whether it waits or is about to, for the run that takes its place", async () => {
+  const control = new PageControl(() => {});
+  expect(control.holds).toBe(false);
+  control.hold();
+  expect(control.holds).toBe(true);
+  control.step(2);
+  expect([control.isPaused, control.holds]).toEqual([false, true]);
+  await control.take();
+  await control.take();
+  expect([control.isPaused, control.holds]).toEqual([true, true]);
+  control.resume();
+  expect(control.holds).toBe(false);
+});
+
 it("words are heard between updates while the run is paused, and a run that ends leaves no one waiting", async () => {
   const control = new PageControl(() => {});
   control.hold();

@@ -84,6 +84,17 @@ describe("a run of the tab", () => {
     expect(activeRun.value).toBe(run);
   });
 
+  it("keeps its view and its events while another start is refused", async () => {
+    provide();
+    const run = await startRun(request);
+    const second = startRun({ ...request, name: "second" });
+    expect(activeRun.value).toBe(run);
+    await expect(second).rejects.toMatchObject({ code: "E-RUN-040" });
+    expect(activeRun.value).toBe(run);
+    await expect.poll(() => run.status.value, { timeout: 20_000 }).toBe("finished");
+    expect(run.view.series.get("loss")?.steps).toHaveLength(30);
+  });
+
   it("goes on with the curve of an earlier visit", async () => {
     provide({ stoppedRun: true });
     expect(await resumable()).toMatchObject({ run: { name: "yesterday", state: "stopped" }, elsewhere: false });

@@ -38,6 +38,8 @@ export async function sendEvents(
     // Proxies that collect answers would hold the lines back.
     "X-Accel-Buffering": "no",
   });
+  // A stream has an end only when its reader goes away, and who asks for the head alone waits for the end.
+  if (request.method === "HEAD") return void response.end();
   response.write("retry: 1000\n\n");
   let reader: LogReader | null = null;
   let state = "";

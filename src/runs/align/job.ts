@@ -25,7 +25,7 @@ import { type AlignInputs, runAlignment } from "./run.ts";
 import { RunStore } from "./store.ts";
 import { openStoredPrompts, withStoredPrompts } from "./stored_prompts.ts";
 import { encodeTexts } from "./texts.ts";
-import { buildWorld, checkModels, openWorld } from "./world.ts";
+import { buildWorld, checkModels, openWorld, type World } from "./world.ts";
 
 /** What a finished alignment tells. */
 export interface AlignResult {
@@ -44,6 +44,26 @@ export async function runAlign(
   host: RunHost,
   loaded: ResolvedConfig,
   commandName = "align",
+): Promise<AlignResult> {
+  const opened: World[] = [];
+  try {
+    return await align(gpu, host, loaded, commandName, opened);
+  } finally {
+    // A page keeps its device: a run that was stopped or failed gives its memory back as well.
+    for (const { session, pipeline } of opened) {
+      session.close();
+      await pipeline.close();
+    }
+  }
+}
+
+/** @param opened takes the world that is to be closed at the end */
+async function align(
+  gpu: Gpu,
+  host: RunHost,
+  loaded: ResolvedConfig,
+  commandName: string,
+  opened: World[],
 ): Promise<AlignResult> {
   const { files, signal } = host;
   const stored = await openStoredPrompts(files, loaded.config);
@@ -84,6 +104,7 @@ export async function runAlign(
     });
     return { ...tuned, offload: chosen.text };
   });
+  opened.push(world);
   if (offload) emit({ kind: "message", text: offload });
   emit({ kind: "message", text });
   await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
@@ -138,7 +159,5 @@ export async function runAlign(
   const report = await reportData(inputs, difference);
   await writeReport(files, run, report);
   await run.finish("finished", { step: outcome.done });
-  world.session.close();
-  await world.pipeline.close();
   return { run, report, steps: outcome.done };
 }

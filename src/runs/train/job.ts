@@ -25,7 +25,7 @@ import { runTraining } from "./run.ts";
 import { SampleDrawer } from "./samples.ts";
 import { emptyTrainState, type TrainState } from "./state.ts";
 import { TrainStore } from "./store.ts";
-import { buildTrainWorld, openTrainWorld } from "./world.ts";
+import { buildTrainWorld, openTrainWorld, type TrainWorld } from "./world.ts";
 
 /** What a finished training run tells. */
 export interface TrainOutcome {
@@ -59,6 +59,7 @@ export async function runTrain(gpu: Gpu, host: RunHost, resolved: ResolvedConfig
   try {
     const run = await host.openRun(resolved, { command: "train" });
     let sink: RunSink | null = null;
+    let opened: TrainWorld | null = null;
     let batches: Awaited<ReturnType<EncodedData["batches"]>> | null = null;
     try {
       emit({ kind: "message", text: data.summary });
@@ -82,6 +83,7 @@ export async function runTrain(gpu: Gpu, host: RunHost, resolved: ResolvedConfig
         });
         return { ...tuned, offload: chosen.text };
       });
+      opened = world;
       if (offload) emit({ kind: "message", text: offload });
       emit({ kind: "message", text });
       await files.writeAtomic(kernelsFile, `${JSON.stringify(choices, null, 1)}\n`);
@@ -147,10 +149,11 @@ export async function runTrain(gpu: Gpu, host: RunHost, resolved: ResolvedConfig
       const report = await trainReport(inputs, saved);
       await writeTrainReport(files, run, report);
       await run.finish("finished", { step: state.step });
-      world.session.close();
-      await world.pipeline.close();
       return { run, report, paths: saved.paths, state, validationLabel: data.validationLabel };
     } finally {
+      // A page keeps its device: a run that was stopped or failed gives its memory back as well.
+      opened?.session.close();
+      await opened?.pipeline.close();
       await batches?.close();
       sink?.close();
     }

@@ -192,6 +192,11 @@ export class OpfsFiles implements FileStore {
     for (const appender of this.#appenders.values()) (await appender).flush();
   }
 
+  /** Closes what was appended to at or below a path, so that other tabs may write it; `append` opens it again. */
+  async letGo(path: string): Promise<void> {
+    await this.#alone(path, () => this.#closeAppenders(plainPath(path)));
+  }
+
   async makeFolder(path: string): Promise<void> {
     await this.#guard(path, () => folderAt(this.#root, segmentsOf(path), true));
   }

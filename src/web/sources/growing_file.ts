@@ -10,7 +10,7 @@ export interface GrowingFile {
    * the ones that were read before, `reset` is true and the bytes are those from the beginning.
    */
   read(offset: number): Promise<{ bytes: Uint8Array; reset: boolean } | null>;
-  /** Whether more may come. */
+  /** Whether more may come. Throws, as `read` does, where the origin does not answer. */
   goesOn(): Promise<boolean>;
 }
 
@@ -53,10 +53,11 @@ async function follow(
   let sliceBegan = performance.now();
   let lost = false;
   while (!stopped()) {
-    // Asked before the bytes: what was written before the end is then surely seen.
-    const goesOn = await file.goesOn();
+    let goesOn = true;
     let found: Awaited<ReturnType<GrowingFile["read"]>> = null;
     try {
+      // Asked before the bytes: what was written before the end is then surely seen.
+      goesOn = await file.goesOn();
       found = await file.read(offset);
       if (lost) taker.connection?.("live");
       lost = false;

@@ -62,7 +62,7 @@ export class RecordedRunSource implements WatchSource {
   }
 
   async text(path: string): Promise<string | null> {
-    return (await (await this.blob(path))?.text()) ?? null;
+    return (await (await this.blob(path))?.text().catch(() => null)) ?? null;
   }
 
   /** All lines at once; a player gives them out by its own clock. */

@@ -156,7 +156,11 @@ export class ServedRunSource implements WatchSource {
 
   private ranges(): GrowingFile {
     return {
-      goesOn: async () => recordFacts(await this.text("run.json"))?.state === "running",
+      goesOn: async () => {
+        // Not `text`, which takes silence for a file that is missing: a run would end with its connection.
+        const answer = await this.get(`${this.url("run.json")}?optional`);
+        return answer.status === 200 && recordFacts(await answer.text())?.state === "running";
+      },
       read: async (offset) => {
         const headers = offset > 0 ? { Range: `bytes=${offset}-` } : undefined;
         const answer = await this.get(this.url("log.jsonl"), { cache: "no-store", ...(headers ? { headers } : {}) });

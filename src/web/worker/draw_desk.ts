@@ -68,15 +68,18 @@ export class DrawDesk {
     return next;
   }
 
-  async close(): Promise<void> {
-    await this.last.catch(() => {});
-    await this.closeEasel();
+  /** Gives the memory back when all that was asked for is drawn. */
+  close(): Promise<void> {
+    const closed = this.last.catch(() => {}).then(() => this.closeEasel());
+    this.last = closed;
+    return closed;
   }
 
   private async closeEasel(): Promise<void> {
-    this.easel?.session.close();
-    await this.easel?.pipeline.close();
+    const { easel } = this;
     this.easel = null;
+    easel?.session.close();
+    await easel?.pipeline.close();
   }
 
   private async drawNow(request: DrawRequest): Promise<DrawnPicture[]> {
@@ -139,23 +142,30 @@ export class DrawDesk {
       transformerPrecision: precision,
       stream: null,
     });
-    const layers = weights.path && weights.adapter ? await readLayers(files, weights.path) : null;
-    const adapter = layers ? new Adapter(session, pipeline.transformer.parameters, adaptersOf(layers)) : null;
-    const { steps, shift, guidance } = config.sample;
-    const drawing = new Drawing(session, pipeline, [], { batch: 1, steps, shift, guidance });
-    await session.open(gpu);
-    await pipeline.loadWeights(session);
-    if (layers) adapter!.load(session, layers, weights.path!);
-    else if (weights.path) {
-      const file = await Safetensors.open(files, weights.path);
-      try {
-        await loadParameters(session, pipeline.transformer.parameters, tensorSource(file));
-      } finally {
-        await file.close();
+    try {
+      const layers = weights.path && weights.adapter ? await readLayers(files, weights.path) : null;
+      const adapter = layers ? new Adapter(session, pipeline.transformer.parameters, adaptersOf(layers)) : null;
+      const { steps, shift, guidance } = config.sample;
+      const drawing = new Drawing(session, pipeline, [], { batch: 1, steps, shift, guidance });
+      await session.open(gpu);
+      await pipeline.loadWeights(session);
+      if (layers) adapter!.load(session, layers, weights.path!);
+      else if (weights.path) {
+        const file = await Safetensors.open(files, weights.path);
+        try {
+          await loadParameters(session, pipeline.transformer.parameters, tensorSource(file));
+        } finally {
+          await file.close();
+        }
       }
+      this.easel = { key: weights.key, session, pipeline, drawing, adapter };
+      return this.easel;
+    } catch (error) {
+      // Of a device without room for all of it, what it gave must not stay taken.
+      session.close();
+      await pipeline.close();
+      throw error;
     }
-    this.easel = { key: weights.key, session, pipeline, drawing, adapter };
-    return this.easel;
   }
 
   private async encode(config: Config, prompts: readonly string[]): Promise<void> {

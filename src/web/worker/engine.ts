@@ -48,6 +48,8 @@ export class PageEngine implements Engine {
   private gpu: Promise<Gpu> | null = null;
   private desk: DrawDesk | null = null;
   private job: RunJob | null = null;
+  /** Settles when the last run's lock and files are given back, a moment after it told its end. */
+  private ended: Promise<void> = Promise.resolve();
   private shelf: PictureShelf | null = null;
 
   /** @param base address of the page's folder, ending in "/" */
@@ -134,6 +136,10 @@ export class PageEngine implements Engine {
 
   async start(request: StartRequest): Promise<void> {
     await this.answer(async () => {
+      const { files, opfs } = await this.stores();
+      const { RunJob } = await import("./run_job.ts");
+      while (this.job?.isOver) await this.ended;
+      // From here to the new job nothing is waited for: of two starts at once one is refused.
       if (this.job) {
         throw new LongtailError("E-RUN-016", {
           what: "this tab trains a run already",
@@ -141,28 +147,31 @@ export class PageEngine implements Engine {
           fix: "stop it first, or open another tab",
         });
       }
-      const { files } = await this.stores();
-      const { RunJob } = await import("./run_job.ts");
-      const job = new RunJob({ files, request, post: this.post });
+      const make = (wanted: StartRequest) => new RunJob({ files, request: wanted, post: this.post });
+      const job = make(request);
       this.job = job;
       job.tell("starting");
       await new Promise<void>((begun, refused) => {
-        job.ended = withRunLock(request.name, async () => {
+        this.ended = withRunLock(request.name, async () => {
           begun();
-          await this.desk?.close();
+          const { desk } = this;
           this.desk = null;
-          await this.follow(job);
+          // What cannot be closed any more is no reason not to train.
+          await desk?.close().catch(() => {});
+          await this.follow(job, make);
+          // Another tab that goes on with the run writes its log; what can fail here is the disk, after the run's end.
+          await opfs?.letGo(`runs/${request.name}`).catch(() => {});
         })
           .catch(refused)
           .finally(() => {
-            if (this.job === job) this.job = null;
+            this.job = null;
           });
       });
     });
   }
 
   /** Runs a job, and takes it up again where its device went away. */
-  private async follow(job: RunJob): Promise<void> {
+  private async follow(job: RunJob, make: (request: StartRequest) => RunJob): Promise<void> {
     let current = job;
     for (let recoveries = 0; ; recoveries++) {
       const gpu = await this.device().catch(async (error) => {
@@ -170,18 +179,17 @@ export class PageEngine implements Engine {
         return null;
       });
       if (!gpu) return;
-      const again = recoveries < MOST_RECOVERIES;
-      const error = await current.run(gpu, again);
+      const recoverable = recoveries < MOST_RECOVERIES;
+      const error = await current.run(gpu, recoverable);
       const lost = error instanceof LongtailError && error.code === "E-MEM-002";
       if (!lost) return;
-      this.gpu = null;
-      this.desk = null;
-      const { name } = current.request;
-      this.post({ kind: "device-lost", run: name, why: error.parts.why ?? "", recovering: again, step: current.step });
-      if (!again) return;
-      const request = { ...current.request, resume: true };
-      const { RunJob } = await import("./run_job.ts");
-      current = new RunJob({ files: (await this.stores()).files, request, post: this.post });
+      // The buttons work on `this.job`, so nothing is waited for until the next job has their state.
+      const { request, step, control, stopping } = current;
+      const recovering = recoverable && !stopping;
+      this.post({ kind: "device-lost", run: request.name, why: error.parts.why ?? "", recovering, step });
+      if (!recovering) return;
+      current = make({ ...request, resume: true });
+      if (control.holds) current.control.hold();
       this.job = current;
       current.tell("starting");
     }
@@ -219,8 +227,9 @@ export class PageEngine implements Engine {
   async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const drawn = await this.answer(async () => {
       const { files } = await this.stores();
-      const gpu = await this.device();
       const { DrawDesk } = await import("./draw_desk.ts");
+      // Last, so that no desk is made for a device that goes away meanwhile.
+      const gpu = await this.device();
       this.desk ??= new DrawDesk(files, gpu);
       return await this.desk.draw(request);
     });

@@ -21,6 +21,11 @@ export class PageControl implements RunControl {
     return this.paused;
   }
 
+  /** Whether it waits, or will after the updates that it was let make. */
+  get holds(): boolean {
+    return this.paused || this.budget !== null;
+  }
+
   say(word: "save" | "sample"): void {
     this.words.push(word);
     this.changed();

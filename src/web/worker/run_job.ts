@@ -57,8 +57,6 @@ export interface JobParts {
 export class RunJob {
   readonly request: StartRequest;
   readonly control: PageControl;
-  /** Settles when the run has ended, however it did. */
-  ended: Promise<void> = Promise.resolve();
   step = 0;
   private status: RunStatus = "starting";
   private readonly files: FileStore;
@@ -72,7 +70,10 @@ export class RunJob {
     this.files = files;
     this.request = request;
     this.post = post;
-    this.control = new PageControl((paused) => this.tell(paused ? "paused" : "running"));
+    // A run that is being stopped wakes up to save; that is not running again.
+    this.control = new PageControl((paused) => {
+      if (!this.stopping) this.tell(paused ? "paused" : "running");
+    });
   }
 
   tell(status: RunStatus, error?: unknown): void {
@@ -81,13 +82,19 @@ export class RunJob {
     this.post({ kind: "status", run, status, step: this.step, ...(error ? { error: wireError(error) } : {}) });
   }
 
-  get isPaused(): boolean {
-    return this.status === "paused";
+  /** Whether its end was told. */
+  get isOver(): boolean {
+    return ["finished", "stopped", "failed"].includes(this.status);
+  }
+
+  /** Whether it was told to end, by the user or because its log cannot be written. */
+  get stopping(): boolean {
+    return this.controller.signal.aborted;
   }
 
   /** Saves at the next update and ends; what is under way before the first update ends at once. */
   stop(): void {
-    if (this.controller.signal.aborted) return;
+    if (this.stopping) return;
     this.tell("stopping");
     this.controller.abort(
       new LongtailError("E-RUN-001", {
@@ -102,7 +109,8 @@ export class RunJob {
 
   /**
    * Runs to the end. Does not throw: how it ended is told as an event and kept in run.json.
-   * @param recoverable a lost device is not told as the run's end, because somebody takes it up again
+   * @param recoverable a lost device is not told as the run's end, because somebody takes it up again; where it was `stopping`
+   * nobody does
    * @returns the error where it ended with one
    */
   async run(gpu: Gpu, recoverable = false): Promise<unknown> {
@@ -110,6 +118,7 @@ export class RunJob {
     try {
       const resolved = await configOf(this.files, request, gpu.facts.software);
       const host = this.host(gpu);
+      if (this.stopping) throw this.controller.signal.reason;
       this.tell("running");
       for (const { code, text } of unreadKeys(resolved, request.command)) host.emit({ kind: "warning", code, text });
       if (request.command === "align") {
@@ -144,7 +153,8 @@ export class RunJob {
       // The first error is what the user has to see; a record that cannot be written any more adds nothing to it.
       await this.folder.finish(stopped ? "stopped" : "failed", { step: this.step, reason: text }).catch(() => {});
     }
-    if (!quietly) this.tell(stopped ? "stopped" : "failed", error);
+    // Asked for last: Stop may be pressed while the above is written.
+    if (!quietly || this.stopping) this.tell(stopped ? "stopped" : "failed", error);
   }
 
   private readonly emit: EventSink = (event: RunEvent): void => {

@@ -206,6 +206,30 @@ describe("a file that grows", () => {
     expect(events).toEqual(["caught up", "reset", "reset", "ended"]);
   });
 
+  it("does not end with the connection that would say whether it goes on", async () => {
+    const bytes = new TextEncoder().encode(line(1) + line(2));
+    let looks = 0;
+    const file = {
+      goesOn: async () => {
+        if (++looks === 2) throw new TypeError("Failed to fetch");
+        return looks < 4;
+      },
+      read: async (offset: number) => ({
+        bytes: bytes.subarray(offset, looks < 4 ? bytes.length / 2 : bytes.length),
+        reset: false,
+      }),
+    };
+    const all: LogLine[] = [];
+    const events: string[] = [];
+    await new Promise<void>((resolve) => {
+      const lines = (some: LogLine[]) => void all.push(...some);
+      const connection = (state: string) => void events.push(state);
+      followFile(file, new LogParser(), { lines, connection, ended: resolve }, times);
+    });
+    expect(stepsOf(all)).toEqual([1, 2]);
+    expect(events).toEqual(["lost", "live"]);
+  });
+
   it("may be empty or missing", async () => {
     expect(
       await follow(
