@@ -1,7 +1,12 @@
 // Gradients of attention with respect to keys and values in one pass: with w_ij = exp(s_ij - log_sum_exp_i) computed
 // again, dv_j = sum_i w_ij dout_i and dk_j = scale * sum_i w_ij * (dout_i . v_j - delta_i) q_i (Dao et al. 2022, B.4).
 // Tensors [B, L, H * hd]; log_sum_exp and delta [B, H, Lq].
-// Bindings: 1 q, 2 k, 3 v, 4 dout, 5 log_sum_exp, 6 delta{{BIAS_NOTE}}, then dk, dv.
+//#if BIAS
+// Bindings: 1 q, 2 k, 3 v, 4 dout, 5 log_sum_exp and delta behind it (a ninth buffer is more than some adapters bind),
+// 6 bias [H, Lq, Lk], then dk, dv.
+//#else
+// Bindings: 1 q, 2 k, 3 v, 4 dout, 5 log_sum_exp, 6 delta, then dk, dv.
+//#endif
 // Mapping: a workgroup owns ROWS keys of one (b, h); an invocation keeps k, v, dk and dv of a key, or of 1 / PARTS of its
 // columns, in registers. Queries and dout are read at addresses that all keys share, KEYS queries at a time.
 //#if SPLIT
@@ -19,9 +24,10 @@ struct Params { batch : u32, heads : u32, rows : u32, keys : u32, groups : u32, 
 @group(0) @binding(3) var<storage, read_write> v : array<vec4<{{V}}>>;
 @group(0) @binding(4) var<storage, read_write> dout : array<vec4<{{DOUT}}>>;
 @group(0) @binding(5) var<storage, read_write> log_sum_exp : array<f32>;
-@group(0) @binding(6) var<storage, read_write> delta : array<f32>;
 //#if BIAS
-@group(0) @binding(7) var<storage, read_write> bias : array<{{BIAS_TYPE}}>;
+@group(0) @binding(6) var<storage, read_write> bias : array<{{BIAS_TYPE}}>;
+//#else
+@group(0) @binding(6) var<storage, read_write> delta : array<f32>;
 //#endif
 @group(0) @binding({{DK_AT}}) var<storage, read_write> dk : array<vec4<f32>>;
 @group(0) @binding({{DV_AT}}) var<storage, read_write> dv : array<vec4<f32>>;
@@ -124,7 +130,11 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
     let allowed{{j}} = start + {{j}}u < p.rows && s{{j}} > MASKED;
 //#endif
     let w{{j}} = select(0.0, exp(s{{j}} - log_sum_exp[levels + row{{j}}]), allowed{{j}});
+//#if BIAS
+    let u{{j}} = w{{j}} * (t{{j}} - log_sum_exp[p.batch * p.heads * p.rows + levels + row{{j}}]);
+//#else
     let u{{j}} = w{{j}} * (t{{j}} - delta[levels + row{{j}}]);
+//#endif
 //#endfor
 //#for i OWN
 //#for j KEYS

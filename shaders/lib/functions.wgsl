@@ -46,8 +46,10 @@ fn hyperbolic_tangent_grad(dy : f32, x : f32) -> f32 { let t = hyperbolic_tangen
 fn gelu_tanh_gate(x : f32) -> f32 { return sigmoid(x * (1.5957691216057308 + 0.07135481627159574 * x * x)); }
 fn gelu_tanh(v : f32) -> f32 { return v * gelu_tanh_gate(v); }
 fn gelu_tanh_grad(dy : f32, x : f32) -> f32 {
-  let s = gelu_tanh_gate(x);
-  return dy * (s + x * s * (1.0 - s) * (1.5957691216057308 + 0.2140644488147872 * x * x));
+  // Beyond 10 the gate is closed or open; its slope there must not be multiplied by the cube of a large number.
+  let t = clamp(x, -10.0, 10.0);
+  let s = gelu_tanh_gate(t);
+  return dy * (s + t * s * (1.0 - s) * (1.5957691216057308 + 0.2140644488147872 * t * t));
 }
 
 // erf by two polynomials fitted at Chebyshev nodes: x * P(x^2) below 1, 1 - exp(-Q(x)) above; error below 1.4e-7.

@@ -13,6 +13,7 @@ import { type DType, sameShape, showShape } from "../tensor/shape.ts";
 import type { AttentionKernel, AttentionSizes } from "./attention_matrix.ts";
 import { ATTENTION_LABELS, lowerOnMatrices, productFlops } from "./attention_on_matrices.ts";
 import { sum } from "./reduce.ts";
+import { concat } from "./slab.ts";
 
 export interface AttentionOptions {
   /** Number of heads; the last dimension of q, k and v is heads * head size. */
@@ -181,8 +182,10 @@ const attentionOperation: Operation = {
     const delta = apply1(deltaOperation, [dout!, out], { heads: node.attributes["heads"] });
     const inputs = [q, k, v, dout!, logSumExp, delta, ...(bias ? [bias] : [])];
     const dq = needs[0] ? apply1(gradQueryOperation, inputs, { ...node.attributes }) : null;
-    const [dk, dv] =
-      needs[1] || needs[2] ? q.graph.apply(gradKeyValueOperation, inputs, { ...node.attributes }) : [null, null];
+    // With a bias both numbers of a row lie in one buffer: WebGPU promises eight to a kernel.
+    const both = bias ? [q, k, v, dout!, concat([logSumExp, delta], 0), bias] : inputs;
+    const attributes = { ...node.attributes, biased: bias !== undefined };
+    const [dk, dv] = needs[1] || needs[2] ? q.graph.apply(gradKeyValueOperation, both, attributes) : [null, null];
     const dbias = bias && needs[3] ? sum(apply1(gradBiasOperation, inputs, { ...node.attributes }), 0) : null;
     return [dq, needs[1] ? dk! : null, needs[2] ? dv! : null, dbias].slice(0, node.inputs.length);
   },
@@ -237,7 +240,10 @@ const gradQueryOperation: Operation = {
   },
 };
 
-/** Inputs as for the query gradient; outputs dk and dv in f32. */
+/**
+ * Inputs as for the query gradient, or, `biased`, q, k, v, dout, log-sum-exp with delta behind it, bias; outputs dk and dv in
+ * f32.
+ */
 const gradKeyValueOperation: Operation = {
   name: "attention key and value gradient",
   infer: ([, k, v]) => [
@@ -245,13 +251,9 @@ const gradKeyValueOperation: Operation = {
     { shape: v!.shape, dtype: "f32" },
   ],
   lower(lowering, node) {
-    if (lowerOnMatrices(lowering, node, "grad_key_value", sizesOfNode(node))) return;
-    const { constants, staged, variant, params, grid, product } = plan(
-      lowering,
-      node,
-      "grad_key_value",
-      node.inputs[6],
-    );
+    const bias = node.attributes["biased"] ? node.inputs[5] : undefined;
+    if (!bias && lowerOnMatrices(lowering, node, "grad_key_value", sizesOfNode(node))) return;
+    const { constants, staged, variant, params, grid, product } = plan(lowering, node, "grad_key_value", bias);
     lowering.call({
       label: ATTENTION_LABELS.grad_key_value,
       source: gradKeyValueSource,

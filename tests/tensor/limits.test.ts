@@ -234,17 +234,20 @@ describe("the lists that kernels are chosen from", () => {
   });
 });
 
-describe("an operation that needs more buffers than an adapter has", () => {
-  it("is refused by name when it is traced", () => {
-    const session = new Session(SMALL_TARGETS["a GPU without subgroups"]!);
+describe("attention with a bias, which needs most buffers of all", () => {
+  const trace = (maxStorageBuffers: number) => {
+    const session = new Session({ ...SMALL_TARGETS["a GPU without subgroups"]!, maxStorageBuffers });
     const [q, bias] = [session.data("q", [1, 8, 64]), session.data("bias", [1, 8, 8])];
-    const trace = () =>
-      session.plan("biased", (graph) => {
-        const leaf = graph.read(q, true);
-        const out = attention(leaf, leaf, leaf, { heads: 1, bias: graph.read(bias) });
-        graph.assign(q, backward(graph, [[out, graph.read(q)]], [leaf])[0]!);
-      });
-    expect(trace).toThrow(LongtailError);
-    expect(trace).toThrow(/storage buffers/);
+    session.plan("biased", (graph) => {
+      const leaf = graph.read(q, true);
+      const out = attention(leaf, leaf, leaf, { heads: 1, bias: graph.read(bias) });
+      graph.assign(q, backward(graph, [[out, graph.read(q)]], [leaf])[0]!);
+    });
+  };
+
+  it("has a backward pass for an adapter of eight buffers, and is refused by name on one of seven", () => {
+    trace(8);
+    expect(() => trace(7)).toThrow(LongtailError);
+    expect(() => trace(7)).toThrow(/E-ENV-011 plan biased, attention.*8 storage buffers, and the adapter takes 7/);
   });
 });

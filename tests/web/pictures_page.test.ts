@@ -99,7 +99,7 @@ describeInBrowser("own pictures in the page", () => {
       empty: "E-DATA-024",
       giant: "E-DATA-023",
       cut: "E-DATA-020",
-      gif: "E-DATA-021",
+      gif: "E-DATA-056",
       evil: "E-DATA-046",
       bomb: "E-FILE-081",
     });

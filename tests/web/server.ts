@@ -99,7 +99,11 @@ export async function serveFolder(folder: string, options: ServeOptions = {}): P
     else if (trouble.cutAfter !== undefined) {
       const start = (await readFile(file)).subarray(0, trouble.cutAfter);
       response.write(start, () => response.socket?.destroy());
-    } else createReadStream(file).pipe(response);
+    } else
+      createReadStream(file)
+        // A test that ends takes the folder away under a page that still asks.
+        .on("error", () => response.destroy())
+        .pipe(response);
   }
 
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -321,6 +321,7 @@ export const PRODUCTS: Entry[] = [
       "attention_grad_query.wgsl",
       "attention_grad_key_value.wgsl",
       "attention_grad_bias.wgsl",
+      "slabs.wgsl",
     ],
     adapterKernels: [
       "attention_matrix_forward.wgsl",
