@@ -149,11 +149,16 @@ function useMessages(): void {
   const loss = deviceLoss.value;
   useEffect(() => {
     if (!loss) return;
-    toast(
-      loss.recovering
-        ? { kind: "warn", title: "The GPU was reset", text: `Continuing from update ${loss.step} by itself.` }
-        : { kind: "bad", title: "The GPU was reset again", text: "The run was stopped; its last checkpoint is kept." },
-    );
+    if (loss.run === null)
+      toast({
+        kind: "warn",
+        title: "The GPU was reset",
+        text: "No run was under way. It is opened again when needed.",
+      });
+    else if (loss.recovering)
+      toast({ kind: "warn", title: "The GPU was reset", text: `Continuing from update ${loss.step} by itself.` });
+    else
+      toast({ kind: "bad", title: "The GPU was reset again", text: "The run has ended; its last checkpoint is kept." });
   }, [loss]);
   const warned = warning.value;
   useEffect(() => {

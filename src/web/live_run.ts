@@ -5,12 +5,24 @@ import { type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import type { EngineEvent, LogLine, RunStatus, WireError } from "./protocol.ts";
 import { applyLine, emptyRunView, type RunView } from "./run_view.ts";
 
-/** Calls back before the next frame; a hidden tab has none until it is shown again. */
+/** Calls back a little later, once. */
 export type Schedule = (draw: () => void) => void;
 
-/** Where there are no frames, as in a test, a timer stands in. */
-export const onFrame: Schedule = (draw) =>
-  void (typeof requestAnimationFrame === "function" ? requestAnimationFrame(draw) : setTimeout(draw, 16));
+/** A hidden tab has no frames; its title, which is all that is seen of it, follows the run at this pace. */
+const HIDDEN_MS = 1000;
+
+/** Before the next frame. Where there are no frames, in a hidden tab or a test, a timer stands in. */
+export const onFrame: Schedule = (draw) => {
+  if (typeof requestAnimationFrame !== "function") return void setTimeout(draw, 16);
+  const frame = requestAnimationFrame(() => {
+    clearTimeout(timer);
+    draw();
+  });
+  const timer = setTimeout(() => {
+    cancelAnimationFrame(frame);
+    draw();
+  }, HIDDEN_MS);
+};
 
 export class LiveRun {
   readonly name: string;

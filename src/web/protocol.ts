@@ -166,7 +166,7 @@ export interface Engine {
   sampleNow(): Promise<void>;
   saveNow(): Promise<void>;
 
-  /** Draws with a run's weights as they are on disk. Waits while a run trains, unless that run is paused. */
+  /** Draws with a run's weights as they are on disk; beside a run that trains, which it slows down. */
   draw(request: DrawRequest): Promise<DrawnPicture[]>;
 
   /** Checks, converts and stores pictures with their captions; decoding is the engine's own (JPEG, PNG) or the browser's. */

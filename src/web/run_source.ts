@@ -2,6 +2,7 @@
 // along. All have the layout that the command line writes, so every panel works with all of them.
 
 import type { LogLine } from "./protocol.ts";
+import { LogParser } from "./sources/log_parser.ts";
 
 export interface RunSource {
   readonly name: string;
@@ -18,18 +19,8 @@ export interface RunSource {
   follow(take: (lines: LogLine[]) => void, ended?: () => void): () => void;
 }
 
-/** Lines of a log.jsonl text; a torn or foreign line is left out. */
+/** Lines of a log.jsonl text; torn and foreign lines and kinds that the panels do not know are left out. */
 export function parseLog(text: string): LogLine[] {
-  const lines: LogLine[] = [];
-  for (const line of text.split("\n")) {
-    if (line === "") continue;
-    try {
-      const value = JSON.parse(line) as Partial<LogLine> | null;
-      if (value && typeof value === "object" && typeof value.kind === "string" && typeof value.t === "number")
-        lines.push(value as LogLine);
-    } catch {
-      // The last line of a run that was cut off.
-    }
-  }
-  return lines;
+  const parser = new LogParser();
+  return [...parser.push(text), ...parser.finish()];
 }

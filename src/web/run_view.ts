@@ -1,6 +1,7 @@
 // What the panels show of a run, built event by event: the same for a run of this tab, a run of a server that is watched, and
 // a recorded one. Pure; the charts read the arrays as they grow.
 
+import { bytes } from "../evaluation/format.ts";
 import type { LogLine } from "./protocol.ts";
 
 /** One curve: `values[i]` was measured at update `steps[i]`, which only rises. */
@@ -86,7 +87,7 @@ export function applyLine(view: RunView, line: LogLine): void {
       { path, item, seed, ...(judge === undefined ? {} : { judge }) },
     ]);
   } else if (line.kind === "checkpoint") {
-    const text = `update ${line.step} saved`;
+    const text = `update ${line.step} saved${line.bytes > 0 ? ` · ${bytes(line.bytes)}` : ""}`;
     view.notes.push({ t: line.t, step: line.step, kind: "checkpoint", text });
   } else {
     const { kind, t, step, text } = line;

@@ -174,6 +174,7 @@ const tomlNumber = (value: number) => (Number.isInteger(value) ? String(value) :
 function sections(settings: TrainSettings, preset: MachinePreset): [string, [string, string][]][] {
   const { updates, batch, lr, rank, seed, every } = effective(settings, preset);
   const own = settings.set !== null && settings.set.path !== "embedded";
+  const trigger = settings.trigger.trim();
   const warmup = Math.min(preset.warmup, Math.max(1, Math.floor(updates / 4)));
   const set: [string, string][] = settings.set
     ? [
@@ -183,7 +184,7 @@ function sections(settings: TrainSettings, preset: MachinePreset): [string, [str
       ]
     : [];
   const data: [string, string][] = [
-    ...(settings.trigger ? ([["trigger", tomlString(settings.trigger)]] as [string, string][]) : []),
+    ...(trigger ? ([["trigger", tomlString(trigger)]] as [string, string][]) : []),
     // Every picture becomes a square of the model's size: one size is one set of kernels to compile.
     ...(own
       ? ([
@@ -236,6 +237,43 @@ export function trainToml(settings: TrainSettings, preset: MachinePreset): strin
   return `${lines.join("\n")}\n`;
 }
 
+/**
+ * The form of a run that this page configured, from the run's config.toml; null where it is another's. The run's name stands for
+ * that of its pictures, which no configuration holds.
+ */
+export function settingsOfToml(toml: string, name: string, preset: MachinePreset): TrainSettings | null {
+  const values = new Map<string, unknown>();
+  let section = "";
+  for (const line of toml.split("\n")) {
+    section = /^\[+([\w.]+)\]+$/.exec(line)?.[1] ?? section;
+    const [, key, text] = /^(\w+) = (.+)$/s.exec(line) ?? [];
+    try {
+      // What trainToml writes, numbers, basic strings and lists of them, is JSON too.
+      if (key && text) values.set(`${section}.${key}`, JSON.parse(text));
+    } catch {
+      return null;
+    }
+  }
+  const number = (key: string) => (typeof values.get(key) === "number" ? (values.get(key) as number) : null);
+  const texts = (key: string) => (values.get(key) as string[] | undefined) ?? [];
+  const [path, updates, rank] = [values.get("data.sets.path"), number("train.steps"), number("adapter.rank")];
+  if (typeof path !== "string" || updates === null || rank === null) return null;
+  const [items, styles] = [texts("data.sets.items"), texts("data.sets.styles")];
+  const pace = preset.updates.indexOf(updates);
+  const unlessUsual = (value: number | null, usual: number) => (value === usual ? null : value);
+  return {
+    set: { label: name, path, items, styles, pictures: items.length * Math.max(1, styles.length) },
+    trigger: String(values.get("data.trigger") ?? ""),
+    pace: pace < 0 ? DEFAULT_SETTINGS.pace : pace,
+    updates: pace < 0 ? updates : null,
+    batch: unlessUsual(number("train.batch"), preset.batch),
+    lr: unlessUsual(number("optim.lr"), DEFAULT_RATE),
+    rank,
+    seed: number("train.seed") ?? DEFAULT_SETTINGS.seed,
+    name: "",
+  };
+}
+
 /** A word of a POSIX shell. */
 export const shellWord = (text: string): string =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, "'\\''")}'`;
@@ -286,6 +324,8 @@ export function settingsToHash(settings: TrainSettings): string {
   for (const key of [...NUMBER_KEYS, "trigger", "name"] as const) {
     const value = settings[key];
     const isGood = !(key in FIELDS) || (FIELDS as Record<string, Field>)[key]!.check(value) === null;
+    // The trigger word of own pictures stays at home with them.
+    if (key === "trigger" && settings.set !== null && settings.set.path !== "embedded") continue;
     if (value !== null && value !== DEFAULT_SETTINGS[key] && isGood) query.set(key, String(value));
   }
   // Commas are what separates names here; written as they are they can be read.

@@ -6,9 +6,21 @@ import { bytes, counted } from "../evaluation/format.ts";
 import { Button } from "./components/basic.tsx";
 import { ask, Dialog, Progress, toast, toastError } from "./components/feedback.tsx";
 import type { Engine, StorageFacts } from "./protocol.ts";
-import { activeRun, engine, refreshStorage, storage, wireError } from "./store.ts";
+import {
+  activeRun,
+  engine,
+  engineError,
+  refreshStorage,
+  removeStoredRun,
+  settings,
+  storage,
+  wireError,
+} from "./store.ts";
 
 export const storageOpen = signal(false);
+
+/** Why something stays for now. */
+const inRun = "a run uses them";
 
 /** Asks the browser not to clear the storage by itself. True where it agreed. */
 export async function keepStorage(): Promise<boolean> {
@@ -31,7 +43,13 @@ export function StoragePanel() {
         Runs, pictures and weights lie in this browser's own storage. Clearing the site's data in the browser removes
         them too.
       </p>
-      {facts ? <Facts facts={facts} /> : <p class="quiet">Nothing is stored yet.</p>}
+      {facts ? (
+        <Facts facts={facts} />
+      ) : (
+        <p class="quiet" role="status">
+          {engineError.value ? `It cannot be listed: ${engineError.value.what}.` : "Looking at what is stored …"}
+        </p>
+      )}
     </Dialog>
   );
 }
@@ -81,7 +99,7 @@ function Facts({ facts }: { facts: StorageFacts }) {
                 state={`${run.state} at update ${run.step}`}
                 size={run.bytes}
                 inUse={activeRun.value?.name === run.name && activeRun.value.active ? "it is under way" : null}
-                remove={(to) => to.removeRun(run.name)}
+                remove={() => removeStoredRun(run.name)}
               />
             ))}
             {sets.map((set) => (
@@ -90,7 +108,7 @@ function Facts({ facts }: { facts: StorageFacts }) {
                 what={`Pictures “${set.name}”`}
                 state={counted(set.pictures, "picture")}
                 size={set.bytes}
-                inUse={null}
+                inUse={activeRun.value?.active && settings.value.set?.path === `pictures/${set.name}` ? inRun : null}
                 remove={(to) => to.removeSet(set.name)}
               />
             ))}
@@ -99,7 +117,7 @@ function Facts({ facts }: { facts: StorageFacts }) {
                 what="Model weights"
                 state="fetched again when needed"
                 size={weightsBytes}
-                inUse={activeRun.value?.active ? "a run uses them" : null}
+                inUse={activeRun.value?.active ? inRun : null}
                 remove={(to) => to.removeWeights()}
               />
             )}

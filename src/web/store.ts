@@ -2,7 +2,6 @@
 // read signals and call the functions here; nothing else talks to the worker.
 
 import { computed, signal } from "@preact/signals";
-import { browserSource } from "./browser_source.ts";
 import { LiveRun } from "./live_run.ts";
 import type {
   DeviceFacts,
@@ -15,8 +14,16 @@ import type {
   WireError,
 } from "./protocol.ts";
 import { parseLog, type RunSource } from "./run_source.ts";
-import { type HashResult, type MachinePreset, PRESETS, settingsFromHash, type TrainSettings } from "./settings.ts";
+import {
+  type HashResult,
+  type MachinePreset,
+  PRESETS,
+  settingsFromHash,
+  settingsOfToml,
+  type TrainSettings,
+} from "./settings.ts";
 import { recall, remember } from "./small_state.ts";
+import { BrowserRunSource } from "./sources/browser.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** What this machine can do; null until the first 300 ms are over. */
@@ -66,7 +73,10 @@ export function changeSettings(change: Partial<TrainSettings>): void {
 
 /** Takes up an address that was pasted into the page. Own pictures, which no address carries, stay. */
 export function readAddress(hash: string): void {
-  const { settings: read, problems } = settingsFromHash(trainPart(hash));
+  const part = trainPart(hash);
+  // `#mode=train` alone, as behind the page's name, says nothing of the settings.
+  if (part === "") return;
+  const { settings: read, problems } = settingsFromHash(part);
   linkProblems.value = problems;
   if (problems.length === 0) settings.value = { ...read, set: read.set ?? settings.value.set };
 }
@@ -88,7 +98,7 @@ export interface EngineParts {
 
 let makeEngine: (() => Promise<EngineParts>) | null = null;
 let connecting: Promise<Engine> | null = null;
-let sourceOf: (name: string) => RunSource = browserSource;
+let sourceOf = (name: string): RunSource => new BrowserRunSource(name);
 const listeners = new Set<(event: EngineEvent) => void>();
 
 /** Says how the engine is made; it is made at the first use. */
@@ -182,6 +192,22 @@ export async function startRun(request: StartRequest): Promise<LiveRun> {
   return run;
 }
 
+/** Goes on with a run of this browser from its last checkpoint. Rejects with a `WireError`. */
+export async function resumeRun({ name, command }: Pick<StoredRun, "name" | "command">): Promise<LiveRun> {
+  const kind = command === "align" ? "align" : "train";
+  const toml = (await runSource(name).text("config.toml")) ?? `preset = "${kind === "align" ? "embedded" : "lora"}"\n`;
+  const run = await startRun({ command: kind, toml, name, resume: true });
+  // The form describes the run that is under way, also where an earlier visit filled it in.
+  if (kind === "train") settings.value = settingsOfToml(toml, name, machine.value) ?? settings.value;
+  return run;
+}
+
+/** Takes a run out of the storage, and off the screen where it is this tab's. Rejects with a `WireError`. */
+export async function removeStoredRun(name: string): Promise<void> {
+  await (await engine()).removeRun(name);
+  if (activeRun.value?.name === name && !activeRun.value.active) activeRun.value = null;
+}
+
 /** Asks the worker what is stored; `storage` holds the answer. */
 export async function refreshStorage(): Promise<StorageFacts | null> {
   try {
@@ -202,11 +228,11 @@ export async function lockedRuns(): Promise<Set<string>> {
   return new Set(held.flatMap(({ name }) => (name?.startsWith(prefix) ? [name.slice(prefix.length)] : [])));
 }
 
-/** The run to offer for resuming: unfinished, not another tab's, the last one if it is among them, else the newest. */
-export async function resumable(): Promise<{ run: StoredRun; elsewhere: boolean } | null> {
+/** The run of a kind to offer for resuming: unfinished, the last one if it is among them, else the newest. */
+export async function resumable(command = "train"): Promise<{ run: StoredRun; elsewhere: boolean } | null> {
   const facts = await refreshStorage();
   const [locked, last] = [await lockedRuns(), await recall("lastRun")];
-  const open = (facts?.runs ?? []).filter(({ state }) => state !== "finished");
+  const open = (facts?.runs ?? []).filter((run) => run.command === command && run.state !== "finished");
   open.sort((a, b) => Number(b.name === last) - Number(a.name === last) || b.started.localeCompare(a.started));
   const run = open[0];
   return run ? { run, elsewhere: locked.has(run.name) } : null;

@@ -57,7 +57,7 @@ describe("a run's view", () => {
     applyLine(view, { kind: "checkpoint", step: 20, path: "ckpt/step-000020", bytes: 5, t: 1 });
     applyLine(view, { kind: "warning", code: "E-CFG-030", text: "w", t: 2, step: 20 });
     expect(view.notes.map(({ kind, code, text }) => [kind, code, text])).toEqual([
-      ["checkpoint", undefined, "update 20 saved"],
+      ["checkpoint", undefined, "update 20 saved · 5 B"],
       ["warning", "E-CFG-030", "w"],
     ]);
   });
@@ -68,6 +68,14 @@ describe("a log file", () => {
     const good = JSON.stringify(metric(1, { loss: 1 }));
     const lines = parseLog(`${good}\nnull\n[]\n{"kind":"metric"}\n{"kind":"metric","step":2,"valu`);
     expect(lines).toEqual([metric(1, { loss: 1 })]);
+  });
+
+  it("is read without kinds of a newer version, and with numbers that JSON cannot say", () => {
+    const line = (rest: object) => JSON.stringify({ t: 1, step: 1, ...rest });
+    const lines = parseLog(
+      `${line({ kind: "halo", text: "x" })}\n${line({ kind: "metric", values: { loss: "NaN" } })}\n`,
+    );
+    expect(lines).toMatchObject([{ kind: "metric", values: { loss: Number.NaN } }]);
   });
 });
 

@@ -6,7 +6,7 @@ import { EmbeddedData } from "../../src/data/embedded.ts";
 import { fitPicture } from "../../src/data/pictures/prepare.ts";
 import { openPictureSets } from "../../src/data/pictures/sets.ts";
 import { newestWins } from "../../src/web/compare/newest.ts";
-import { newPrompts } from "../../src/web/compare/suggestions.ts";
+import { newPrompts, promptsOf } from "../../src/web/compare/suggestions.ts";
 import { chosenSteps, gridLayout, wrapped } from "../../src/web/keep/grid_layout.ts";
 import { ownSetOf, wholeRun } from "../../src/web/keep/run_files.ts";
 import { zipOf } from "../../src/web/keep/zip.ts";
@@ -129,6 +129,10 @@ describe("words that the small model reads", () => {
     const prompts = newPrompts(["gloss icon of pizza"], 'items = ["pizza", "ghost"]', items, 3);
     expect([...prompts].sort()).toEqual(["gloss icon of camera", "gloss icon of taco"]);
     expect(newPrompts(["my cat"], "", items, 3)).toEqual([]);
+  });
+  test("make prompts before any run of the pictures that are picked", () => {
+    expect(promptsOf(bundledChoice(BUNDLED[1]!)).slice(0, 2)).toEqual(["noto icon of diya lamp", "noto icon of taco"]);
+    expect(promptsOf({ label: "", path: "pictures/mine", items: [], styles: [], pictures: 5 })).toEqual([]);
   });
 });
 

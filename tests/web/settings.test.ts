@@ -14,6 +14,7 @@ import {
   type PictureChoice,
   PRESETS,
   settingsFromHash,
+  settingsOfToml,
   settingsToHash,
   startProblem,
   type TrainSettings,
@@ -148,6 +149,24 @@ const anySettings: fc.Arbitrary<TrainSettings> = fc.record({
   name: fc.constantFrom("", "first", "a.b-c_1"),
 });
 
+describe("the form of a run that is resumed", () => {
+  it("means the run's own configuration", () => {
+    fc.assert(
+      fc.property(anySettings, (settings) => {
+        const preset = PRESETS.software;
+        const toml = trainToml(settings, preset);
+        const read = settingsOfToml(toml, "first", preset);
+        if (settings.set === null) expect(read).toBeNull();
+        else expect(trainToml(read!, preset)).toBe(toml);
+      }),
+    );
+  });
+
+  it("is not guessed from another's file", () => {
+    expect(settingsOfToml('preset = "lora"\n[train]\nsteps = 120\n', "a", PRESETS.hardware)).toBeNull();
+  });
+});
+
 describe("settings in an address", () => {
   it("read back as they were written", () => {
     fc.assert(
@@ -160,6 +179,11 @@ describe("settings in an address", () => {
   it("are empty for the defaults, and leave own pictures at home", () => {
     expect(settingsToHash({ ...DEFAULT_SETTINGS })).toBe("");
     expect(settingsToHash(form({ set: OWN, rank: 8 }))).toBe("rank=8");
+  });
+
+  it("have no trigger word of own pictures", () => {
+    expect(settingsToHash(form({ set: OWN, trigger: "gloss" }))).toBe("");
+    expect(settingsToHash(form({ set: RARE, trigger: "gloss" }))).toContain("trigger=gloss");
   });
 
   it("with an unknown key are refused whole, with the nearest name", () => {

@@ -2,6 +2,7 @@
 // with what an earlier visit left.
 
 import { afterEach, describe, expect, it } from "vitest";
+import { BUNDLED, bundledChoice } from "../../src/web/pictures/bundled.ts";
 import { DEFAULT_SETTINGS, PRESETS, trainToml } from "../../src/web/settings.ts";
 import {
   activeRun,
@@ -10,8 +11,12 @@ import {
   machine,
   onEngineEvent,
   provideEngine,
+  readAddress,
+  removeStoredRun,
   resumable,
+  resumeRun,
   runSource,
+  settings,
   startRun,
   storage,
   wireError,
@@ -30,6 +35,7 @@ function provide(options: FakeOptions = {}) {
 afterEach(() => {
   activeRun.value = null;
   device.value = null;
+  settings.value = { ...DEFAULT_SETTINGS };
 });
 
 describe("a run of the tab", () => {
@@ -104,6 +110,35 @@ describe("a run of the tab", () => {
     await expect.poll(() => run.status.value, { timeout: 20_000 }).toBe("finished");
     const { steps } = run.view.series.get("loss")!;
     expect(steps).toEqual(Array.from({ length: 120 }, (_, i) => i + 1));
+  });
+});
+
+describe("what an earlier visit left", () => {
+  it("is offered by its kind, and resumed with the form that it was started with", async () => {
+    const fake = provide({ speed: 60 });
+    const own = { ...DEFAULT_SETTINGS, updates: 3000, rank: 8, set: bundledChoice(BUNDLED[1]!) };
+    const run = await startRun({ ...request, toml: trainToml(own, PRESETS.hardware) });
+    await expect.poll(() => run.view.step, { timeout: 20_000 }).toBeGreaterThan(2);
+    await fake.stop();
+    await expect.poll(() => run.status.value).toBe("stopped");
+    expect(await resumable("align")).toBeNull();
+    settings.value = { ...DEFAULT_SETTINGS };
+    const again = await resumeRun((await resumable())!.run);
+    expect(settings.value).toMatchObject({ rank: 8, updates: 3000, set: { items: own.set.items } });
+    await fake.stop();
+    await expect.poll(() => again.status.value, { timeout: 20_000 }).toBe("stopped");
+    await removeStoredRun(again.name);
+    expect(activeRun.value).toBeNull();
+  });
+});
+
+describe("an address", () => {
+  it("without settings leaves the form as it is", () => {
+    settings.value = { ...DEFAULT_SETTINGS, rank: 4 };
+    readAddress("#mode=train");
+    expect(settings.value.rank).toBe(4);
+    readAddress("#rank=5");
+    expect(settings.value.rank).toBe(5);
   });
 });
 

@@ -2,7 +2,7 @@
 // log is read once, so that both cards work after a reload as they did before it.
 
 import { computed, effect, signal } from "@preact/signals";
-import type { RunSource } from "../run_source.ts";
+import { parseLog, type RunSource } from "../run_source.ts";
 import { applyLine, emptyRunView, type RunView } from "../run_view.ts";
 import { activeRun, runSource, storage } from "../store.ts";
 
@@ -47,12 +47,13 @@ function sourceOf(name: string): RunSource {
 effect(() => {
   const name = chosenName.value;
   if (name === null || activeRun.value?.name === name || earlier.peek().has(name)) return;
-  const view = emptyRunView(name);
-  const stop = sourceOf(name).follow((lines) => {
-    for (const line of lines) applyLine(view, line);
-    earlier.value = new Map(earlier.peek()).set(name, view);
-    queueMicrotask(() => stop());
-  });
+  void sourceOf(name)
+    .text("log.jsonl")
+    .then((text) => {
+      const view = emptyRunView(name);
+      for (const line of parseLog(text ?? "")) applyLine(view, line);
+      earlier.value = new Map(earlier.peek()).set(name, view);
+    });
 });
 
 /** The chosen run, or null where there is none; reading it subscribes to its progress. */

@@ -1,5 +1,6 @@
-// Drawing before and after: the same prompt and noise without and with what was learnt. The strength slider asks for previews
-// of few steps, one at a time, the newest first; letting go of it draws in full.
+// Drawing before and after: the same prompt and noise without and with what was learnt; without a run, or of one that has no LoRA
+// yet, the model as it is. The strength slider asks for previews of few steps, one at a time, the newest first; letting go of it
+// draws in full.
 
 import { signal } from "@preact/signals";
 import type { DrawnPicture, WireError } from "../protocol.ts";
@@ -16,6 +17,14 @@ export interface DrawForm {
   strength: number;
 }
 
+interface Request extends DrawForm {
+  /** Null draws the model as it is before training, and no "after". */
+  run: string | null;
+  preview: boolean;
+  /** Requests of an earlier screen are answered to nobody. */
+  screen: number;
+}
+
 /** The strength slider's range; beyond 1 exaggerates, below 0 does the opposite. */
 export const STRENGTH = { min: -0.5, max: 1.5, step: 0.05 } as const;
 /** Steps of a preview while the slider moves. */
@@ -27,7 +36,7 @@ export const form = signal<DrawForm>({ prompt: "", seed: 1, locked: true, steps:
 export const before = signal<DrawnPicture[] | null>(null);
 export const after = signal<DrawnPicture[] | null>(null);
 /** What the pictures on the screen were drawn with. */
-export const drawn = signal<(DrawForm & { run: string; preview: boolean }) | null>(null);
+export const drawn = signal<Omit<Request, "screen"> | null>(null);
 export const drawing = signal<"before" | "after" | null>(null);
 export const drawError = signal<WireError | null>(null);
 
@@ -35,19 +44,12 @@ export function changeForm(change: Partial<DrawForm>): void {
   form.value = { ...form.value, ...change };
 }
 
-interface Request extends DrawForm {
-  run: string;
-  preview: boolean;
-  /** Requests of an earlier screen are answered to nobody. */
-  screen: number;
-}
-
-/** What "before" depends on; it is not drawn again for another strength. */
-const keyOf = ({ run, prompt, seed, steps, count }: Request) => JSON.stringify([run, prompt, seed, steps, count]);
+/** What "before" depends on; it is not drawn again for another strength or once there is a LoRA. */
+const keyOf = ({ prompt, seed, steps, count }: Request) => JSON.stringify([prompt, seed, steps, count]);
 let beforeKey = "";
 let screen = 0;
 
-async function draw(request: Request): Promise<{ request: Request; pictures: DrawnPicture[] }> {
+async function draw(request: Request): Promise<{ request: Request; pictures: DrawnPicture[] | null }> {
   const { prompt, seed, steps, count, strength, run, preview } = request;
   const prompts = Array.from({ length: count }, () => prompt);
   await openDevice();
@@ -63,6 +65,7 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
       beforeKey = keyOf(request);
     }
   }
+  if (run === null) return { request, pictures: null };
   drawing.value = "after";
   const fewer = preview ? Math.min(steps, PREVIEW_STEPS) : steps;
   return { request, pictures: await worker.draw({ run, prompts, seed, first: 0, strength, steps: fewer }) };
@@ -91,7 +94,7 @@ const newest = newestWins(
 const freshSeed = () => crypto.getRandomValues(new Uint32Array(1))[0]! % 100_000;
 
 /** Draws with the form as it stands; with an open lock from new noise. */
-export function drawNow(run: string): void {
+export function drawNow(run: string | null): void {
   if (!form.value.locked) changeForm({ seed: freshSeed() });
   newest.ask({ ...form.value, run, preview: false, screen });
 }
@@ -103,9 +106,9 @@ export function drawStrength(run: string, strength: number, preview: boolean): v
   if (shown) newest.ask({ ...shown, strength, run, preview, screen });
 }
 
-/** Forgets the pictures: they are another run's. */
+/** Forgets what another run drew. Before training every run is the same model, so those pictures stay. */
 export function clearDrawn(): void {
   screen++;
-  before.value = after.value = drawn.value = drawError.value = null;
-  beforeKey = "";
+  after.value = drawError.value = null;
+  if (drawn.value) drawn.value = { ...drawn.value, run: null, preview: false };
 }

@@ -1,5 +1,14 @@
-// Prompts that show whether a LoRA learnt a style or learnt its pictures by heart: things in the same words that it was not
-// trained on.
+// Prompts to draw: those that a run will be trained on, and things in the same words that it was not trained on, which show whether a
+// LoRA learnt a style or learnt its pictures by heart.
+
+import type { PictureChoice } from "../settings.ts";
+
+/** Captions of embedded pictures, as a run on them would have them; none of own pictures, whose captions are their own. */
+export function promptsOf(set: PictureChoice | null): string[] {
+  if (set?.path !== "embedded") return [];
+  const [style] = set.styles;
+  return set.items.map((item) => `${style ? `${style} ` : ""}icon of ${item}`);
+}
 
 /** Names in one short word make prompts that are read at a glance. */
 const LONGEST_NAME = 9;

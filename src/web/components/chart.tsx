@@ -35,6 +35,8 @@ export interface ChartProps {
   leftLabel?: string;
   rightLabel?: string;
   empty?: string;
+  /** Updates at which something happened, as upright lines. */
+  marks?: { label: string; steps: readonly number[] };
 }
 
 /** Points beyond this are not seen on any screen. */
@@ -70,7 +72,7 @@ export function Chart(props: ChartProps) {
         ...(props.leftLabel ? { leftLabel: props.leftLabel } : {}),
         ...(props.rightLabel ? { rightLabel: props.rightLabel } : {}),
       });
-      plot.current.draw(alignSeries(data), props.xMax);
+      plot.current.draw(alignSeries(data), props.xMax, props.marks?.steps);
     });
     return () => {
       gone = true;
@@ -80,20 +82,22 @@ export function Chart(props: ChartProps) {
   }, [shape]);
 
   const pending = useRef<ReturnType<typeof setTimeout> | null>(null);
-  const newest = useRef({ data, xMax: props.xMax });
-  newest.current = { data, xMax: props.xMax };
+  const { xMax } = props;
+  const marks = props.marks?.steps ?? [];
+  const newest = useRef({ data, xMax, marks });
+  newest.current = { data, xMax, marks };
   useEffect(() => {
     pending.current ??= setTimeout(() => {
       pending.current = null;
-      plot.current?.draw(alignSeries(newest.current.data), newest.current.xMax);
+      plot.current?.draw(alignSeries(newest.current.data), newest.current.xMax, newest.current.marks);
     }, DRAW_MS);
-  }, [version, props.xMax]);
+  }, [version, xMax, marks.join()]);
   useEffect(() => () => void (pending.current && clearTimeout(pending.current)), []);
 
   const shown = (curve: Curve) => valueAt(curve.data, at);
   const isEmpty = curves.every(({ data: own }) => !own || own.steps.length === 0);
   return (
-    <figure class="chart" aria-label={`${label}. ${summary(curves)}`}>
+    <figure class="chart" aria-label={`${label}. ${summary(curves)}${markText(props.marks)}`}>
       {(legend || logToggle) && (
         <figcaption class="chart-legend">
           {legend &&
@@ -103,6 +107,12 @@ export function Chart(props: ChartProps) {
                 {curve.label} <b>{shown(curve)}</b>
               </span>
             ))}
+          {legend && props.marks && marks.length > 0 && (
+            <span class="chart-key">
+              <span class="chart-swatch-mark" />
+              {props.marks.label}
+            </span>
+          )}
           {at !== null && <span class="quiet">at update {at}</span>}
           {logToggle && (
             <span class="grow row" style={{ justifyContent: "flex-end" }}>
@@ -129,6 +139,9 @@ function valueAt(data: Series | undefined, step: number | null): string {
   for (let i = 0; i < data.steps.length && data.steps[i]! <= step; i++) found = i;
   return compact(data.values[found]!);
 }
+
+const markText = (marks: ChartProps["marks"]) =>
+  marks && marks.steps.length > 0 ? ` ${marks.label} at update ${marks.steps.join(", ")}.` : "";
 
 /** The curves in words. */
 function summary(curves: readonly Curve[]): string {

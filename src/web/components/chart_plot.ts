@@ -7,8 +7,8 @@ import { compact } from "../../evaluation/format.ts";
 import type { Curve } from "./chart.tsx";
 
 export interface Plot {
-  /** `[x, ...values]`; `xMax` widens the axis. */
-  draw(data: (number | null)[][], xMax?: number): void;
+  /** `[x, ...values]`; `xMax` widens the axis, `marks` are upright lines. */
+  draw(data: (number | null)[][], xMax?: number, marks?: readonly number[]): void;
   close(): void;
 }
 
@@ -61,6 +61,22 @@ export function openPlot(place: HTMLElement, options: PlotOptions): Plot {
   });
   const right = curves.some((curve) => curve.right);
   let xMax: number | undefined;
+  let marks: readonly number[] = [];
+  const drawMarks = (self: uPlot) => {
+    const { ctx, bbox } = self;
+    ctx.save();
+    ctx.strokeStyle = css("--bad");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
+    for (const step of marks) {
+      const x = Math.round(self.valToPos(step, "x", true));
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
+  };
   let under: number | null = null;
   const plot = new uPlot(
     {
@@ -86,6 +102,7 @@ export function openPlot(place: HTMLElement, options: PlotOptions): Plot {
       ],
       series: [{}, ...curves.map(seriesOf)],
       hooks: {
+        draw: [drawMarks],
         setCursor: [
           (self) => {
             const index = self.cursor.idx;
@@ -110,8 +127,9 @@ export function openPlot(place: HTMLElement, options: PlotOptions): Plot {
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", redraw);
   return {
-    draw(data, widest) {
+    draw(data, widest, marked = []) {
       xMax = widest;
+      marks = marked;
       plot.setData(data as uPlot.AlignedData);
     },
     close() {

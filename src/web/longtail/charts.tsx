@@ -1,5 +1,5 @@
 // The curves of an alignment. Reward and judge have an axis each: they are cosines of two models, and only their directions
-// can be compared. The dashed line is the edge of the judge's band; dots mark an alarm.
+// can be compared. The dashed line is the edge of the judge's band; an upright line marks an alarm.
 
 import type { GuardState } from "../../evaluation/guards.ts";
 import { Chart, type Curve } from "../components/chart.tsx";
@@ -18,18 +18,17 @@ export function RewardChart({ view, alarms, guards }: { view: RunView; alarms: n
   const low = guards.bands.judge?.low;
   const ends = [0, Math.max(view.steps, judge?.steps.at(-1) ?? 0)];
   const edge = low === undefined ? undefined : { steps: ends, values: [low, low] };
-  const alarm = alarms.length === 0 ? undefined : { steps: alarms, values: alarms.map((step) => valueAt(judge, step)) };
   const curves: Curve[] = [
     { label: "reward, optimised", data: reward, colour: 2, look: "thick" },
     { label: "judge, held out", data: judge, colour: 1, look: "thick", right: true },
     { label: "edge of the judge’s band", data: edge, colour: 1, look: "dashed", right: true },
-    ...(alarm ? [{ label: "alarm", data: alarm, colour: 7, look: "dots", right: true } satisfies Curve] : []),
   ];
   return (
     <Chart
       label="Reward and held-out judge by update"
       curves={curves}
-      version={versionOf(reward, judge, edge, alarm)}
+      version={versionOf(reward, judge, edge)}
+      marks={{ label: "alarm", steps: alarms }}
       height={HEIGHT}
       xMax={view.steps}
       leftLabel="reward"
@@ -37,11 +36,6 @@ export function RewardChart({ view, alarms, guards }: { view: RunView; alarms: n
       empty="Measured before the first update and every few after it"
     />
   );
-}
-
-function valueAt(series: Series | undefined, step: number): number {
-  const at = series?.steps.findLastIndex((s) => s <= step) ?? -1;
-  return at < 0 ? Number.NaN : series!.values[at]!;
 }
 
 export function PartsChart({ view }: { view: RunView }) {

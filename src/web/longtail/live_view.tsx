@@ -1,16 +1,19 @@
 // The alignment of this tab while it goes on: which phase it is in, how long the rest will take, the buttons of the run, and
 // the panel below. A run of another kind is not shown here.
 
-import { useEffect, useMemo } from "preact/hooks";
-import { capitalised, duration } from "../../evaluation/format.ts";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { capitalised, duration, score } from "../../evaluation/format.ts";
 import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
 import { ErrorNotice, Progress, toastError } from "../components/feedback.tsx";
 import type { LiveRun } from "../live_run.ts";
 import type { RunStatus } from "../protocol.ts";
 import type { RunView } from "../run_view.ts";
 import { recall, remember } from "../small_state.ts";
-import { activeRun, device, engine, runSource, startRun, wireError } from "../store.ts";
-import { secondsPerUpdate } from "./align_view.ts";
+import { activeRun, device, engine, runSource, wireError } from "../store.ts";
+import { useRunGuards } from "../train/guards.ts";
+import { lastOf } from "../train/progress.ts";
+import { ResumeButton } from "../train/resume.tsx";
+import { EVAL_REWARD, secondsPerUpdate } from "./align_view.ts";
 import { AlignPanel } from "./panel.tsx";
 import { flopsPerUpdate } from "./state.ts";
 
@@ -50,6 +53,7 @@ function Live({ run }: { run: LiveRun }) {
   const status = run.status.value;
   const [kind, words] = STATUS[status];
   const ended = !run.active;
+  useRunGuards(run);
   useEffect(() => {
     if (ended) void rememberSpeed(run.view);
   }, [ended, run.view]);
@@ -64,7 +68,33 @@ function Live({ run }: { run: LiveRun }) {
       {run.active && <Phase view={run.view} paused={status === "paused"} />}
       <AlignPanel view={run.view} source={source} ended={ended} />
       <Notes view={run.view} />
+      <Spoken run={run} />
     </section>
+  );
+}
+
+/** Seconds between two announcements for screen readers. */
+const SPOKEN_EVERY = 5;
+
+function Spoken({ run }: { run: LiveRun }) {
+  const [text, setText] = useState("");
+  const status = run.status.value;
+  useEffect(() => {
+    const say = () => {
+      const { step, steps, series } = run.view;
+      const reward = lastOf(series.get(EVAL_REWARD));
+      const [, word] = STATUS[run.status.value];
+      setText(`${capitalised(word)}. Update ${step} of ${steps}${reward === null ? "" : `, reward ${score(reward)}`}.`);
+    };
+    say();
+    if (status !== "running") return;
+    const timer = setInterval(say, SPOKEN_EVERY * 1000);
+    return () => clearInterval(timer);
+  }, [run, status]);
+  return (
+    <p class="visually-hidden" aria-live="polite">
+      {text}
+    </p>
   );
 }
 
@@ -85,17 +115,10 @@ function Phase({ view, paused }: { view: RunView; paused: boolean }) {
 }
 
 function Buttons({ run, status }: { run: LiveRun; status: RunStatus }) {
-  const call = (what: "pause" | "resume" | "stop") => async () => {
+  const call = (what: "pause" | "resume" | "stop" | "step" | "saveNow") => async () => {
     try {
-      await (await engine())[what]();
-    } catch (error) {
-      toastError(wireError(error));
-    }
-  };
-  const goOn = async () => {
-    try {
-      const toml = (await runSource(run.name).text("config.toml")) ?? 'preset = "embedded"\n';
-      await startRun({ command: "align", toml, name: run.name, resume: true });
+      const worker = await engine();
+      await (what === "step" ? worker.step(1) : worker[what]());
     } catch (error) {
       toastError(wireError(error));
     }
@@ -112,16 +135,22 @@ function Buttons({ run, status }: { run: LiveRun; status: RunStatus }) {
           Go on
         </Button>
       )}
+      {status === "paused" && (
+        <Button small title="Makes one update and pauses again" onClick={call("step")}>
+          Step
+        </Button>
+      )}
       {(status === "running" || status === "paused") && (
-        <Button small onClick={call("stop")}>
-          Stop and save
-        </Button>
+        <>
+          <Button small onClick={call("saveNow")}>
+            Save now
+          </Button>
+          <Button small kind="danger" onClick={call("stop")}>
+            Stop and save
+          </Button>
+        </>
       )}
-      {(status === "stopped" || status === "failed") && (
-        <Button small onClick={goOn}>
-          Resume
-        </Button>
-      )}
+      {(status === "stopped" || status === "failed") && <ResumeButton run={run} />}
     </div>
   );
 }

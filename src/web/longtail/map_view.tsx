@@ -11,7 +11,8 @@ import * as state from "./state.ts";
 /** Pointer moves of fewer CSS pixels are a click. */
 const CLICK = 5;
 const KEY_TURN = 46;
-const HINT = "Arrow keys turn the map, plus and minus zoom, Home shows all of it, Enter picks the concept in the card.";
+const HINT =
+  "Arrow keys turn the map, plus and minus zoom, Home shows all of it, F goes to the concept in the card, Enter picks it.";
 
 const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

@@ -5,6 +5,7 @@ import "./longtail.css";
 import { useEffect } from "preact/hooks";
 import { Button } from "../components/basic.tsx";
 import { Notice } from "../components/feedback.tsx";
+import { ResumeOffer } from "../train/resume.tsx";
 import { ConceptCard } from "./card_view.tsx";
 import type { Catalogue } from "./catalogue.ts";
 import { ConceptList } from "./list_view.tsx";
@@ -28,6 +29,7 @@ export default function LongTailMode() {
           them, and let a judge that never trains say whether it helped.
         </p>
       </header>
+      <ResumeOffer command="align" />
       {found ? <Ready catalogue={found} /> : <Waiting />}
     </div>
   );

@@ -6,7 +6,8 @@ import { bytes } from "../../evaluation/format.ts";
 import { ErrorNotice } from "../components/feedback.tsx";
 import type { PlanFacts, WireError } from "../protocol.ts";
 import { recall } from "../small_state.ts";
-import { activeRun, device, engine, machine, startRun, storage, verdict, wireError } from "../store.ts";
+import { keepStorage } from "../storage_panel.tsx";
+import { activeRun, device, engine, machine, refreshStorage, startRun, verdict, wireError } from "../store.ts";
 import { type Cost, costOf, costText } from "./cost.ts";
 import {
   ALIGN_PRESETS,
@@ -77,8 +78,10 @@ export function StartCard() {
   const start = async () => {
     setError(null);
     setStarting(true);
+    // Within the click, because browsers agree to it only then.
+    void keepStorage();
     try {
-      const taken = (storage.value?.runs ?? []).map((one) => one.name);
+      const taken = ((await refreshStorage())?.runs ?? []).map((one) => one.name);
       flopsPerUpdate.value = plan?.flopsPerUpdate ?? null;
       await startRun({ command: "align", toml, name: freeName(settings, items, taken), resume: false });
     } catch (caught) {

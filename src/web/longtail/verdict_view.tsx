@@ -6,6 +6,7 @@ import { bytes } from "../../evaluation/format.ts";
 import type { ReportData } from "../../evaluation/report_data.ts";
 import { type Tone, verdictOf } from "../../evaluation/verdict.ts";
 import { Button } from "../components/basic.tsx";
+import { toast } from "../components/feedback.tsx";
 import { save } from "../keep/zip.ts";
 import type { RunSource } from "../run_source.ts";
 
@@ -45,7 +46,7 @@ export function VerdictView({ report }: { report: ReportData }) {
 interface Kept {
   path: string;
   what: string;
-  blob: Blob;
+  size: number;
 }
 
 /** Files that a finished alignment leaves, by name; the first of each kind that is there. */
@@ -58,6 +59,12 @@ const wanted = (name: string): [path: string, what: string][] => [
   ["log.jsonl", "every event of the run"],
 ];
 
+async function keep(source: RunSource, path: string): Promise<void> {
+  const blob = await source.blob(path);
+  if (blob) save(blob, path);
+  else toast({ kind: "warn", title: `${path} is not there any more` });
+}
+
 /** Links to what the run left; `stamp` changes when there may be more. */
 export function KeepView({ source, report, stamp }: { source: RunSource; report: ReportData | null; stamp: number }) {
   const [files, setFiles] = useState<Kept[]>([]);
@@ -65,11 +72,15 @@ export function KeepView({ source, report, stamp }: { source: RunSource; report:
     let gone = false;
     const known = new Map(wanted(source.name));
     for (const { path, what } of report?.files ?? []) if (!path.endsWith("/")) known.set(path, what);
-    void Promise.all([...known].map(async ([path, what]) => ({ path, what, blob: await source.blob(path) }))).then(
-      (found) => {
-        if (!gone) setFiles(found.filter((file): file is Kept => file.blob !== null));
-      },
-    );
+    // Their sizes alone: a file is opened anew when it is taken, as it is then.
+    const look = async ([path, what]: [string, string]) => ({
+      path,
+      what,
+      size: (await source.blob(path))?.size ?? -1,
+    });
+    void Promise.all([...known].map(look)).then((found) => {
+      if (!gone) setFiles(found.filter(({ size }) => size >= 0));
+    });
     return () => {
       gone = true;
     };
@@ -79,13 +90,13 @@ export function KeepView({ source, report, stamp }: { source: RunSource; report:
     <section class="section" aria-label="Files">
       <h3>Keep it</h3>
       <ul class="lt-files">
-        {files.map(({ path, what, blob }) => (
+        {files.map(({ path, what, size }) => (
           <li key={path}>
-            <Button small label={`Save ${path}`} onClick={() => save(blob, path)}>
+            <Button small label={`Save ${path}`} onClick={() => void keep(source, path)}>
               {path}
             </Button>
             <span class="small quiet">
-              {what} · {bytes(blob.size)}
+              {what} · {bytes(size)}
             </span>
           </li>
         ))}

@@ -3,7 +3,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { save, zipOf } from "../keep/zip.ts";
-import { changeSettings, settings } from "../store.ts";
+import { settings } from "../store.ts";
 import { Camera } from "./camera.tsx";
 import { filesOfInput } from "./incoming.ts";
 import {
@@ -19,6 +19,7 @@ import {
   removeAll,
   storedPicture,
   withoutCaption,
+  writeTrigger,
 } from "./own_set.ts";
 import { Thumbnail } from "./thumbnail.tsx";
 import { FREE_WORDS, loadVocabulary, unknownWords, vocabulary } from "./vocabulary.ts";
@@ -157,7 +158,7 @@ function Trigger() {
         maxLength={60}
         value={trigger}
         aria-describedby="trigger-hint"
-        onInput={({ currentTarget }) => changeSettings({ trigger: currentTarget.value.trim() })}
+        onInput={({ currentTarget }) => writeTrigger(currentTarget.value)}
       />
       <datalist id="free-words">
         {FREE_WORDS.map((word) => (
@@ -167,8 +168,9 @@ function Trigger() {
       <p class={unread.length > 0 ? "field-hint own-unread" : "field-hint"} id="trigger-hint">
         {unread.length > 0
           ? `The small model has no word “${unread.join(" ")}”: it reads as nothing. `
-          : "Put in front of every caption, and in your prompt it calls up what was learnt. "}
-        <em>{FREE_WORDS.join(" and ")}</em> are words that it reads and has no picture for.
+          : "Put in front of every caption, and in your prompt it calls up what was learnt; empty for none. "}
+        <em>{FREE_WORDS.join(" and ")}</em> are words that it reads and has no picture for
+        {trigger === FREE_WORDS[0] ? "; the first is filled in to begin with." : "."}
       </p>
     </div>
   );

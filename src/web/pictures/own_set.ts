@@ -3,7 +3,8 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import type { IncomingFile, PictureSetFacts, WireError } from "../protocol.ts";
-import { changeSettings, engine, settings, storage, wireError } from "../store.ts";
+import type { PictureChoice } from "../settings.ts";
+import { activeRun, changeSettings, engine, settings, storage, wireError } from "../store.ts";
 import { pictureProblem } from "./problem.ts";
 import { FREE_WORDS } from "./vocabulary.ts";
 
@@ -29,6 +30,10 @@ export const isOwn = computed(() => settings.value.set?.path === OWN_PATH);
 /** Pictures whose caption is empty: the reader leaves them out. */
 export const withoutCaption = computed(() => (ownSet.value?.pictures ?? []).filter(({ caption }) => caption === ""));
 
+export const ownCaptions = computed(() =>
+  (ownSet.value?.pictures ?? []).flatMap(({ caption }) => (caption === "" ? [] : [caption])),
+);
+
 effect(() => {
   const silent = isOwn.value ? withoutCaption.value.length : 0;
   const pictures = silent === 1 ? "1 picture" : `${silent} pictures`;
@@ -50,12 +55,30 @@ function take(facts: PictureSetFacts): void {
   if (isOwn.value) chooseOwn();
 }
 
+/** The trigger word of the own set, which another set does not take over; null until one was suggested or written. */
+let ownTrigger: string | null = null;
+
 /** Makes the own set the one that is trained on. */
 export function chooseOwn(): void {
   const pictures = ownSet.value?.pictures.length ?? 0;
   const set = { label: "my pictures", path: OWN_PATH, items: [], styles: [], pictures };
-  const trigger = isOwn.value || settings.value.trigger !== "" ? settings.value.trigger : FREE_WORDS[0];
-  changeSettings({ set, trigger });
+  const before = isOwn.value ? settings.value.trigger : (ownTrigger ?? settings.value.trigger);
+  // A word is suggested once, with the first pictures: the field that shows it comes with them.
+  const suggested = before === "" && ownTrigger === null && pictures > 0 && !activeRun.value?.active;
+  changeSettings({ set, trigger: suggested ? FREE_WORDS[0] : before });
+  if (suggested || before !== "") ownTrigger = settings.value.trigger;
+}
+
+/** Takes the word that was written; an empty one means none, and none is suggested again. */
+export function writeTrigger(text: string): void {
+  // A blank at the end may be on its way to a second word.
+  ownTrigger = text.replace(/\s+/g, " ").trimStart();
+  changeSettings({ trigger: ownTrigger });
+}
+
+/** Leaves the own set for another; its trigger word stays behind. */
+export function chooseOther(set: PictureChoice): void {
+  changeSettings({ set, trigger: isOwn.value ? "" : settings.value.trigger });
 }
 
 async function tried<T>(work: () => Promise<T>): Promise<T | null> {

@@ -8,7 +8,10 @@ import { addFiles, ownSet } from "./own_set.ts";
 /** Files are held over the page. */
 export const dragging = signal(false);
 
-const holdsFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
+/** Other modes take drops of their own, and a mode that was opened goes on living behind them. */
+const isShown = () => document.getElementById("panel-train")?.hidden !== true;
+
+const holdsFiles = (event: DragEvent) => isShown() && (event.dataTransfer?.types.includes("Files") ?? false);
 
 /** Listens on the document; returns the way to stop. */
 export function listenForFiles(): () => void {
@@ -34,7 +37,7 @@ export function listenForFiles(): () => void {
     await addFiles(files, cut);
   };
   const paste = (event: ClipboardEvent) => {
-    if (!event.clipboardData) return;
+    if (!event.clipboardData || !isShown()) return;
     const files = filesOfPaste(event.clipboardData, (ownSet.value?.pictures.length ?? 0) + 1);
     if (files.length === 0) return;
     event.preventDefault();

@@ -1,7 +1,7 @@
 // "Compare", step 3 of the Train mode: any prompt before and after training from the same noise, the LoRA's strength from the
-// opposite to an exaggeration, and the run's samples as it went on.
+// opposite to an exaggeration, and the run's samples as it went on. Where there is no LoRA yet, the model as it is.
 
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { BeforeAfter } from "../compare/before_after.tsx";
 import { type ChosenRun, chosenRun, samplePrompts } from "../compare/chosen_run.ts";
 import {
@@ -19,13 +19,16 @@ import {
   STRENGTH,
 } from "../compare/drawing.ts";
 import { RunChoice } from "../compare/run_choice.tsx";
-import { newPrompts } from "../compare/suggestions.ts";
+import { newPrompts, promptsOf } from "../compare/suggestions.ts";
 import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
+import { isOwn, ownCaptions } from "../pictures/own_set.ts";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
-import { machine } from "../store.ts";
+import { activeRun, machine, settings } from "../store.ts";
 import "../styles/compare.css";
+import { Fetching, fetching } from "./downloads.tsx";
+import { ResumeButton } from "./resume.tsx";
 
 /** Suggestions of each kind. */
 const CHIPS = 4;
@@ -33,6 +36,7 @@ const check = (low: number, high: number) => (value: unknown) =>
   Number.isInteger(value) && (value as number) >= low && (value as number) <= high
     ? null
     : `a whole number from ${low} to ${high}`;
+const [SEED, STEPS, COUNT] = [check(0, 2 ** 31 - 1), check(1, 50), check(1, 6)];
 
 export function CompareCard() {
   const run = chosenRun.value;
@@ -44,28 +48,24 @@ export function CompareCard() {
   }, [name]);
   return (
     <div class="step-body">
-      {run === null ? (
-        <p class="quiet">
-          After a run is started, this card draws any prompt before and after training, from the same noise.
-        </p>
-      ) : (
-        <>
-          <RunChoice />
-          <DrawForm run={run} />
-          <Result run={run} />
-          <TimeLapse run={run} />
-        </>
-      )}
+      <RunChoice />
+      <DrawForm run={run} />
+      <Result run={run} />
+      {run && <TimeLapse run={run} />}
     </div>
   );
 }
 
-function DrawForm({ run }: { run: ChosenRun }) {
+function DrawForm({ run }: { run: ChosenRun | null }) {
   const { prompt, seed, locked, steps, count } = form.value;
-  const trained = samplePrompts(run.view);
+  const trained = run ? samplePrompts(run.view) : isOwn.value ? ownCaptions.value : promptsOf(settings.value.set);
   const suggestion = trained[0] ?? "";
+  const suggested = useRef("");
   useEffect(() => {
-    if (form.peek().prompt === "" && suggestion !== "") changeForm({ prompt: suggestion });
+    // What somebody wrote or chose stays.
+    if (suggestion === "" || form.peek().prompt !== suggested.current) return;
+    suggested.current = suggestion;
+    changeForm({ prompt: suggestion });
   }, [suggestion]);
   const known = vocabulary.value;
   const unread = known ? unknownWords(prompt, known.words) : [];
@@ -73,21 +73,26 @@ function DrawForm({ run }: { run: ChosenRun }) {
   const [config, setConfig] = useState("");
   useEffect(() => {
     let gone = false;
-    void run.source.text("config.toml").then((text) => !gone && setConfig(text ?? ""));
+    setConfig("");
+    void run?.source.text("config.toml").then((text) => !gone && setConfig(text ?? ""));
     return () => {
       gone = true;
     };
-  }, [run.name]);
-  const fresh = known ? newPrompts(trained, config, known.items, CHIPS) : [];
+  }, [run?.name]);
+  const fresh = run && known ? newPrompts(trained, config, known.items, CHIPS) : [];
   const ready = useWeights(run);
-  const empty = prompt.trim() === "" ? "write a prompt first" : null;
-  const problem = ready ? empty : "the LoRA is written when the run has ended";
+  const working = useWorking();
+  const numbers = [SEED(seed), STEPS(steps), COUNT(count)].some((wrong) => wrong !== null);
+  const empty = prompt.trim() === "" ? "write a prompt first" : numbers ? "correct the number that is marked" : null;
+  const problem = !ready && working ? `“${working}” is training: pause it, or wait until it has ended` : empty;
+  const draw = () => drawNow(ready && run ? run.name : null);
+  const what = ready ? "before and after" : "the model as it is";
   return (
     <form
       class="stack"
       onSubmit={(event) => {
         event.preventDefault();
-        if (problem === null) drawNow(run.name);
+        if (problem === null) draw();
       }}
     >
       <Field
@@ -115,56 +120,60 @@ function DrawForm({ run }: { run: ChosenRun }) {
           <option key={text} value={text} />
         ))}
       </datalist>
-      <Chips title="Trained on" prompts={trained.slice(0, CHIPS)} />
+      <Chips title={run ? "Trained on" : "In your pictures"} prompts={trained.slice(0, CHIPS)} />
       <Chips title="New to the LoRA" prompts={fresh} />
       <div class="compare-numbers">
-        <NumberInput
-          label="Seed"
-          value={seed}
-          check={check(0, 2 ** 31 - 1)}
-          onValue={(value) => changeForm({ seed: value })}
-        />
-        <NumberInput
-          label="Steps"
-          value={steps}
-          check={check(1, 50)}
-          onValue={(value) => changeForm({ steps: value })}
-        />
-        <NumberInput
-          label="Pictures"
-          value={count}
-          check={check(1, 6)}
-          onValue={(value) => changeForm({ count: value })}
-        />
+        <NumberInput label="Seed" value={seed} check={SEED} onValue={(value) => changeForm({ seed: value })} />
+        <NumberInput label="Steps" value={steps} check={STEPS} onValue={(value) => changeForm({ steps: value })} />
+        <NumberInput label="Pictures" value={count} check={COUNT} onValue={(value) => changeForm({ count: value })} />
       </div>
       <div class="row spread">
         <Check label="Keep the seed" checked={locked} onChange={(value) => changeForm({ locked: value })} />
-        <Button kind="primary" disabledReason={problem} onClick={() => drawNow(run.name)}>
-          {drawing.value ? "Drawing …" : locked || !drawn.value ? "Draw before and after" : "Draw with another seed"}
+        <Button kind="primary" disabledReason={problem} onClick={draw}>
+          {drawing.value ? "Drawing …" : locked || !drawn.value ? `Draw ${what}` : "Draw with another seed"}
         </Button>
       </div>
-      {!ready && (
-        <p class="field-hint">
-          {run.training || run.paused
-            ? "The LoRA is written when the run has ended; until then the samples below show what it learnt."
-            : "This run did not reach its end, so it has no LoRA yet. Resume it, or look at its samples."}
-        </p>
-      )}
+      {!ready && <Unready run={run} />}
     </form>
   );
 }
 
+/** Why there is no "after" yet, and what shows it meanwhile. */
+function Unready({ run }: { run: ChosenRun | null }) {
+  if (!run)
+    return (
+      <p class="field-hint">
+        No run yet: this is what the model draws before training. After a run the same prompt and noise are drawn with
+        what it learnt.
+      </p>
+    );
+  const samples = run.view.samples.size > 1 ? "; its newest samples, below, show what it has learnt so far" : "";
+  if (run.training || run.paused) return <p class="field-hint">The LoRA is written when the run has ended{samples}.</p>;
+  return (
+    <div class="row spread">
+      <p class="field-hint grow">This run did not reach its end, so it has no LoRA yet{samples}.</p>
+      {!activeRun.value?.active && <ResumeButton run={{ name: run.name, command: "train" }} text="Resume this run" />}
+    </div>
+  );
+}
+
+/** Name of the run of this tab that computes now, which drawing without need would slow down; null where none does. */
+function useWorking(): string | null {
+  const run = activeRun.value;
+  return run?.active && run.status.value !== "paused" ? run.name : null;
+}
+
 /** Whether the run's LoRA can be read. */
-function useWeights(run: ChosenRun): boolean {
+function useWeights(run: ChosenRun | null): boolean {
   const [ready, setReady] = useState(false);
   useEffect(() => {
     let gone = false;
-    void run.source.blob(`${run.name}.safetensors`).then((blob) => !gone && setReady(blob !== null));
+    void run?.source.blob(`${run.name}.safetensors`).then((blob) => !gone && setReady(blob !== null));
     return () => {
       gone = true;
       setReady(false);
     };
-  }, [run.name, run.training, run.finished]);
+  }, [run?.name, run?.training, run?.finished]);
   return ready;
 }
 
@@ -192,13 +201,20 @@ function Chips({ title, prompts }: { title: string; prompts: readonly string[] }
   );
 }
 
-function Result({ run }: { run: ChosenRun }) {
+function Result({ run }: { run: ChosenRun | null }) {
   const [split, setSplit] = useState(50);
   const { strength } = form.value;
   const shown = drawn.value;
-  if (!before.value && !drawError.value) return null;
+  const coming = drawing.value ? fetching() : null;
+  if (!before.value && !drawError.value && !drawing.value) return null;
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
+      {coming && <Fetching {...coming} />}
+      {drawing.value && !coming && !before.value && (
+        <p class="quiet small" role="status">
+          For the first picture the GPU is opened and kernels are compiled; the next ones come sooner.
+        </p>
+      )}
       {drawError.value && <ErrorNotice error={drawError.value} />}
       {before.value && (
         <>
@@ -218,11 +234,15 @@ function Result({ run }: { run: ChosenRun }) {
           <p class="field-hint" role="status">
             {shown?.preview
               ? `A preview of ${Math.min(shown.steps, PREVIEW_STEPS)} steps; let go of the slider for all ${shown.steps}.`
-              : "Move the line: the same noise before training and after it."}
+              : after.value
+                ? "Move the line: the same noise before training and after it."
+                : drawing.value
+                  ? "Before training; the other half is being drawn."
+                  : "The model as it is, before training."}
           </p>
         </>
       )}
-      {shown && (
+      {run && shown && shown.run === run.name && (
         <div
           // The range input's own "change" comes when it is let go, by pointer or key.
           onChangeCapture={() => drawStrength(run.name, form.value.strength, false)}

@@ -29,7 +29,7 @@ export function useRunGuards(run: LiveRun): void {
   const paused = useRef<LiveRun | null>(null);
   useEffect(() => {
     if (status === "paused") paused.current = run;
-    if (status === "finished" && paused.current !== run) measureSpeed(run);
+    if (status === "finished" && run.command === "train" && paused.current !== run) measureSpeed(run);
   }, [run, status]);
 }
 

@@ -3,7 +3,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { bytes, compact, duration } from "../../evaluation/format.ts";
+import { compact, duration } from "../../evaluation/format.ts";
 import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
 import { Chart } from "../components/chart.tsx";
 import { Progress } from "../components/feedback.tsx";
@@ -13,7 +13,9 @@ import type { LiveRun } from "../live_run.ts";
 import type { RunStatus } from "../protocol.ts";
 import type { PhaseView } from "../run_view.ts";
 import { effective } from "../settings.ts";
-import { downloads, machine, runSource, settings } from "../store.ts";
+import { recall, remember } from "../small_state.ts";
+import { machine, runSource, settings } from "../store.ts";
+import { Fetching, fetching } from "./downloads.tsx";
 import { EventList } from "./event_list.tsx";
 import { useRunGuards } from "./guards.ts";
 import { lastOf, phaseText, runPace } from "./progress.ts";
@@ -42,14 +44,26 @@ const STATUS: Readonly<Record<RunStatus, [BadgeKind, string]>> = {
 
 export function LivePanel({ run }: { run: LiveRun | null }) {
   const explain = useSignal(false);
+  useEffect(() => {
+    void recall("explain").then((known) => {
+      explain.value = known ?? false;
+    });
+  }, []);
+  const toggle = () => {
+    explain.value = !explain.value;
+    void remember("explain", explain.value);
+  };
   if (!run)
     return (
       <div class="live live-empty">
         <p>Loss, samples, speed and memory appear here as the run goes on.</p>
-        <p class="small">The first pictures are drawn before training, so that there is something to compare with.</p>
+        <p class="small">
+          The first pictures are drawn before training, so that there is something to compare with. What the model draws
+          now, “Compare” below shows at once.
+        </p>
       </div>
     );
-  return <Live run={run} explain={explain.value} onExplain={() => (explain.value = !explain.value)} />;
+  return <Live run={run} explain={explain.value} onExplain={toggle} />;
 }
 
 interface LiveProps {
@@ -199,14 +213,8 @@ function Work({ run }: { run: LiveRun }) {
   // A component that reads signals is drawn again for them alone, not because its parent was.
   void run.version.value;
   if (!run.active) return null;
-  const coming = [...downloads.value].filter(([, { received, total, cached }]) => !cached && received < total);
-  if (coming.length > 0) {
-    const received = coming.reduce((sum, [, one]) => sum + one.received, 0);
-    const total = coming.reduce((sum, [, one]) => sum + one.total, 0);
-    return (
-      <Progress label="Fetching weights" done={received} total={total} text={`${bytes(received)} of ${bytes(total)}`} />
-    );
-  }
+  const coming = fetching();
+  if (coming) return <Fetching {...coming} />;
   const { phase, step, steps } = run.view;
   if (!phase) return <Progress label="Opening the GPU" done={0} total={1} />;
   if (status === "paused")

@@ -4,21 +4,16 @@
 import { useEffect } from "preact/hooks";
 import { BUNDLED, type BundledSet, bundledChoice, bundledOf, THUMBNAILS } from "../pictures/bundled.ts";
 import { OwnPanel } from "../pictures/own_panel.tsx";
-import { chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
+import { chooseOther, chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
 import { Miniature } from "../pictures/thumbnail.tsx";
-import { FREE_WORDS } from "../pictures/vocabulary.ts";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
-import { changeSettings, settings } from "../store.ts";
+import { settings } from "../store.ts";
 import "../styles/pictures.css";
 
 /** Thumbnails on a tile; all of them are below it when it is chosen. */
 const ON_TILE = 6;
 
-function choose(set: BundledSet): void {
-  // A trigger word that was filled in for own pictures means nothing here.
-  const trigger = FREE_WORDS.some((word) => word === settings.value.trigger) ? "" : settings.value.trigger;
-  changeSettings({ set: bundledChoice(set), trigger });
-}
+const choose = (set: BundledSet) => chooseOther(bundledChoice(set));
 
 export function PicturesCard() {
   const chosen = bundledOf(settings.value.set);
@@ -122,6 +117,7 @@ function Cell({ set, n }: { set: BundledSet; n: number }) {
 }
 
 function Bundled({ set }: { set: BundledSet }) {
+  const trigger = settings.value.trigger.trim();
   return (
     <div class="bundled">
       <p class="bundled-shows">
@@ -136,7 +132,8 @@ function Bundled({ set }: { set: BundledSet }) {
         ))}
       </ul>
       <p class="field-hint">
-        Captions: <q>{`${set.style} icon of ${set.items[0]}`}</q> and so on. Pictures: {set.attribution}, {set.licence}.
+        Captions: <q>{`${trigger ? `${trigger}, ` : ""}${set.style} icon of ${set.items[0]}`}</q> and so on
+        {trigger && `, with the trigger word of the link`}. Pictures: {set.attribution}, {set.licence}.
       </p>
     </div>
   );

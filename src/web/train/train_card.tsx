@@ -2,12 +2,10 @@
 // beside them. The form is locked while a run is under way, because it describes that run.
 
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { counted } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice, Notice, toastError } from "../components/feedback.tsx";
 import { estimate, estimateText } from "../estimates.ts";
-import type { StoredRun } from "../protocol.ts";
 import { effective, FIELDS, freeName, PACES, trainCommand, trainToml } from "../settings.ts";
 import { keepStorage } from "../storage_panel.tsx";
 import {
@@ -16,16 +14,13 @@ import {
   linkProblems,
   machine,
   refreshStorage,
-  resumable,
-  runSource,
   settings,
   startRun,
-  storage,
-  verdict,
   wireError,
 } from "../store.ts";
 import { RunControls } from "./controls.tsx";
 import { LivePanel } from "./live_panel.tsx";
+import { ResumeOffer } from "./resume.tsx";
 import { knownSpeed } from "./speeds.ts";
 import { startBlocked } from "./start_blocked.ts";
 
@@ -37,7 +32,7 @@ export function TrainCard() {
       <div class="train-columns">
         <div class="train-form">
           <LinkProblems />
-          <Resume />
+          <ResumeOffer command="train" />
           <Form locked={active} />
           {active ? <RunControls run={run!} /> : <Start />}
           {run?.status.value === "failed" && run.error.value && <ErrorNotice error={run.error.value} />}
@@ -53,6 +48,8 @@ function LinkProblems() {
   if (problems.length === 0) return null;
   const close = () => {
     linkProblems.value = [];
+    // The address follows the form.
+    changeSettings({});
   };
   const use = (
     <Button small onClick={close}>
@@ -191,70 +188,5 @@ function Start() {
       </div>
       {reason && !starting.value && <p class="field-hint">To start: {reason}.</p>}
     </div>
-  );
-}
-
-/** A run that says it is running and that nobody holds was cut off. */
-const STATE_TEXT: Readonly<Record<string, string>> = {
-  stopped: "It was stopped",
-  failed: "It failed",
-  running: "It was cut off",
-};
-
-/** Offers the run that was left unfinished, once after the page was loaded and again when a run ends. */
-function Resume() {
-  const offer = useSignal<{ run: StoredRun; elsewhere: boolean } | null>(null);
-  const busy = useSignal(false);
-  const ready = verdict.value !== null && verdict.value.level !== "none";
-  const stored = storage.value;
-  const active = activeRun.value?.active ?? false;
-  useEffect(() => {
-    if (ready && !active)
-      void resumable().then((found) => {
-        offer.value = found?.run.command === "train" ? found : null;
-      });
-  }, [ready, active, stored?.runs.length, activeRun.value]);
-  const found = offer.value;
-  if (!found || active) return null;
-  const { run, elsewhere } = found;
-  if (elsewhere)
-    return (
-      <Notice kind="info" title={`Another tab is training “${run.name}”`}>
-        <p class="small">It goes on there. A second run can be started here, and both share the GPU.</p>
-      </Notice>
-    );
-  const resume = async () => {
-    busy.value = true;
-    try {
-      const toml = (await runSource(run.name).text("config.toml")) ?? "";
-      offer.value = null;
-      await startRun({ command: "train", toml, name: run.name, resume: true });
-    } catch (error) {
-      toastError(wireError(error));
-    }
-    busy.value = false;
-  };
-  const actions = (
-    <>
-      <Button small kind="primary" disabledReason={busy.value ? "it is starting" : null} onClick={() => void resume()}>
-        Resume
-      </Button>
-      <Button
-        small
-        kind="quiet"
-        onClick={() => {
-          offer.value = null;
-        }}
-      >
-        Not now
-      </Button>
-    </>
-  );
-  return (
-    <Notice kind="info" title={`Resume the run “${run.name}”?`} actions={actions}>
-      <p class="small">
-        {STATE_TEXT[run.state] ?? "It was left"} at update {run.step} and goes on from its last checkpoint.
-      </p>
-    </Notice>
   );
 }

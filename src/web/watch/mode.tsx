@@ -9,9 +9,19 @@ import { CompareCard } from "./compare_card.tsx";
 import { RunList } from "./run_list.tsx";
 import { RunDetails, RunPanel } from "./run_panel.tsx";
 import { SamplesCard } from "./samples_card.tsx";
-import { playRun, recorded, refreshLocal, refreshServed, served, shown, takeToken, watchServed } from "./shown_runs.ts";
+import {
+  playRun,
+  recorded,
+  refreshBrowserRuns,
+  refreshLocal,
+  refreshServed,
+  served,
+  shown,
+  takeToken,
+  watchServed,
+} from "./shown_runs.ts";
 
-/** Milliseconds between two looks at the server's list. */
+/** Milliseconds between two looks at the lists of the server and of this browser. */
 const LIST_EVERY = 4000;
 
 export default function WatchMode() {
@@ -23,7 +33,9 @@ export default function WatchMode() {
       if (newest && shown.value.length === 0) watchServed(newest.name);
     });
     const timer = setInterval(() => {
-      if (served.value && document.visibilityState === "visible") void refreshServed();
+      if (document.visibilityState !== "visible" || document.getElementById("panel-watch")?.hidden) return;
+      if (served.value) void refreshServed();
+      void refreshBrowserRuns();
     }, LIST_EVERY);
     return () => clearInterval(timer);
   }, []);

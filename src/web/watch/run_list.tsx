@@ -33,6 +33,8 @@ const STATES: Readonly<Record<string, [BadgeKind, string]>> = {
   finished: ["good", "Finished"],
   stopped: ["plain", "Stopped"],
   failed: ["bad", "Failed"],
+  // It says that it is running, and no tab works on it.
+  "cut off": ["warn", "Cut off"],
 };
 
 /** A state of run.json as a badge; one that this page does not know is shown as it is. */

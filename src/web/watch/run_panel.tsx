@@ -37,7 +37,9 @@ export function RunPanel({ run, brief = false }: { run: WatchableRun; brief?: bo
   const { record, device, hasReport } = run.facts.value;
   const served = listedRun(run);
   const played = run instanceof PlayedRun ? run : null;
-  const state = played ? "finished" : (served?.state ?? record?.state ?? "unknown");
+  const said = served?.state ?? record?.state ?? "unknown";
+  const isCutOff = said === "running" && run.source.origin === "browser" && run.hearing.value === "ended";
+  const state = played ? "finished" : isCutOff ? "cut off" : said;
   const facts = [record?.command, ORIGINS[run.source.origin], device, record?.started && dayOf(record.started)];
   return (
     <Card

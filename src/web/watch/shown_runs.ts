@@ -8,6 +8,7 @@ import { type FileTree, type FolderRunSource, runsIn } from "../sources/folder.t
 import { type Recording, recordings } from "../sources/recorded.ts";
 import { isServed, type ServedList, ServedRunSource, servedRuns } from "../sources/served.ts";
 import { type RunRecordFacts, recordFacts, type WatchSource } from "../sources/watch_source.ts";
+import { lockedRuns } from "../store.ts";
 import type { WorkClock } from "./overlay.ts";
 import { PlayedRun } from "./played_run.ts";
 import { type Hearing, type RunFacts, WatchedRun } from "./watched_run.ts";
@@ -116,14 +117,26 @@ export async function openFolders(trees: readonly FileTree[]): Promise<void> {
 
 /** Asks all origins but the server, once. */
 export async function refreshLocal(): Promise<void> {
-  const names = await browserRunNames();
-  const records = names.map(async (name) => ({
-    name,
-    record: recordFacts(await new BrowserRunSource(name).text("run.json")),
-  }));
-  const [runs, all] = await Promise.all([Promise.all(records), recordings()]);
-  browserRuns.value = runs.sort((a, b) => (b.record?.started ?? "").localeCompare(a.record?.started ?? ""));
+  const [, all] = await Promise.all([refreshBrowserRuns(), recordings()]);
   recorded.value = all;
+}
+
+/** Lists the runs in the browser's storage, which this tab or another may have added to; a shown one that was resumed is followed again. */
+export async function refreshBrowserRuns(): Promise<void> {
+  const [names, locked] = await Promise.all([browserRunNames(), lockedRuns()]);
+  const records = names.map(async (name) => {
+    const record = recordFacts(await new BrowserRunSource(name).text("run.json"));
+    const isCutOff = record?.state === "running" && !locked.has(name);
+    return { name, record: isCutOff ? { ...record, state: "cut off" } : record };
+  });
+  const runs = await Promise.all(records);
+  runs.sort((a, b) => (b.record?.started ?? "").localeCompare(a.record?.started ?? ""));
+  // The same list is not drawn again.
+  if (JSON.stringify(runs) !== JSON.stringify(browserRuns.value)) browserRuns.value = runs;
+  for (const { id, run } of shown.value) {
+    const listed = runs.find(({ name }) => idOf("browser", name) === id);
+    if (listed?.record?.state === "running" && run.hearing.value === "ended" && run instanceof WatchedRun) run.start();
+  }
 }
 
 /** Asks the server which runs there are; a shown one that was resumed is followed again. */
