@@ -407,14 +407,14 @@ describe("a place in a log", () => {
 });
 
 describe("commands", () => {
-  const post = (headers: Record<string, string> = {}, body = '{"word":"pause"}', name = "first") =>
+  const post = (headers: Record<string, string> = {}, body = '{"word":"pause"}', name = "second") =>
     ask(`/api/runs/${name}/command`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Longtail-Token": TOKEN, ...headers },
       body,
     });
   const written = () => {
-    const path = join(runs, "first", "CMD");
+    const path = join(runs, "second", "CMD");
     return fs.existsSync(path) ? fs.readFileSync(path, "utf8") : "";
   };
 
@@ -454,10 +454,16 @@ describe("commands", () => {
       expect(written()).toBe("");
     });
 
+    it("are refused for a run that is over, because it would obey them when it is resumed", async () => {
+      const answer = await post({}, undefined, "first");
+      expect([answer.status, answer.text.trim()]).toEqual([409, "the run is finished: nobody hears the word"]);
+      expect(written()).toBe("");
+    });
+
     it("are refused for a run that is not there, and do not write through a link", async () => {
       expect((await post({}, undefined, "none")).status).toBe(404);
       expect((await post({}, undefined, "%2e%2e")).status).toBe(404);
-      fs.symlinkSync(join(folder, "secret.txt"), join(runs, "first", "CMD"));
+      fs.symlinkSync(join(folder, "secret.txt"), join(runs, "second", "CMD"));
       expect((await post()).status).toBe(500);
       expect(fs.readFileSync(join(folder, "secret.txt"), "utf8")).toBe("secret");
     });

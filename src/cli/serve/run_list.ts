@@ -67,6 +67,13 @@ async function listedRun(root: string, name: string): Promise<ListedRun | null> 
   };
 }
 
+/** What run.json says of a run's state; null where it says nothing. */
+export async function stateOf(folder: string): Promise<string | null> {
+  const record = await fileInside(folder, ["run.json"]);
+  const state = record ? (await readObject(record.path))["state"] : null;
+  return typeof state === "string" ? state : null;
+}
+
 async function readObject(path: string): Promise<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(await fs.readFile(path, "utf8"));

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { refusalOf, wordOf, writeWord } from "./control.ts";
 import { FOLLOW_TIMES, type FollowTimes, sendEvents } from "./events.ts";
 import { fileInside, folderInside, plainParts } from "./inside.ts";
-import { listRuns } from "./run_list.ts";
+import { listRuns, stateOf } from "./run_list.ts";
 import { COMMON_HEADERS, PAGE_HEADERS, RUN_HEADERS, sendFile, sendJson, sendNothing, sendText } from "./send.ts";
 
 export interface ServeOptions {
@@ -100,6 +100,9 @@ async function command(
   if (refusal) return sendText(response, refusal.status, refusal.why);
   const word = await wordOf(request);
   if (typeof word !== "string") return sendText(response, word.status, word.why);
+  const state = await stateOf(folder);
+  // A word that nobody takes would be obeyed by the run when it is resumed another day.
+  if (state && state !== "running") return sendText(response, 409, `the run is ${state}: nobody hears the word`);
   await writeWord(folder, word);
   sendJson(response, { word });
 }

@@ -76,7 +76,11 @@ export class PageEngine implements Engine {
   }
 
   private async openStores(): Promise<Stores> {
-    const opfs = await OpfsFiles.open().catch(() => null);
+    // Without storage the page works from memory; storage that is there and fails must not be passed over in silence.
+    const opfs = await OpfsFiles.open().catch((error) => {
+      if (error instanceof LongtailError && error.code === "E-ENV-023") return null;
+      throw error;
+    });
     const assets = new AssetFiles({
       base: this.base,
       store: opfs,
