@@ -407,6 +407,7 @@ describe("a place in a log", () => {
 });
 
 describe("commands", () => {
+  beforeEach(() => makeRun("second", "running", line(1)));
   const post = (headers: Record<string, string> = {}, body = '{"word":"pause"}', name = "second") =>
     ask(`/api/runs/${name}/command`, {
       method: "POST",
