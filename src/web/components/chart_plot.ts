@@ -2,6 +2,7 @@
 // resized with its place, and coloured by the theme at each drawing.
 
 import uPlot from "uplot";
+import { keepUp } from "./plot_upkeep.ts";
 import "uplot/dist/uPlot.min.css";
 import { compact } from "../../evaluation/format.ts";
 import type { Curve } from "./chart.tsx";
@@ -116,27 +117,13 @@ export function openPlot(place: HTMLElement, options: PlotOptions): Plot {
     [[], ...curves.map(() => [])] as unknown as uPlot.AlignedData,
     place,
   );
-  const resized = new ResizeObserver(() => {
-    const width = place.clientWidth;
-    if (width > 0 && width !== plot.width) plot.setSize({ width, height });
-  });
-  resized.observe(place);
-  const redraw = () => plot.redraw(false);
-  const themed = new MutationObserver(redraw);
-  themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", redraw);
+  const close = keepUp(plot, place, height);
   return {
     draw(data, widest, marked = []) {
       xMax = widest;
       marks = marked;
       plot.setData(data as uPlot.AlignedData);
     },
-    close() {
-      resized.disconnect();
-      themed.disconnect();
-      scheme.removeEventListener("change", redraw);
-      plot.destroy();
-    },
+    close,
   };
 }

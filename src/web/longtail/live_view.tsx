@@ -3,8 +3,9 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { capitalised, duration, score } from "../../evaluation/format.ts";
-import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
+import { Badge, Button } from "../components/basic.tsx";
 import { ErrorNotice, Progress, toastError } from "../components/feedback.tsx";
+import { STATUS } from "../components/run_status.ts";
 import type { LiveRun } from "../live_run.ts";
 import type { RunStatus } from "../protocol.ts";
 import type { RunView } from "../run_view.ts";
@@ -16,16 +17,6 @@ import { ResumeButton } from "../train/resume.tsx";
 import { EVAL_REWARD, secondsPerUpdate } from "./align_view.ts";
 import { AlignPanel } from "./panel.tsx";
 import { flopsPerUpdate } from "./state.ts";
-
-const STATUS: Readonly<Record<RunStatus, [BadgeKind, string]>> = {
-  starting: ["live", "starting"],
-  running: ["live", "running"],
-  paused: ["plain", "paused"],
-  stopping: ["plain", "stopping"],
-  finished: ["good", "finished"],
-  stopped: ["warn", "stopped, can be resumed"],
-  failed: ["bad", "failed"],
-};
 
 /** What a phase of an alignment does, for people. */
 const PHASES: Readonly<Record<string, string>> = {

@@ -4,13 +4,13 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { compact, duration } from "../../evaluation/format.ts";
-import { Badge, type BadgeKind, Button } from "../components/basic.tsx";
+import { Badge, Button } from "../components/basic.tsx";
 import { Chart } from "../components/chart.tsx";
 import { Progress } from "../components/feedback.tsx";
 import { MemoryBar } from "../components/memory_bar.tsx";
 import { PictureStrip } from "../components/pictures.tsx";
+import { STATUS } from "../components/run_status.ts";
 import type { LiveRun } from "../live_run.ts";
-import type { RunStatus } from "../protocol.ts";
 import type { PhaseView } from "../run_view.ts";
 import { effective } from "../settings.ts";
 import { recall, remember } from "../small_state.ts";
@@ -31,16 +31,6 @@ const EXPLANATIONS = {
   memory: "What the run has reserved on the GPU. It is planned before the run starts and does not grow.",
   events: "Checkpoints, warnings and messages. A run that is cut off goes on from its last checkpoint.",
 } as const;
-
-const STATUS: Readonly<Record<RunStatus, [BadgeKind, string]>> = {
-  starting: ["live", "Preparing"],
-  running: ["live", "Running"],
-  paused: ["warn", "Paused"],
-  stopping: ["warn", "Saving"],
-  finished: ["good", "Finished"],
-  stopped: ["plain", "Stopped"],
-  failed: ["bad", "Failed"],
-};
 
 export function LivePanel({ run }: { run: LiveRun | null }) {
   const explain = useSignal(false);

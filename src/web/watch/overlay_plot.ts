@@ -1,6 +1,7 @@
 // uPlot for runs laid over each other: one curve a run, told apart by colour and by dash, over updates or over time.
 
 import uPlot from "uplot";
+import { keepUp } from "../components/plot_upkeep.ts";
 import "uplot/dist/uPlot.min.css";
 import { compact } from "../../evaluation/format.ts";
 import type { Alignment, OverlayData } from "./overlay.ts";
@@ -90,27 +91,13 @@ export function openOverlay(place: HTMLElement, options: OverlayOptions): Overla
     [[], ...slots.map(() => [])] as unknown as uPlot.AlignedData,
     place,
   );
-  const resized = new ResizeObserver(() => {
-    const width = place.clientWidth;
-    if (width > 0 && width !== plot.width) plot.setSize({ width, height });
-  });
-  resized.observe(place);
-  const redraw = () => plot.redraw(false);
-  const themed = new MutationObserver(redraw);
-  themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  const scheme = matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", redraw);
+  const close = keepUp(plot, place, height);
   return {
     draw: ({ x, ys }) => plot.setData([x, ...ys] as uPlot.AlignedData),
     point(x) {
       if (x === null) plot.setCursor({ left: -10, top: -10 }, false);
       else plot.setCursor({ left: plot.valToPos(x, "x"), top: height / 2 }, false);
     },
-    close() {
-      resized.disconnect();
-      themed.disconnect();
-      scheme.removeEventListener("change", redraw);
-      plot.destroy();
-    },
+    close,
   };
 }
