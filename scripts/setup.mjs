@@ -164,10 +164,16 @@ function adapterKey(plain) {
     }
   };
   const places = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/dev/dri"];
-  const env = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "LONGTAIL_SOFT_GPU"];
+  const env = [
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_ADD_DRIVER_FILES",
+    "LONGTAIL_SOFT_GPU",
+    "LP_NATIVE_VECTOR_WIDTH",
+  ];
   return hash(
     JSON.stringify([
-      1,
+      2,
       plain.version,
       process.platform,
       process.arch,

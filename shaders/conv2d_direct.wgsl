@@ -11,7 +11,7 @@
 // workgroup is LANES lanes. The row segment that a lane loads serves all KW taps: (PIXELS-1)·STRIDE + KW loads instead
 // of PIXELS·KW. All taps of one input channel are unrolled, so that a sum is touched KH·KW times between loading and
 // spilling.
-// BROADCAST (subgroups of exactly 8, LANES = 8): a lane loads the weight of one of eight output channels and the others
+// BROADCAST (subgroups of exactly LANES): a lane loads the weight of one of LANES output channels and the others
 // get it by subgroupBroadcast; a gather costs the same at any stride, so packing weights by output channel buys
 // nothing.
 // Without BROADCAST weights are loads at uniform addresses, for any subgroup size.

@@ -9,7 +9,7 @@
 // CHANNELS output channels. Eight neighbouring pixels are taken at once: one row of X serves all KW taps, and because
 // all lanes look at the same pixel, padding is the same for all of them. Otherwise a lane owns VECTORS weights of the
 // flat index (i, u, v), LANES apart, and padding is masked lane by lane.
-// BROADCAST (subgroups of exactly 8, LANES = 8): lanes load eight neighbouring pixels of dY and hand them around.
+// BROADCAST (subgroups of exactly LANES): lanes load eight neighbouring pixels of dY and hand them around.
 // Measured on lavapipe (as in conv2d_direct), 64 -> 64 channels, batch 4: 3x3 at 32² 61 GFLOP/s with 8 channels, 70
 // with 16 (twice the compilation time), 48 with 4; at 8² 38, 45, 30; 1x1 at 32² 35, 47, 23; without BROADCAST 53 at
 // 32².

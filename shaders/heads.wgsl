@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   let tokens = select(p.tokens, p.tokens2, second);
   let rows = p.batch * tokens * p.heads;
 //#if LANE_ROWS
-  let row = (g - select(0u, p.groups, second)) * 8u + lane;
+  let row = (g - select(0u, p.groups, second)) * {{LANES}}u + lane;
   if (row >= rows) { return; }
   let first = 0u;
   let hop = 1u;

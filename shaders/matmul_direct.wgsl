@@ -4,20 +4,21 @@
 // Shapes: A [M, K] (TRANS_A: [K, M]), B [K, N] (TRANS_B: [N, K]), C [M, N], f32 or f16 in memory, f32 in registers.
 // Bindings: 0 params, 1 A, 2 B, 3 C, epilogue operands from 4 on. Strides between batches in elements; 0 broadcasts.
 // Mapping: a workgroup is LANES invocations beside each other along columns and owns ROWS x (COLS · LANES) of C, ROWS
-// = GROUPS · SUB; the row depends on the workgroup alone. Workgroups run along rows first, so that neighbours share
+// = GROUPS · SUB · EACH; the row depends on the workgroup alone. Workgroups run along rows first, so that neighbours share
 // their columns of B. COLUMNS_FIRST (short K): along columns first, because then the time is that of writing C.
 // K is taken in steps of STEP (8, or 4 where K is less): COLS·8 values of B stay in registers while every row passes over them, because accumulators
 // that live through a step in a register and are spilled between steps cost less than reloading B (35 against 30
 // GFLOP/s).
 //
-// BROADCAST (subgroups of exactly 8, LANES = 8): a lane loads one of eight neighbouring values of A and the others get
-// it by subgroupBroadcast. Costs of one step on lavapipe, in cycles of one core: multiply-add 0.5, gather of 8 lanes
-// 3.5, load at a uniform address 1.8 (bounds check), broadcast from a register under 1.
+// BROADCAST (subgroups of exactly LANES, 8 or 16): a lane loads one of STEP neighbouring values of A, of EACH rows (two where
+// there are 16 lanes), and the others get it by subgroupBroadcast. Costs of one step on lavapipe, in cycles of one core:
+// multiply-add 0.5, gather of 8 lanes 3.5, load at a uniform address 1.8 (bounds check), broadcast from a register under 1.
 // Without BROADCAST the loads of A are at uniform addresses and any subgroup size will do.
 // Measured on lavapipe (Mesa 26.1, 2 cores; GFLOP/s as if both cores worked on nothing else, f32):
 //   ROWS x COLS      8x4   16x4   32x4   16x8   32x2      16x4 without BROADCAST 54, tiled kernel 14
 //   NN 512³          53    66     72     59     54
 //   NT 512³          50    64     70     45     51        NN 1024³ (rows 4 KiB apart): 16x4 43, 32x4 52
+//   16 lanes (AVX-512): NN 512³ 69, 76, 82 with 16x4, 32x4, 64x4; NT 54, 70, 77, and 71 with 32x2
 //   one f16 operand 36 and 44, two 31 and 33 (a gather of halves goes lane by lane); Dawn's robustness on: 55 and 56
 // Limits: any M, N, K >= 1; edges are clamped while reading and skipped while storing. Offsets are u32: 2^32 elements.
 //#if USES_SUBGROUPS
@@ -90,15 +91,23 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
 
   //#for g GROUPS
   //#for s SUB
-  let row{{g}}_{{s}} = min(row + {{g}}u * {{SUB}}u + {{s}}u, p.M - 1u);
+  //#for e EACH
+  let row{{g}}_{{s}}_{{e}} = min(row + ({{g}}u * {{SUB}}u + {{s}}u) * {{EACH}}u + {{e}}u, p.M - 1u);
   //#if TRANS_A
-  let a{{g}}_{{s}} = baseA + row{{g}}_{{s}};
+  let a{{g}}_{{s}}_{{e}} = baseA + row{{g}}_{{s}}_{{e}};
   //#else
-  let a{{g}}_{{s}} = baseA + row{{g}}_{{s}} * K;
+  let a{{g}}_{{s}}_{{e}} = baseA + row{{g}}_{{s}}_{{e}} * K;
   //#endif
   //#for c COLS
-  var sum{{g}}_{{s}}_{{c}} = 0.0;
+  var sum{{g}}_{{s}}_{{e}}_{{c}} = 0.0;
   //#endfor
+  //#endfor
+  //#if BROADCAST
+  //#if !TRANS_A
+  let rowOfLane{{g}}_{{s}} = min(row + ({{g}}u * {{SUB}}u + {{s}}u) * {{EACH}}u + lane / {{STEP}}u, p.M - 1u);
+  let ofLane{{g}}_{{s}} = baseA + rowOfLane{{g}}_{{s}} * K + lane % {{STEP}}u;
+  //#endif
+  //#endif
   //#endfor
   //#if BROADCAST
   //#if TRANS_A
@@ -136,25 +145,27 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     {
       //#if BROADCAST
       //#if !TRANS_A
-      // Lanes along k: one load serves eight k of one row.
-      let aLanes = f32(A[a{{g}}_{{s}} + k + min(lane, {{STEP}}u - 1u)]);
+      // Lanes along k: one load serves eight k of a row, of two rows where there are 16 lanes.
+      let aLanes = f32(A[ofLane{{g}}_{{s}} + k]);
       //#endif
       //#endif
+      //#for e EACH
       //#for q STEP
       {
         //#if BROADCAST
         //#if TRANS_A
         let a = subgroupBroadcast(a{{g}}_k{{q}}, {{s}}u);
         //#else
-        let a = subgroupBroadcast(aLanes, {{q}}u);
+        let a = subgroupBroadcast(aLanes, {{e}}u * {{STEP}}u + {{q}}u);
         //#endif
         //#else
-        let a = f32(A[a{{g}}_{{s}} + (k + {{q}}u) * stepA]);
+        let a = f32(A[a{{g}}_{{s}}_{{e}} + (k + {{q}}u) * stepA]);
         //#endif
         //#for c COLS
-        sum{{g}}_{{s}}_{{c}} = fma(a, b{{c}}_{{q}}, sum{{g}}_{{s}}_{{c}});
+        sum{{g}}_{{s}}_{{e}}_{{c}} = fma(a, b{{c}}_{{q}}, sum{{g}}_{{s}}_{{e}}_{{c}});
         //#endfor
       }
+      //#endfor
       //#endfor
     }
     //#endfor
@@ -166,25 +177,29 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     //#endfor
     //#for g GROUPS
     //#for s SUB
+    //#for e EACH
     {
-      let a = f32(A[a{{g}}_{{s}} + k * stepA]);
+      let a = f32(A[a{{g}}_{{s}}_{{e}} + k * stepA]);
       //#for c COLS
-      sum{{g}}_{{s}}_{{c}} = fma(a, last{{c}}, sum{{g}}_{{s}}_{{c}});
+      sum{{g}}_{{s}}_{{e}}_{{c}} = fma(a, last{{c}}, sum{{g}}_{{s}}_{{e}}_{{c}});
       //#endfor
     }
+    //#endfor
     //#endfor
     //#endfor
   }
 
   //#for g GROUPS
   //#for s SUB
-  if (row + {{g}}u * {{SUB}}u + {{s}}u < p.M) {
+  //#for e EACH
+  if (row + ({{g}}u * {{SUB}}u + {{s}}u) * {{EACH}}u + {{e}}u < p.M) {
     //#for c COLS
     if (col + {{c}}u * {{LANES}}u < p.N) {
-      finish(sum{{g}}_{{s}}_{{c}}, row + {{g}}u * {{SUB}}u + {{s}}u, col + {{c}}u * {{LANES}}u, b);
+      finish(sum{{g}}_{{s}}_{{e}}_{{c}}, row + ({{g}}u * {{SUB}}u + {{s}}u) * {{EACH}}u + {{e}}u, col + {{c}}u * {{LANES}}u, b);
     }
     //#endfor
   }
+  //#endfor
   //#endfor
   //#endfor
 }

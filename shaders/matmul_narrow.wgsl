@@ -3,7 +3,7 @@
 // op(B)ᵀ · A, a product of few rows; M, N, A and B are those of this kernel then, not of the product.
 //
 // Shapes: A [K, M], B [K, N] (TRANS_B: [N, K]), C [M, N] (SWAPPED: [N, M]) with N = COLS, f32 or f16 in memory, f32 in registers. Bindings: 0
-// params, 1 A as vectors of four, 2 B, 3 C, epilogue operands from 4 on. Mapping: a workgroup of 8 lanes owns VECS times 32
+// params, 1 A as vectors of four, 2 B, 3 C, epilogue operands from 4 on. Mapping: a workgroup of LANES owns VECS times 4 LANES
 // rows, four a lane and time. B is read at addresses that all lanes share; terms are added in rising order of k.
 // Limits: M and strideA are multiples of 4, COLS at most 4.
 //#if USES_F16
@@ -43,7 +43,7 @@ fn finish(sum : f32, row : u32, col : u32, b : u32) {
   C[index] = v;
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
   let tile = workgroup.x + workgroup.y * p.fold;
   let b = tile / p.tilesM;
@@ -51,7 +51,7 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
     return;
   }
   //#for r VECS
-  let row{{r}} = ((tile % p.tilesM) * {{VECS}}u + {{r}}u) * 32u + lane * 4u;
+  let row{{r}} = (((tile % p.tilesM) * {{VECS}}u + {{r}}u) * {{LANES}}u + lane) * 4u;
   var at{{r}} = (b * p.strideA + min(row{{r}}, p.M - 4u)) / 4u;
   //#for c COLS
   var sum{{r}}_{{c}} = vec4<f32>();

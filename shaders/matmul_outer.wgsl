@@ -3,7 +3,7 @@
 //
 // Shapes: A [M, TERMS] (TRANS_A: [TERMS, M]), B [TERMS, N] (TRANS_B: [N, TERMS]), C [M, N], f32 or f16 in memory, f32 in
 // registers. Bindings: 0 params, 1 A, 2 B, 3 C as vectors of four, epilogue operands from 4 on (VECTORS: it takes four
-// neighbours). Mapping: a workgroup of 8 lanes owns ROWS rows of 32 columns, four columns a lane; workgroups run along
+// neighbours). Mapping: a workgroup of LANES owns ROWS rows, four columns a lane; workgroups run along
 // columns first. A is read at addresses that all lanes share.
 // Limits: N and strideC are multiples of 4, TERMS at most 16.
 //#if USES_F16
@@ -35,7 +35,7 @@ fn finish(sum : {{STEP}}, row : u32, col : u32, b : u32) -> {{STEP}} {
   return v;
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
   let tile = workgroup.x + workgroup.y * p.fold;
   let b = tile / (p.tilesM * p.tilesN);
@@ -45,7 +45,7 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
   let inBatch = tile % (p.tilesM * p.tilesN);
   let first = (inBatch / p.tilesN) * {{ROWS}}u;
   let end = min(first + {{ROWS}}u, p.M);
-  let col = ((inBatch % p.tilesN) * 8u + lane) * 4u;
+  let col = ((inBatch % p.tilesN) * {{LANES}}u + lane) * 4u;
   if (col >= p.N) {
     return;
   }

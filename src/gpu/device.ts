@@ -21,13 +21,9 @@ export interface AdapterFacts {
   subgroupMatrices: { component: string; result: string; m: number; n: number; k: number }[];
 }
 
-const WANTED_FEATURES = [
-  "shader-f16",
-  "subgroups",
-  "timestamp-query",
-  "subgroup-size-control",
-  "chromium-experimental-subgroup-matrix",
-] as const;
+const MATRICES = "chromium-experimental-subgroup-matrix";
+
+const WANTED_FEATURES = ["shader-f16", "subgroups", "timestamp-query", "subgroup-size-control", MATRICES] as const;
 
 /** What kernels need at the very least; a smaller adapter is refused by name. */
 const REQUIRED_LIMITS: Readonly<Record<string, number>> = {
@@ -92,8 +88,10 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     }
   }
   const without = new Set(options.without ?? []);
+  // Mesa's software driver takes matrices apart for subgroups of 8, and ends the process where vectors are wider.
+  if (facts.vendor === "mesa" && facts.software && (facts.subgroupSizes?.[1] ?? 0) > 8) without.add(MATRICES);
   // Both need subgroups.
-  if (without.has("subgroups")) without.add("subgroup-size-control").add("chromium-experimental-subgroup-matrix");
+  if (without.has("subgroups")) without.add("subgroup-size-control").add(MATRICES);
   const features = WANTED_FEATURES.filter((f) => adapter.features.has(f) && !without.has(f)) as GPUFeatureName[];
   let device: GPUDevice;
   try {
@@ -114,7 +112,7 @@ export async function openDevice(gpu: GPU, options: OpenOptions = {}): Promise<G
     facts.subgroups = false;
     facts.subgroupSizes = null;
   }
-  if (without.has("subgroups") || without.has("chromium-experimental-subgroup-matrix")) facts.subgroupMatrices = [];
+  if (without.has("subgroups") || without.has(MATRICES)) facts.subgroupMatrices = [];
   let first: LongtailError | null = null;
   device.onuncapturederror = (event) => {
     const kind = event.error.constructor?.name ?? "error";

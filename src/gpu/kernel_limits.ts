@@ -26,6 +26,16 @@ export interface KernelLimits {
   matrices?: readonly MatrixSize[];
 }
 
+/** Lanes of every subgroup where all have 8 or all have 16, which kernels with `_broadcast` in their name rely on; else 0. */
+export function subgroupLanes({ subgroups, subgroupMinSize: lanes, subgroupMaxSize }: KernelLimits): 0 | 8 | 16 {
+  return subgroups && lanes === subgroupMaxSize && (lanes === 8 || lanes === 16) ? lanes : 0;
+}
+
+/** Lanes of a workgroup that is one vector of a processor, for kernels on adapters that compute on the CPU. */
+export function vectorLanes(limits: KernelLimits): 8 | 16 {
+  return subgroupLanes(limits) || 8;
+}
+
 /** What every WebGPU implementation grants. */
 export const PORTABLE_KERNEL_LIMITS: KernelLimits = {
   subgroups: false,

@@ -7,6 +7,7 @@ import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "t
 import gradBiasSource from "../../shaders/attention_grad_bias.wgsl" with { type: "text" };
 import gradKeyValueSource from "../../shaders/attention_grad_key_value.wgsl" with { type: "text" };
 import gradQuerySource from "../../shaders/attention_grad_query.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { apply1, type Node, type Operation, type Tensor, type TensorType } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, grid1d, type Lowering } from "../tensor/lower.ts";
 import { type DType, sameShape, showShape } from "../tensor/shape.ts";
@@ -54,11 +55,16 @@ const TILE_BYTES = 8192;
  * lanes share, one row a lane and one workgroup a vector of lanes; a GPU stages them in workgroup memory and cuts rows
  * so that they stay in registers.
  */
-export function attentionVariant(kernel: AttentionKernel, headSize: number, inPlace: boolean): AttentionVariant {
+export function attentionVariant(
+  kernel: AttentionKernel,
+  headSize: number,
+  inPlace: boolean,
+  vector = 8,
+): AttentionVariant {
   if (inPlace) {
     // The inner loop is unrolled over the head: more keys in it overflow the instruction cache and compile slowly.
     const parts = splitHead(headSize, 128);
-    return { rows: Math.min(8, powerBelow(256 / parts)), parts, keys: headSize <= 64 ? 2 : 1, tile: 0 };
+    return { rows: Math.min(vector, powerBelow(256 / parts)), parts, keys: headSize <= 64 ? 2 : 1, tile: 0 };
   }
   const parts = splitHead(headSize, kernel === "forward" ? 64 : 32);
   const keys = Math.max(1, Math.min(4, powerBelow(TILE_BYTES / 8 / headSize)));
@@ -105,8 +111,14 @@ function sizesOfNode(node: Node): AttentionSizes {
 /** Placeholders and grid that the three large kernels share; `owned` is the length that workgroups divide. */
 function plan(lowering: Lowering, node: Node, kernel: AttentionKernel, bias: Tensor | undefined) {
   const s = sizesOfNode(node);
+  const { software, kernels } = lowering.target;
   const wanted = node.attributes["variant"] as AttentionOptions["variant"];
-  const variant = attentionVariant(kernel, s.headSize, wanted ? wanted === "in_place" : lowering.target.software);
+  const variant = attentionVariant(
+    kernel,
+    s.headSize,
+    wanted ? wanted === "in_place" : software,
+    software ? vectorLanes(kernels) : 8,
+  );
   const owned = kernel === "grad_key_value" ? s.keys : s.rows;
   const groups = Math.ceil(owned / variant.rows);
   const grid = foldGrid(groups * s.heads * s.batch, lowering.target.maxWorkgroups);

@@ -5,8 +5,8 @@ import conv2dDirect from "../../shaders/conv2d_direct.wgsl" with { type: "text" 
 import conv2dGradInput from "../../shaders/conv2d_grad_input.wgsl" with { type: "text" };
 import conv2dGradWeight from "../../shaders/conv2d_grad_weight.wgsl" with { type: "text" };
 import conv2dSumChunks from "../../shaders/conv2d_sum_chunks.wgsl" with { type: "text" };
-import type { KernelLimits } from "../gpu/kernel_limits.ts";
-import { foldGrid, hasSubgroupsOf8, type KernelChoice, type MatmulElement } from "./matmul_choice.ts";
+import { type KernelLimits, subgroupLanes, vectorLanes } from "../gpu/kernel_limits.ts";
+import { foldGrid, type KernelChoice, type MatmulElement } from "./matmul_choice.ts";
 
 /** Forward convolution; bottom and right padding follow from OH and OW. */
 export interface ConvShape {
@@ -45,7 +45,7 @@ export interface ConvVariant {
   channels: number;
   pixels: number;
   lanes: number;
-  /** Needs subgroups of exactly 8. */
+  /** Needs subgroups of exactly `lanes`. */
   broadcast: boolean;
 }
 
@@ -67,8 +67,10 @@ function variant(channels: number, pixels: number, lanes: number, broadcast: boo
 const MISCOMPILED = new Set(["direct_8x4x8_broadcast", "direct_16x8x8_broadcast"]);
 
 const ALL_VARIANTS: readonly ConvVariant[] = [
-  ...[1, 2, 4, 8, 16, 32].flatMap((channels) => [1, 2, 4, 8].map((pixels) => variant(channels, pixels, 8, true))),
-  ...[1, 2, 4, 8, 16].flatMap((channels) => [1, 2, 4].map((pixels) => variant(channels, pixels, 8, false))),
+  ...[8, 16].flatMap((lanes) => [
+    ...[1, 2, 4, 8, 16, 32].flatMap((channels) => [1, 2, 4, 8].map((pixels) => variant(channels, pixels, lanes, true))),
+    ...[1, 2, 4, 8, 16].flatMap((channels) => [1, 2, 4].map((pixels) => variant(channels, pixels, lanes, false))),
+  ]),
   ...[1, 2, 4, 8, 16].flatMap((channels) => [1, 2, 4].map((pixels) => variant(channels, pixels, 64, false))),
 ];
 
@@ -78,19 +80,24 @@ const byName = new Map(CONV_VARIANTS.map((entry) => [entry.name, entry]));
 
 /** Names of the variants that can run on an adapter with `limits`. */
 export function convVariants(limits: KernelLimits): string[] {
-  return CONV_VARIANTS.filter((entry) => !entry.broadcast || hasSubgroupsOf8(limits)).map((entry) => entry.name);
+  return CONV_VARIANTS.filter((entry) => canRun(entry, limits)).map((entry) => entry.name);
+}
+
+function canRun({ broadcast, lanes }: Pick<ConvVariant, "broadcast" | "lanes">, limits: KernelLimits): boolean {
+  return !broadcast || subgroupLanes(limits) === lanes;
 }
 
 /** The variant to run without measuring, for the forward pass and the input gradient alike. */
 export function defaultConvVariant(shape: ConvShape, limits: KernelLimits, isSoftwareAdapter: boolean): string {
-  const broadcast = hasSubgroupsOf8(limits);
+  const lanes = vectorLanes(limits);
+  const broadcast = subgroupLanes(limits) > 0;
   // Browsers' SwiftShader has no such subgroups: there 4 channels are twice as fast as 16 (2.1 against 0.9 GFLOP/s, 3x3, 64
   // channels, 32²), and their text compiles in a quarter of the time.
   const channels = powerOfTwoAtMost(shape.OC, isSoftwareAdapter && !broadcast ? 4 : 16);
   const pixels = powerOfTwoAtMost(shape.OW, 4);
   if (isSoftwareAdapter) {
-    const chosen = variant(channels, pixels, 8, broadcast).name;
-    return MISCOMPILED.has(chosen) ? variant(channels, pixels / 2, 8, broadcast).name : chosen;
+    const chosen = variant(channels, pixels, lanes, broadcast).name;
+    return MISCOMPILED.has(chosen) ? variant(channels, pixels / 2, lanes, broadcast).name : chosen;
   }
   return variant(Math.min(channels, 8), Math.min(pixels, 2), 64, false).name;
 }
@@ -223,8 +230,8 @@ export interface GradWeightChoice {
 
 /** Variants of the weight gradient: output channels and lanes of a workgroup; broadcast as in `ConvVariant`. */
 export const GRAD_WEIGHT_VARIANTS: readonly Omit<ConvVariant, "pixels">[] = [
-  ...[1, 4, 8, 16].map((channels) => gradWeightVariant(channels, 8, true)),
-  ...[1, 4, 8].flatMap((channels) => [8, 32].map((lanes) => gradWeightVariant(channels, lanes, false))),
+  ...[8, 16].flatMap((lanes) => [1, 4, 8, 16].map((channels) => gradWeightVariant(channels, lanes, true))),
+  ...[1, 4, 8].flatMap((channels) => [8, 16, 32].map((lanes) => gradWeightVariant(channels, lanes, false))),
 ];
 
 function gradWeightVariant(channels: number, lanes: number, broadcast: boolean): Omit<ConvVariant, "pixels"> {
@@ -233,14 +240,14 @@ function gradWeightVariant(channels: number, lanes: number, broadcast: boolean):
 
 /** Names of the weight gradient's variants that can run on an adapter with `limits`. */
 export function convGradWeightVariants(limits: KernelLimits): string[] {
-  return GRAD_WEIGHT_VARIANTS.filter((entry) => !entry.broadcast || hasSubgroupsOf8(limits)).map((entry) => entry.name);
+  return GRAD_WEIGHT_VARIANTS.filter((entry) => canRun(entry, limits)).map((entry) => entry.name);
 }
 
 /** The weight gradient's variant to run without measuring. */
 export function defaultGradWeightVariant(shape: ConvShape, limits: KernelLimits, isSoftwareAdapter: boolean): string {
   const channels = shape.OC < 4 ? 1 : shape.OC < 8 ? 4 : 8;
   if (!isSoftwareAdapter) return gradWeightVariant(channels, 32, false).name;
-  return gradWeightVariant(channels, 8, hasSubgroupsOf8(limits)).name;
+  return gradWeightVariant(channels, vectorLanes(limits), subgroupLanes(limits) > 0).name;
 }
 
 /**
@@ -338,9 +345,11 @@ function elements(options: ConvOptions) {
 }
 
 function lanesOf(channels: number, lanes: number, broadcast: boolean) {
+  // One load and its broadcasts serve as many channels as there are lanes.
+  const most = broadcast ? lanes : 8;
   return {
-    GROUPS: Math.ceil(channels / 8),
-    SUB: Math.min(channels, 8),
+    GROUPS: Math.ceil(channels / most),
+    SUB: Math.min(channels, most),
     LANES: lanes,
     BROADCAST: broadcast,
     USES_SUBGROUPS: broadcast,

@@ -4,6 +4,7 @@
 
 import source from "../../shaders/heads.wgsl" with { type: "text" };
 import gradSource from "../../shaders/heads_grad.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import { type Constants, f32Bits, foldGrid, type Lowering } from "../tensor/lower.ts";
 import { rmsNorm } from "./norm.ts";
@@ -35,7 +36,9 @@ function layout(
 ): { constants: Constants; params: number[]; grid: [number, number, number] } {
   const { heads, eps, joint, offsets } = attributes;
   const [a, b] = chosen as [number, number | undefined];
-  const perGroup = lowering.target.software ? 8 : 4;
+  const { software, kernels } = lowering.target;
+  const lanes = software ? vectorLanes(kernels) : 64;
+  const perGroup = software ? lanes : 4;
   const groups = chosen.map((k) => Math.ceil((streams[k]!.x.dim(0) * streams[k]!.x.dim(1) * heads) / perGroup));
   const grid = foldGrid(
     groups.reduce((sum, n) => sum + n, 0),
@@ -50,8 +53,8 @@ function layout(
       X2: other?.x.dtype ?? "f32",
       GAIN2: other?.gain.dtype ?? "f32",
       TWO: other !== null,
-      LANE_ROWS: lowering.target.software,
-      LANES: lowering.target.software ? 8 : 64,
+      LANE_ROWS: software,
+      LANES: lanes,
     },
     params: [
       heads,

@@ -125,7 +125,7 @@ export function lowerProduct(
   const accumulate = into !== undefined;
   const thin =
     target.software && measured === null && name.startsWith("direct")
-      ? chooseThin(shape, { A: a.dtype as "f32", B: B as "f32", accumulate }, target.maxWorkgroups)
+      ? chooseThin(shape, { A: a.dtype as "f32", B: B as "f32", accumulate }, target)
       : null;
   if (thin) {
     const epilogueScope = thin.swapped ? undefined : productScope(thin.source, M, N);

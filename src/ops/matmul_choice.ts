@@ -4,7 +4,7 @@
 import matmulDirect from "../../shaders/matmul_direct.wgsl" with { type: "text" };
 import matmulTiled from "../../shaders/matmul_tiled.wgsl" with { type: "text" };
 import { hasScales } from "../base/quantize.ts";
-import type { KernelLimits } from "../gpu/kernel_limits.ts";
+import { type KernelLimits, subgroupLanes, vectorLanes } from "../gpu/kernel_limits.ts";
 import type { TemplateConstants } from "../gpu/template.ts";
 import { decodeConstants, decodeText, isCodes, type OperandType } from "./operand.ts";
 
@@ -84,10 +84,12 @@ function tiled(tileM: number, tileN: number, tileK: number, threadM: number, thr
   return { name: `tiled_${tileM}x${tileN}x${tileK}`, kind: "tiled", tileM, tileN, tileK, threadM, threadN };
 }
 
-/** Every variant; `_broadcast` ones need subgroups of exactly 8. */
+/** Every variant; `_broadcast` ones need subgroups of exactly as many lanes as they name. */
 export const MATMUL_VARIANTS: readonly MatmulVariant[] = [
-  ...[1, 2, 4, 8, 16, 32].flatMap((rows) => [1, 2, 4, 8].map((cols) => direct(rows, cols, 8, true))),
-  ...[1, 2, 4, 8, 16].flatMap((rows) => [1, 2, 4].map((cols) => direct(rows, cols, 8, false))),
+  ...[8, 16].flatMap((lanes) => [
+    ...[1, 2, 4, 8, 16, 32, 64].flatMap((rows) => [1, 2, 4, 8].map((cols) => direct(rows, cols, lanes, true))),
+    ...[1, 2, 4, 8, 16].flatMap((rows) => [1, 2, 4].map((cols) => direct(rows, cols, lanes, false))),
+  ]),
   ...[1, 2, 4, 8].flatMap((rows) => [1, 2].map((cols) => direct(rows, cols, 64, false))),
   tiled(128, 64, 16, 8, 4),
   tiled(64, 64, 16, 4, 4),
@@ -99,16 +101,11 @@ const byName = new Map(MATMUL_VARIANTS.map((variant) => [variant.name, variant])
 /** Names of the variants that can run on an adapter with `limits`. */
 export function matmulVariants(limits: KernelLimits): string[] {
   return MATMUL_VARIANTS.filter((variant) => {
-    if (variant.kind === "direct") return !variant.broadcast || hasSubgroupsOf8(limits);
+    if (variant.kind === "direct") return !variant.broadcast || subgroupLanes(limits) === variant.lanes;
     const threads = (variant.tileM / variant.threadM) * (variant.tileN / variant.threadN);
     const bytes = 4 * variant.tileK * (variant.tileM + variant.tileN + 8);
     return threads <= limits.maxComputeInvocationsPerWorkgroup && bytes <= limits.maxComputeWorkgroupStorageSize;
   }).map((variant) => variant.name);
-}
-
-/** Whether every subgroup has exactly 8 lanes, which the `_broadcast` variants rely on. */
-export function hasSubgroupsOf8(limits: KernelLimits): boolean {
-  return limits.subgroups && limits.subgroupMinSize === 8 && limits.subgroupMaxSize === 8;
 }
 
 /** Up to this many terms a product writes more than it computes, and its order is that of its result. */
@@ -127,16 +124,16 @@ const LARGE_ALONG_COLUMNS = 2 ** 25;
 export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, isSoftwareAdapter: boolean): string {
   const { M, N } = shape;
   if (isSoftwareAdapter) {
-    const broadcast = hasSubgroupsOf8(limits);
+    const lanes = vectorLanes(limits);
+    const broadcast = subgroupLanes(limits) > 0;
     // 32 rows are a tenth faster than 16 and compile three times as long: worth it for large products only.
     const isFar = stretchesOf(shape, "direct", true).length > 1;
     const work = M * N * shape.K;
     const isLarge = isFar || (M >= 256 && (work >= LARGE_PRODUCT || N <= NARROW));
     const isTall = isLarge || (!shape.transB && M >= 256 && work >= LARGE_ALONG_COLUMNS);
-    const rows = powerOfTwoAtMost(M, broadcast ? (isTall ? 32 : 16) : 8);
-    // Where B lies along columns, two more vectors of it in registers are worth another tenth (73 against 65 GFLOP/s).
-    const cols = powerOfTwoAtMost(Math.ceil(N / 8), isLarge && !isFar && broadcast && !shape.transB ? 8 : 4);
-    return direct(rows, cols, 8, broadcast).name;
+    const most = broadcast ? mostRegisters(lanes, shape, { isFar, isLarge, isTall }) : { rows: 8, cols: 4 };
+    const rows = powerOfTwoAtMost(M, most.rows);
+    return direct(rows, powerOfTwoAtMost(Math.ceil(N / lanes), most.cols), lanes, broadcast).name;
   }
   if (M <= 8) return direct(powerOfTwoAtMost(M, 8), 1, 64, false).name;
   const batch = shape.batch ?? 1;
@@ -145,6 +142,19 @@ export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, i
   if (tilesOf(128, 64) >= 256) return "tiled_128x64x16";
   if (tilesOf(64, 64) >= 128) return "tiled_64x64x16";
   return "tiled_32x32x16";
+}
+
+/** Most rows and columns of a lane. */
+function mostRegisters(
+  lanes: number,
+  { transB, M, N, K }: MatmulShape,
+  { isFar, isLarge, isTall }: Record<"isFar" | "isLarge" | "isTall", boolean>,
+): { rows: number; cols: number } {
+  // With 16 lanes 32x2 is as fast as 32x4 for rows of B that lie along K, and compiles like 16x4 (69 against 58 GFLOP/s).
+  if (lanes === 16 && transB && !isLarge) return { rows: 32, cols: 2 };
+  const rows = isTall || (lanes === 16 && M >= 128 && M * N * K >= LARGE_ALONG_COLUMNS) ? 32 : 16;
+  // Where B lies along columns, two more vectors of it in registers are worth another tenth (73 against 65 GFLOP/s).
+  return { rows, cols: isLarge && !isFar && !transB ? 8 : 4 };
 }
 
 /** Terms along K that one dispatch adds on a CPU adapter where rows of B lie far apart, from so many bytes on. */
@@ -207,10 +217,15 @@ export function chooseMatmul(
   const params = new Uint32Array(words);
   if (chosen.kind === "direct") {
     const { rows, cols, lanes, broadcast } = chosen;
+    const step = K < 8 ? 4 : 8;
+    // Rows of A that one load serves: eight terms of each, or one term of as many as there are lanes.
+    const each = broadcast && !shape.transA ? Math.min(rows, lanes / step) : 1;
+    const sub = Math.min(rows / each, broadcast && shape.transA ? lanes : 8);
     const constants = {
       ...shared,
-      GROUPS: Math.ceil(rows / 8),
-      SUB: Math.min(rows, 8),
+      GROUPS: rows / each / sub,
+      SUB: sub,
+      EACH: each,
       COLS: cols,
       LANES: lanes,
       ROWS: rows,
@@ -218,7 +233,7 @@ export function chooseMatmul(
       BROADCAST: broadcast,
       USES_SUBGROUPS: broadcast,
       COLUMNS_FIRST: K <= SHORT,
-      STEP: K < 8 ? 4 : 8,
+      STEP: step,
     };
     return { source: matmulDirect, constants, grid, params, workgroupSize: lanes };
   }

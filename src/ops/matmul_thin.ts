@@ -3,7 +3,8 @@
 
 import matmulNarrow from "../../shaders/matmul_narrow.wgsl" with { type: "text" };
 import matmulOuter from "../../shaders/matmul_outer.wgsl" with { type: "text" };
-import type { WideVariant } from "../tensor/lower.ts";
+import { vectorLanes } from "../gpu/kernel_limits.ts";
+import type { Target, WideVariant } from "../tensor/lower.ts";
 import { foldGrid, type KernelChoice, type MatmulElement, type MatmulShape } from "./matmul_choice.ts";
 
 /** Most terms of a sum that are worth keeping a column of B in registers for. */
@@ -15,9 +16,6 @@ const MOST_COLUMNS = 4;
 /** Rows that go by while a workgroup keeps its columns. */
 const ROWS = 16;
 
-/** Lanes of a workgroup, four values each. */
-const WIDTH = 8 * 4;
-
 export type ThinChoice = Omit<KernelChoice, "workgroupSize"> & {
   wide: WideVariant | null;
   /** The kernel's first input is the product's second factor. */
@@ -28,10 +26,14 @@ export type ThinChoice = Omit<KernelChoice, "workgroupSize"> & {
 export function chooseThin(
   shape: MatmulShape,
   { A, B, accumulate }: { A: MatmulElement; B: MatmulElement; accumulate: boolean },
-  maxWorkgroups: number,
+  { maxWorkgroups, kernels }: Pick<Target, "maxWorkgroups" | "kernels">,
 ): ThinChoice | null {
   const { M, N, K, batch = 1, strideA = M * K, strideB = K * N, strideC = M * N } = shape;
+  const lanes = vectorLanes(kernels);
+  /** Columns of a workgroup, four to a lane. */
+  const width = 4 * lanes;
   const common = {
+    LANES: lanes,
     A,
     B,
     TRANS_A: Boolean(shape.transA),
@@ -39,9 +41,9 @@ export function chooseThin(
     ACCUMULATE: accumulate,
     USES_F16: A === "f16" || B === "f16",
   };
-  if (K <= MOST_TERMS && M >= 8 && N >= WIDTH && N % 4 === 0 && strideC % 4 === 0) {
+  if (K <= MOST_TERMS && M >= 8 && N >= width && N % 4 === 0 && strideC % 4 === 0) {
     const tilesM = Math.ceil(M / ROWS);
-    const tilesN = Math.ceil(N / WIDTH);
+    const tilesN = Math.ceil(N / width);
     const { grid, fold } = foldGrid(tilesM * tilesN * batch, maxWorkgroups);
     return {
       source: matmulOuter,
@@ -53,13 +55,13 @@ export function chooseThin(
     };
   }
   const fits = (long: number, few: number, stride: number) =>
-    few <= MOST_COLUMNS && long >= WIDTH && long % 4 === 0 && stride % 4 === 0;
+    few <= MOST_COLUMNS && long >= width && long % 4 === 0 && stride % 4 === 0;
   const isNarrow = shape.transA && fits(M, N, strideA);
   if (!isNarrow && !(!shape.transB && fits(N, M, strideB))) return null;
   // In the kernel's terms the long factor comes first, and lies along its rows.
   const [long, few] = isNarrow ? [M, N] : [N, M];
-  const VECS = long >= 8 * WIDTH ? 4 : 1;
-  const tiles = Math.ceil(long / WIDTH / VECS);
+  const VECS = long >= 8 * width ? 4 : 1;
+  const tiles = Math.ceil(long / width / VECS);
   const { grid, fold } = foldGrid(tiles * batch, maxWorkgroups);
   const strides = isNarrow ? [strideA, strideB] : [strideB, strideA];
   return {

@@ -5,6 +5,7 @@
 import modulationSource from "../../shaders/modulation_grad.wgsl" with { type: "text" };
 import source from "../../shaders/norm.wgsl" with { type: "text" };
 import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, grid1d, type Target } from "../tensor/lower.ts";
@@ -24,7 +25,7 @@ interface NormAttributes {
  * give its cores equal shares of a few rows.
  */
 function mapping(target: Target): { lanes: number; laneRows: boolean } {
-  return target.software ? { lanes: 8, laneRows: true } : { lanes: 64, laneRows: false };
+  return target.software ? { lanes: vectorLanes(target.kernels), laneRows: true } : { lanes: 64, laneRows: false };
 }
 
 /** What a binding holds: single values, or four together. */

@@ -2,6 +2,7 @@
 // added by a second pass, so that a sum over all pixels still fills the device.
 
 import reduceSource from "../../shaders/reduce.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, type Lowering, type Slot } from "../tensor/lower.ts";
 import { collapseBroadcast, type Shape, sameShape } from "../tensor/shape.ts";
@@ -96,8 +97,8 @@ export function pass(
   s: { outer: number; length: number; inner: number; chunks: number; perChunk: number; dtype: string; last: boolean },
 ): void {
   const rows = s.inner === 1;
-  const { software, maxWorkgroups } = lowering.target;
-  const LANES = software && !rows ? 8 : 64;
+  const { software, kernels, maxWorkgroups } = lowering.target;
+  const LANES = software && !rows ? vectorLanes(kernels) : 64;
   const gridOf = (sums: number) => foldGrid(rows ? sums : Math.ceil(sums / LANES), maxWorkgroups);
   const sums = s.outer * s.chunks * s.inner;
   const grid = gridOf(sums);

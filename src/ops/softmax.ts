@@ -1,6 +1,7 @@
 // Softmax over the last dimension as an operation of its own; inside attention it never exists as a tensor.
 
 import softmaxSource from "../../shaders/softmax.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import { foldGrid, type Lowering } from "../tensor/lower.ts";
 
@@ -12,7 +13,7 @@ function lower(lowering: Lowering, node: Node, backward: boolean): void {
   const rows = x.size / length;
   // Barriers cost a CPU adapter more than uncoalesced loads, as long as there are rows for all of its lanes.
   const laneRows = lowering.target.software && rows >= FEW_ROWS;
-  const lanes = laneRows ? 8 : 64;
+  const lanes = laneRows ? vectorLanes(lowering.target.kernels) : 64;
   const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
   lowering.call({
     label: backward ? "softmax gradient" : "softmax",

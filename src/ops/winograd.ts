@@ -6,18 +6,12 @@
 import winogradInput from "../../shaders/winograd_input.wgsl" with { type: "text" };
 import winogradOutput from "../../shaders/winograd_output.wgsl" with { type: "text" };
 import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
+import { subgroupLanes, vectorLanes } from "../gpu/kernel_limits.ts";
 import type { Node, Tensor } from "../tensor/graph.ts";
 import type { Lowering, Target } from "../tensor/lower.ts";
 import type { ConvShape } from "./conv_choice.ts";
 import { matmulKey } from "./matmul.ts";
-import {
-  chooseMatmul,
-  defaultMatmulVariant,
-  foldGrid,
-  hasSubgroupsOf8,
-  type MatmulShape,
-  matmulVariants,
-} from "./matmul_choice.ts";
+import { chooseMatmul, defaultMatmulVariant, foldGrid, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
 
 /** Name of the variant, beside those of conv_choice.ts. */
 export const WINOGRAD = "winograd_4x4";
@@ -33,8 +27,6 @@ const LEAST_TILES = 32;
 /** Bytes of transformed tiles and of their products that are held at a time; what exceeds them is done in stretches. */
 const STRETCH_BYTES = { software: 4 << 20, hardware: 64 << 20 };
 
-const LANES = { software: 8, hardware: 64 };
-
 /** Lanes of a workgroup of winograd_weights.wgsl. */
 const WEIGHT_LANES = 64;
 
@@ -42,12 +34,13 @@ const WEIGHT_LANES = 64;
 const PRODUCT_COLUMNS = 32;
 
 /**
- * The products' kernel without measuring. On a CPU adapter 32 rows beat 16 by a tenth; with twice the
- * columns it would be another few percent, for seconds of compilation.
+ * The products' kernel without measuring. On a CPU adapter 32 rows beat 16 by a tenth and 64 beat 32 by a twentieth, for
+ * half a second of compilation: one text serves all convolutions.
  */
 function defaultProduct(shape: MatmulShape, { kernels, software }: Target): string {
   const isWide = shape.M >= 32 && shape.N >= PRODUCT_COLUMNS;
-  if (software && isWide && hasSubgroupsOf8(kernels)) return "direct_32x4x8_broadcast";
+  const lanes = subgroupLanes(kernels);
+  if (software && isWide && lanes > 0) return `direct_${shape.M % 64 === 0 ? 64 : 32}x4x${lanes}_broadcast`;
   return defaultMatmulVariant(shape, kernels, software);
 }
 
@@ -90,7 +83,7 @@ export function lowerWinograd(
   const { N, IC, H, W, OC, OH, OW, padTop = 0, padLeft = 0 } = s;
   const tilesY = Math.ceil(OH / TILE);
   const tilesX = Math.ceil(OW / TILE);
-  const lanes = LANES[target.software ? "software" : "hardware"];
+  const lanes = target.software ? vectorLanes(target.kernels) : 64;
   const label = `${flipped ? "conv grad" : "conv"} 3x3 ${flipped ? `${IC}x${OC}` : `${OC}x${IC}`} ${OH}x${OW}`;
   const gridOf = (items: number, perWorkgroup: number) =>
     foldGrid(Math.ceil(items / perWorkgroup), target.maxWorkgroups);

@@ -23,6 +23,7 @@ const GPU_VARIABLES = [
   "NVIDIA_VISIBLE_DEVICES",
   "NVIDIA_DRIVER_CAPABILITIES",
   "LP_NUM_THREADS",
+  "LP_NATIVE_VECTOR_WIDTH",
 ];
 
 /** Collects all facts; what cannot be found out is null or empty, and nothing throws. */

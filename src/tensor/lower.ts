@@ -1,7 +1,7 @@
 // From nodes to kernel calls. A call names a WGSL template, its placeholder values, the memory it binds and its grid;
 // memory is still symbolic here (slots), so that the planner can see every lifetime before anything is allocated.
 
-import type { KernelLimits, MatrixUse } from "../gpu/kernel_limits.ts";
+import { type KernelLimits, type MatrixUse, vectorLanes } from "../gpu/kernel_limits.ts";
 import { type EpilogueScope, epilogueText, type PointwiseStep, worksOnVectors } from "./epilogue.ts";
 import type { Graph, Node, Tensor } from "./graph.ts";
 import { BYTES, type DType, elements } from "./shape.ts";
@@ -298,8 +298,8 @@ export interface Lanes {
  * On a CPU adapter starting a lane costs more than a loop turn, and a workgroup is one vector of the processor; a GPU wants
  * lanes to hide its latency with, so `vectors` of four count as four values there.
  */
-export function lanesOf(target: { software: boolean }, vectors = false): Lanes {
-  if (target.software) return { LANES: 8, PER_LANE: 16 };
+export function lanesOf(target: Pick<Target, "software" | "kernels">, vectors = false): Lanes {
+  if (target.software) return { LANES: vectorLanes(target.kernels), PER_LANE: 16 };
   return { LANES: 64, PER_LANE: vectors ? 1 : 4 };
 }
 

@@ -1,6 +1,7 @@
 // A device with nothing but what every WebGPU implementation grants, and devices that lack one feature each: the least
 // limits are asked for, so Dawn refuses whatever exceeds them. Results agree with those of the whole adapter.
 
+import "../helpers/vectors_of_8.ts";
 import { expect, it } from "vitest";
 import { type Gpu, openDevice } from "../../src/gpu/device.ts";
 import { dropFaultyMatrices } from "../../src/ops/matrix_check.ts";

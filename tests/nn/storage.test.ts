@@ -1,6 +1,7 @@
 // Frozen weights in every storage under a LoRA: gradients equal to those over the decoded weights, decoded weights that
 // live for one kernel call, and the bytes that plans show.
 
+import "../helpers/vectors_of_8.ts";
 import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { type StoredTask, storedTransformer } from "../../bench/lib/stored_transformer.ts";

@@ -2,6 +2,7 @@
 // differs is the rounding to f16 of the weights and of their gradients: half a unit of 2^-11, 1.4e-4 to 2.8e-4 of each on
 // average, more where the weights' gradients nearly cancel (sharp weights). LONGTAIL_LONG=1 takes every form and head size.
 
+import "../helpers/vectors_of_8.ts";
 import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";

@@ -2,6 +2,7 @@
 // rounded to f16, as the kernels round them, so what is left is the rounding of f32 sums. The normal run takes a sample of
 // the variants, LONGTAIL_LONG=1 all: on a CPU adapter compiling one costs seconds.
 
+import "../helpers/vectors_of_8.ts";
 import process from "node:process";
 import { describe, expect, it } from "vitest";
 import { f16ToF32, f32ToF16 } from "../../src/base/halves.ts";

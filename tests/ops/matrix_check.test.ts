@@ -1,6 +1,7 @@
 // The test of an adapter's subgroup matrices: sizes that compute rightly stay, and a driver that compiles one of the kernels
 // wrongly loses the size. Such a driver is made up by changing one line of a kernel's text on its way to the device.
 
+import "../helpers/vectors_of_8.ts";
 import { describe, expect, it } from "vitest";
 import type { RunEvent } from "../../src/base/events.ts";
 import type { Gpu } from "../../src/gpu/device.ts";

@@ -3,8 +3,8 @@
 
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Gpu } from "../../src/gpu/device.ts";
+import { subgroupLanes, vectorLanes } from "../../src/gpu/kernel_limits.ts";
 import { linear } from "../../src/ops/matmul.ts";
-import { hasSubgroupsOf8 } from "../../src/ops/matmul_choice.ts";
 import { chooseFromLadder } from "../../src/runs/align/ladder.ts";
 import { loadConfig } from "../../src/runs/config/load.ts";
 import { projectSources } from "../../src/runs/project.ts";
@@ -71,8 +71,8 @@ async function withDriver<T>({ device }: Gpu, change: (code: string) => string, 
   }
 }
 
-const FAST = "direct_32x4x8_broadcast";
-const withBroadcasts = it.runIf(hasSubgroupsOf8(targetOf(await testGpu()).kernels));
+const FAST = `direct_32x4x${vectorLanes(targetOf(await testGpu()).kernels)}_broadcast`;
+const withBroadcasts = it.runIf(subgroupLanes(targetOf(await testGpu()).kernels) > 0);
 /** What a driver that loses half of every sum in kernels with subgroup operations makes of them. */
 const wrongBroadcasts = (code: string) =>
   /subgroupBroadcast\(/.test(code) ? code.replace("var v = sum;", "var v = 0.5 * sum;") : code;
