@@ -71,7 +71,8 @@ async function withDriver<T>({ device }: Gpu, change: (code: string) => string, 
   }
 }
 
-const FAST = `direct_32x4x${vectorLanes(targetOf(await testGpu()).kernels)}_broadcast`;
+const LANES = vectorLanes(targetOf(await testGpu()).kernels);
+const FAST = `direct_32x4x${LANES}_broadcast`;
 const withBroadcasts = it.runIf(subgroupLanes(targetOf(await testGpu()).kernels) > 0);
 /** What a driver that loses half of every sum in kernels with subgroup operations makes of them. */
 const wrongBroadcasts = (code: string) =>
@@ -90,9 +91,9 @@ async function tuneSlowDefault(slow: string, change: (code: string) => string = 
   const replay = Executable.prototype.replay;
   vi.spyOn(Executable.prototype, "replay").mockImplementation(function (this: Executable) {
     replay.call(this);
-    // Tiles of 32x32 make 64 workgroups of 256x256 values; no other variant does.
+    // Tiles of 32 rows and of four columns a lane make so many workgroups of 256x256 values; no other variant does.
     const { grids } = this as unknown as { grids: Uint32Array };
-    clock += grids[0]! * grids[1]! === 64 ? 1 : 10;
+    clock += grids[0]! * grids[1]! === 512 / LANES ? 1 : 10;
   });
   const report = await withDriver(gpu, change, () => tune(gpu, target, [plan], {}, 600));
   vi.restoreAllMocks();
@@ -108,7 +109,7 @@ describe("a driver that compiles variants wrongly", () => {
   });
 
   withBroadcasts("gives up a default that is wrong, also for a slower kernel", async () => {
-    const { name, faulty } = await tuneSlowDefault("direct_16x4x8_broadcast", wrongBroadcasts);
+    const { name, faulty } = await tuneSlowDefault(`direct_16x4x${LANES}_broadcast`, wrongBroadcasts);
     expect(name).toBe("tiled_64x64x16");
     expect(faulty).toEqual([""]);
   });
