@@ -1,5 +1,5 @@
-// Our side of the block benchmark: forward and backward traced into one plan, gradients added into cleared buffers as in
-// training.
+// Our side of the block benchmark: forward and backward traced into one plan that writes all gradients afresh, as a gradient
+// function does. (Training adds them into buffers that it clears, one pass more over them.)
 
 import { openDevice } from "../../src/gpu/device.ts";
 import { backward } from "../../src/ops/backward.ts";
@@ -19,15 +19,17 @@ await serve<FluxShape>({
   open: () => Promise.resolve(describe(gpu)),
   async prepare(task) {
     const session = new Session(targetOf(gpu));
-    const flux = fluxBlocks(session, task);
+    const flux = fluxBlocks(session, task, { gradients: false });
     const inputs = blockInputs(task);
     const seed = session.data("seed", inputs.seed.shape);
     const gradients: Record<string, Variable> = {};
     const plan = session.plan("block", (graph) => {
+      const names = ["latents", "states", "pooled", ...flux.weights.variables.map((v) => v.name)];
+      const weights = flux.weights.variables.map((v) => graph.read(v, true));
       const { outputs, leaves } = flux.trace(graph, { gradients: true });
-      backward(graph, [[outputs[0]!, graph.read(seed)]], leaves).forEach((g, i) => {
-        const variable = session.data(`gradient ${i}`, g!.shape);
-        gradients[(["latents", "states", "pooled"] as const)[i]!] = variable;
+      backward(graph, [[outputs[0]!, graph.read(seed)]], [...leaves, ...weights]).forEach((g, i) => {
+        const variable = session.data(`gradient of ${names[i]!}`, g!.shape);
+        gradients[names[i]!] = variable;
         graph.assign(variable, g!);
       });
     });
@@ -36,10 +38,7 @@ await serve<FluxShape>({
     for (const [name, variable] of Object.entries(flux.inputs))
       session.write(variable, inputs[name as "latents"].values);
     session.write(seed, inputs.seed.values);
-    const step = () => {
-      session.clear(flux.gradients!);
-      session.run(plan);
-    };
+    const step = () => session.run(plan);
     return {
       async run(repeats) {
         for (let i = 0; i < repeats; i++) step();
@@ -48,7 +47,6 @@ await serve<FluxShape>({
       async check() {
         step();
         const found: Fingerprints = {};
-        for (const v of flux.weights.variables) found[v.name] = fingerprint(await session.read(v.gradient!));
         for (const [name, v] of Object.entries(gradients)) found[name] = fingerprint(await session.read(v));
         return found;
       },

@@ -1,10 +1,12 @@
 // Values and gradients of all layouts are tested from the table (table.test.ts), variants in variants.test.ts.
 
 import { describe, expect, it } from "vitest";
+import { subgroupLanes, vectorLanes } from "../../src/gpu/kernel_limits.ts";
 import { linear, matmul } from "../../src/ops/matmul.ts";
 import { stretchesOf } from "../../src/ops/matmul_choice.ts";
 import { add, geluTanh, mul, relu } from "../../src/ops/pointwise.ts";
-import { noise, relativeError, runOps } from "../helpers/gpu.ts";
+import { targetOf } from "../../src/tensor/target.ts";
+import { noise, relativeError, runOps, testGpu } from "../helpers/gpu.ts";
 import { product } from "./table/products.ts";
 
 describe("matrix products", () => {
@@ -56,6 +58,25 @@ describe("matrix products", () => {
       }
     },
   );
+
+  it("shares the rows of large products evenly among tiles, the last of which is smaller", async () => {
+    const [M, N, K] = [101, 1100, 832];
+    const [a, b] = [noise(M * K, 1), noise(K * N, 2)];
+    const lanes = vectorLanes(targetOf(await testGpu()).kernels);
+    const isVector = subgroupLanes(targetOf(await testGpu()).kernels) > 0;
+    for (const transposeB of [false, true]) {
+      const inputs = [
+        { shape: [1, M, K], values: a },
+        { shape: transposeB ? [1, N, K] : [1, K, N], values: b },
+      ];
+      const { outputs, kernels } = await runOps(inputs, ([x, y]) => [matmul(x!, y!, { transposeB })]);
+      // Four tiles of 26 rows; where B's rows lie along K, two of 52 with 16 lanes and seven of 16 with 8.
+      const alongK = lanes === 16 ? [52, 2] : [16, 4];
+      const [rows, cols] = transposeB ? alongK : [26, lanes === 16 ? 8 : 4];
+      if (isVector) expect(kernels[0]!.grid[0]).toBe(Math.ceil(M / rows!) * Math.ceil(N / (cols! * lanes)));
+      expect(relativeError(outputs[0]!, product(a, b, [M, N, K], { transB: transposeB }))).toBeLessThan(1e-6);
+    }
+  });
 
   it("adds up in stretches where rows of B lie far apart, with its epilogue once, at the end", async () => {
     const [M, N, K] = [66, 1025, 515];
