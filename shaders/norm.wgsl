@@ -2,12 +2,20 @@
 // with rstd = rsqrt(mean(x^2) + eps) (RMSNorm). Mean first, then the variance of the deviations: two passes lose nothing.
 // Also writes stats[row] = (mean, rstd) for the backward pass. Gain, modulation and activation are epilogue steps.
 //#if LANE_ROWS
-// Variant for CPU adapters: a lane owns a row, no barrier. Grid: ceil(rows / 8) workgroups of 8. With WIDE four values
+// Variant for CPU adapters: a lane owns a row, no barrier. Grid: ceil(rows / LANES) workgroups. With WIDE four values
 // are read and written at a time (width divides by 4), and added in the same order.
-//#else
+//#endif
+//#if ONE_SUBGROUP
+// Variant for long rows on CPU adapters, where rows beside each other would push each other out of the cache: a workgroup of one
+// subgroup owns a row. Grid: rows workgroups.
+//#endif
+//#if TREE
 // Variant for GPUs: a workgroup of 64 owns a row and adds by a tree of fixed order. Grid: rows workgroups.
 //#endif
 // Bindings: 1 x [rows, width], 2 out, 3 stats [rows, 2]. Folded into y with p.fold workgroups a row.
+//#if ONE_SUBGROUP
+enable subgroups;
+//#endif
 
 struct Params { rows : u32, width : u32, fold : u32, eps : f32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -15,8 +23,10 @@ struct Params { rows : u32, width : u32, fold : u32, eps : f32 }
 @group(0) @binding(2) var<storage, read_write> out : array<{{OUT_ITEM}}>;
 @group(0) @binding(3) var<storage, read_write> stats : array<f32>;
 {{EPILOGUE_BINDINGS}}
-//#if LANE_ROWS
-//#else
+//#if ONE_SUBGROUP
+fn total(lane : u32, value : f32) -> f32 { return subgroupAdd(value); }
+//#endif
+//#if TREE
 var<workgroup> partial : array<f32, 64>;
 
 fn total(lane : u32, value : f32) -> f32 {
@@ -91,13 +101,29 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   var mean = 0.0;
 //#if RMS
 //#else
-  for (var i = lane; i < p.width; i += 64u) { mean += f32(x[base + i]); }
+  for (var i = lane; i < p.width; i += {{HOP}}u) {
+    //#for u UNROLL
+    mean += f32(x[base + i + {{u}}u * {{LANES}}u]);
+    //#endfor
+  }
   mean = total(lane, mean) * scale;
 //#endif
   var squares = 0.0;
-  for (var i = lane; i < p.width; i += 64u) { let d = f32(x[base + i]) - mean; squares += d * d; }
+  for (var i = lane; i < p.width; i += {{HOP}}u) {
+    //#for u UNROLL
+    let d{{u}} = f32(x[base + i + {{u}}u * {{LANES}}u]) - mean;
+    squares += d{{u}} * d{{u}};
+    //#endfor
+  }
   let rstd = inverseSqrt(total(lane, squares) * scale + p.eps);
-  for (var i = lane; i < p.width; i += 64u) { out[base + i] = {{OUT_ITEM}}(finish(row, i, (f32(x[base + i]) - mean) * rstd)); }
+  for (var i = lane; i < p.width; i += {{HOP}}u) {
+    //#for u UNROLL
+    {
+      let at = i + {{u}}u * {{LANES}}u;
+      out[base + at] = {{OUT_ITEM}}(finish(row, at, (f32(x[base + at]) - mean) * rstd));
+    }
+    //#endfor
+  }
   if (lane == 0u) {
     stats[row * 2u] = mean;
     stats[row * 2u + 1u] = rstd;

@@ -7,6 +7,9 @@
 //#else
 // Bindings: 1 dy [rows, width], 2 x, 3 stats [rows, 2], 4 dx. Folded into y with p.fold workgroups a row.
 //#endif
+//#if ONE_SUBGROUP
+enable subgroups;
+//#endif
 
 struct Params { rows : u32, width : u32, fold : u32, tokens : u32 }
 @group(0) @binding(0) var<uniform> p : Params;
@@ -20,8 +23,7 @@ struct Params { rows : u32, width : u32, fold : u32, tokens : u32 }
 @group(0) @binding(4) var<storage, read_write> dx : array<{{F32_ITEM}}>;
 //#endif
 {{EPILOGUE_BINDINGS}}
-//#if LANE_ROWS
-//#else
+//#if TREE
 var<workgroup> partial : array<vec2<f32>, 64>;
 //#endif
 
@@ -54,7 +56,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
 //#else
   let row = min(g, p.rows - 1u);
   let first = lane;
-  let hop = 64u;
+  let hop = {{HOP}}u;
 //#endif
   let base = row * p.width;
   let mean = stats[row * 2u];
@@ -77,12 +79,19 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   }
 //#else
   for (var i = first; i < p.width; i += hop) {
-    let d = arriving(base + i, from_scale);
-    sums += vec2<f32>(d, d * (f32(x[base + i]) - mean) * rstd);
+    //#for u UNROLL
+    {
+      let at = base + i + {{u}}u * {{LANES}}u;
+      let d = arriving(at, from_scale);
+      sums += vec2<f32>(d, d * (f32(x[at]) - mean) * rstd);
+    }
+    //#endfor
   }
 //#endif
-//#if LANE_ROWS
-//#else
+//#if ONE_SUBGROUP
+  sums = subgroupAdd(sums);
+//#endif
+//#if TREE
   partial[lane] = sums;
   workgroupBarrier();
   for (var width = 32u; width > 0u; width = width >> 1u) {
@@ -104,8 +113,13 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
   }
 //#else
   for (var i = first; i < p.width; i += hop) {
-    let n = (f32(x[base + i]) - mean) * rstd;
-    dx[base + i] = finish(row, i, rstd * (arriving(base + i, from_scale) - sums.x - n * sums.y));
+    //#for u UNROLL
+    {
+      let at = i + {{u}}u * {{LANES}}u;
+      let n = (f32(x[base + at]) - mean) * rstd;
+      dx[base + at] = finish(row, at, rstd * (arriving(base + at, from_scale) - sums.x - n * sums.y));
+    }
+    //#endfor
   }
 //#endif
 }

@@ -4,8 +4,13 @@
 // Softmax over rows of [rows, length]: out = exp(x - max(x)) / sum(exp(x - max(x))). Bindings: 1 x, 2 out.
 //#endif
 //#if LANE_ROWS
-// Variant for CPU adapters: a lane owns a row. Grid: ceil(rows / 8) workgroups of 8, folded into y with p.fold a row.
-//#else
+// Variant for CPU adapters: a lane owns a row. Grid: ceil(rows / LANES) workgroups, folded into y with p.fold a row.
+//#endif
+//#if ONE_SUBGROUP
+// Variant for long rows on CPU adapters: a workgroup of one subgroup owns a row. Grid: rows workgroups, folded likewise.
+enable subgroups;
+//#endif
+//#if TREE
 // A workgroup of 64 owns a row; lanes stride through it and a tree in workgroup memory joins them, always in the same
 // order. Grid: rows workgroups, folded into y with p.fold a row.
 //#endif
@@ -22,7 +27,12 @@ struct Params { rows : u32, length : u32, fold : u32 }
 //#if LANE_ROWS
 fn join_sum(lane : u32, value : f32) -> f32 { return value; }
 fn join_max(lane : u32, value : f32) -> f32 { return value; }
-//#else
+//#endif
+//#if ONE_SUBGROUP
+fn join_sum(lane : u32, value : f32) -> f32 { return subgroupAdd(value); }
+fn join_max(lane : u32, value : f32) -> f32 { return subgroupMax(value); }
+//#endif
+//#if TREE
 var<workgroup> shared_ : array<f32, 64>;
 
 fn join_sum(lane : u32, value : f32) -> f32 {
@@ -57,7 +67,7 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
 //#else
   let row = group.x + group.y * p.fold;
   let from_ = row * p.length + lane;
-  let hop = 64u;
+  let hop = {{LANES}}u;
 //#endif
   if (row >= p.rows) { return; }
   let last = (row + 1u) * p.length;

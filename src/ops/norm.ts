@@ -5,7 +5,7 @@
 import modulationSource from "../../shaders/modulation_grad.wgsl" with { type: "text" };
 import source from "../../shaders/norm.wgsl" with { type: "text" };
 import gradSource from "../../shaders/norm_grad.wgsl" with { type: "text" };
-import { vectorLanes } from "../gpu/kernel_limits.ts";
+import { subgroupLanes, vectorLanes } from "../gpu/kernel_limits.ts";
 import type { PointwiseStep } from "../tensor/epilogue.ts";
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
 import { f32Bits, foldGrid, grid1d, type Target } from "../tensor/lower.ts";
@@ -20,12 +20,34 @@ interface NormAttributes {
   rms: boolean;
 }
 
+/** How rows lie on lanes, with the constants that tell the kernels. */
+export interface RowMapping {
+  LANES: number;
+  /** A lane owns a row. */
+  LANE_ROWS: boolean;
+  /** A workgroup of one subgroup owns a row. */
+  ONE_SUBGROUP: boolean;
+  /** A workgroup of several subgroups owns a row, and joins its sums in workgroup memory. */
+  TREE: boolean;
+  /** Values that a lane takes in a turn of the loops along a row, and what a turn of all lanes takes. */
+  UNROLL: number;
+  HOP: number;
+}
+
+/** Rows from which a subgroup is better than a lane. Those of a vector's lanes, side by side, do not stay in the first cache. */
+const LONG_ROW = 192;
+
 /**
- * On a CPU adapter a lane takes a row of its own: barriers cost more there than uncoalesced loads. Workgroups of one vector
- * give its cores equal shares of a few rows.
+ * On a CPU adapter a lane takes a row of its own, or a subgroup where rows are long: barriers cost more there than
+ * uncoalesced loads. Workgroups of one vector give its cores equal shares of a few rows.
  */
-function mapping(target: Target): { lanes: number; laneRows: boolean } {
-  return target.software ? { lanes: vectorLanes(target.kernels), laneRows: true } : { lanes: 64, laneRows: false };
+export function mapping({ software, kernels }: Target, width: number, longRow = LONG_ROW): RowMapping {
+  if (!software) return { LANES: 64, LANE_ROWS: false, ONE_SUBGROUP: false, TREE: true, UNROLL: 1, HOP: 64 };
+  const along = width >= longRow && subgroupLanes(kernels) > 0;
+  const LANES = vectorLanes(kernels);
+  // A turn costs a CPU adapter more than what it computes for one value.
+  const UNROLL = along && width >= 512 && width % (4 * LANES) === 0 ? 4 : 1;
+  return { LANES, LANE_ROWS: !along, ONE_SUBGROUP: along, TREE: false, UNROLL, HOP: UNROLL * LANES };
 }
 
 /** What a binding holds: single values, or four together. */
@@ -47,17 +69,17 @@ const normOperation: Operation = {
     const { width, eps, rms } = node.attributes as unknown as NormAttributes;
     const x = node.inputs[0]!;
     const rows = x.size / width;
-    const { lanes, laneRows } = mapping(lowering.target);
-    const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
-    const wide = laneRows && width % 4 === 0;
+    const rowMapping = mapping(lowering.target, width);
+    const { LANES, LANE_ROWS } = rowMapping;
+    const grid = foldGrid(LANE_ROWS ? Math.ceil(rows / LANES) : rows, lowering.target.maxWorkgroups);
+    const wide = LANE_ROWS && width % 4 === 0;
     lowering.call({
       label: rms ? "rms norm" : "layer norm",
       source,
       constants: {
         X_ITEM: item(x.dtype, wide),
         OUT_ITEM: item(node.outputs[0]!.dtype, wide),
-        LANES: lanes,
-        LANE_ROWS: laneRows,
+        ...rowMapping,
         WIDE: wide,
         RMS: rms,
       },
@@ -85,17 +107,17 @@ const normGradOperation: Operation = {
     const { width, rms, scaled } = node.attributes as unknown as NormAttributes & { scaled: boolean };
     const x = node.inputs[1]!;
     const rows = x.size / width;
-    const { lanes, laneRows } = mapping(lowering.target);
-    const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
-    const wide = laneRows && width % 4 === 0;
+    const rowMapping = mapping(lowering.target, width);
+    const { LANES, LANE_ROWS } = rowMapping;
+    const grid = foldGrid(LANE_ROWS ? Math.ceil(rows / LANES) : rows, lowering.target.maxWorkgroups);
+    const wide = LANE_ROWS && width % 4 === 0;
     lowering.call({
       label: rms ? "rms norm grad" : "layer norm grad",
       source: gradSource,
       constants: {
         X_ITEM: item(x.dtype, wide),
         F32_ITEM: item("f32", wide),
-        LANES: lanes,
-        LANE_ROWS: laneRows,
+        ...rowMapping,
         WIDE: wide,
         RMS: rms,
         SCALED: scaled,

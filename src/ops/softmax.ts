@@ -1,20 +1,24 @@
 // Softmax over the last dimension as an operation of its own; inside attention it never exists as a tensor.
 
 import softmaxSource from "../../shaders/softmax.wgsl" with { type: "text" };
-import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { apply1, type Node, type Operation, type Tensor } from "../tensor/graph.ts";
 import { foldGrid, type Lowering } from "../tensor/lower.ts";
+import { mapping } from "./norm.ts";
 
+/** With fewer rows than this, lanes of a CPU adapter would have nothing to do. */
 const FEW_ROWS = 32;
+/** Length from which a subgroup is better than a lane on a CPU adapter. */
+const LONG_ROW = 512;
 
 function lower(lowering: Lowering, node: Node, backward: boolean): void {
   const x = node.inputs[0]!;
   const length = x.dim(-1);
   const rows = x.size / length;
   // Barriers cost a CPU adapter more than uncoalesced loads, as long as there are rows for all of its lanes.
-  const laneRows = lowering.target.software && rows >= FEW_ROWS;
-  const lanes = laneRows ? vectorLanes(lowering.target.kernels) : 64;
-  const grid = foldGrid(laneRows ? Math.ceil(rows / lanes) : rows, lowering.target.maxWorkgroups);
+  const { target } = lowering;
+  const isSpread = target.software && rows < FEW_ROWS;
+  const rowMapping = mapping(isSpread ? { ...target, software: false } : target, length, LONG_ROW);
+  const grid = foldGrid(rowMapping.LANE_ROWS ? Math.ceil(rows / rowMapping.LANES) : rows, target.maxWorkgroups);
   lowering.call({
     label: backward ? "softmax gradient" : "softmax",
     source: softmaxSource,
@@ -22,8 +26,7 @@ function lower(lowering: Lowering, node: Node, backward: boolean): void {
       X: x.dtype,
       DY: node.inputs[1]?.dtype ?? "f32",
       BACKWARD: backward,
-      LANE_ROWS: laneRows,
-      LANES: lanes,
+      ...rowMapping,
     },
     inputs: node.inputs.map((t) => lowering.slot(t)),
     outputs: [lowering.slot(node.outputs[0]!)],
