@@ -27,7 +27,8 @@ import { type Served, serveFolder } from "./server.ts";
 
 const execute = promisify(execFile);
 const LONGEST = 1_200_000;
-const UPDATES = 4;
+/** More than are needed to learn something: a run that is looked at on its way must not be over before the look. */
+const UPDATES = 8;
 const SETTINGS = { updates: UPDATES, rank: 8, lr: 0.003 };
 
 /** Validation losses in order: deterministic, so that their fall is learning and no luck. */
@@ -91,8 +92,8 @@ describeInBrowser("a run in the page", () => {
       await button(open, "Resume").click();
       await button(open, "Stop").waitFor({ timeout: PATIENCE });
       await trainingOver(open, "cut");
-      expect(await open.page.getByRole("main").textContent()).toContain("Finished");
-      expect(await storedLosses(open, "cut")).toEqual(expected);
+      await expect.poll(() => open.page.getByRole("main").textContent()).toContain("Finished");
+      await expect.poll(() => storedLosses(open, "cut")).toEqual(expected);
       await open.close({ keepContext: true });
     },
     LONGEST,
@@ -115,7 +116,7 @@ describeInBrowser("a run in the page", () => {
       await trained(open, "lost", reached + 1);
       await button(open, "Stop").click();
       await trainingOver(open, "lost");
-      expect(await open.page.getByRole("main").textContent()).toContain("Stopped");
+      await expect.poll(() => open.page.getByRole("main").textContent()).toContain("Stopped");
       await open.close({ keepContext: true });
     },
     LONGEST,
@@ -128,7 +129,7 @@ describeInBrowser("a run in the page", () => {
     await open.page.reload();
     await button(open, "Storage").click();
     await open.page.getByText("Run “whole”").waitFor();
-    expect(await open.page.getByRole("tab").allTextContents()).toHaveLength(3);
+    await expect.poll(() => open.page.getByRole("tab").count()).toBe(3);
     await open.context.setOffline(false);
     await open.close();
   });

@@ -20,7 +20,7 @@ path = "embedded"
 items = ["taco", "sushi"]
 styles = ["noto"]
 [train]
-steps = 6
+steps = 8
 batch = 1
 validate_every = 0
 validation_pictures = 1
@@ -72,7 +72,7 @@ async function until<T>(open: OpenPage, what: string, found: (all: EngineEvent[]
   for (let wait = 0; ; wait++) {
     const hit = found(await events(open));
     if (hit !== undefined) return hit;
-    if (wait > 1200) throw new Error(`${what} did not come`);
+    if (wait > 1500) throw new Error(`${what} did not come`);
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
 }
@@ -138,7 +138,7 @@ describeInBrowser("the engine in a browser's worker", () => {
     expect(await call(first, "start", request("whole"))).toBeUndefined();
     expect(await ended(first, "whole")).toBe("finished");
     const expected = await losses(first, "whole");
-    expect([...expected.keys()]).toEqual([1, 2, 3, 4, 5, 6]);
+    expect([...expected.keys()]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     const stored = (await listStored(first.page, "runs/whole")).map(({ path }) => path);
     for (const name of ["whole.safetensors", "whole.kohya.safetensors", "report.html", "README.md", "config.toml"])
       expect(stored).toContain(`runs/whole/${name}`);
@@ -149,6 +149,8 @@ describeInBrowser("the engine in a browser's worker", () => {
     await call(first, "pause");
     await until(first, "a pause", (all) => (statuses(all, "broken").at(-1) === "paused" ? true : undefined));
     console.log(`paused ${(performance.now() - paused).toFixed(0)} ms after the button`);
+    // Lines of updates before the pause are told a moment later.
+    await new Promise((resolve) => setTimeout(resolve, 1000));
     const before = stepOf(await events(first), "broken");
     await new Promise((resolve) => setTimeout(resolve, 1500));
     expect(stepOf(await events(first), "broken")).toBe(before);
@@ -180,11 +182,12 @@ describeInBrowser("the engine in a browser's worker", () => {
     expect(await ended(second, "broken")).toBe("finished");
     expect(await losses(second, "broken")).toEqual(expected);
     await second.close();
-  }, 400_000);
+  }, 600_000);
 
   test("lets one tab at a time write a run, and says so to the other", async () => {
     const one = await ready(url);
-    await call(one, "start", request("mine"));
+    // Far more updates than the other tab takes to come up.
+    await call(one, "start", request("mine", { toml: SMALL.replace("steps = 8", "steps = 400") }));
     const other = await ready(url, { context: one.context });
     expect(await call(other, "start", request("mine", { resume: true }))).toMatchObject({
       error: { code: "E-RUN-015" },
@@ -194,7 +197,7 @@ describeInBrowser("the engine in a browser's worker", () => {
     expect(await ended(one, "mine")).toBe("stopped");
     await other.close({ keepContext: true });
     await one.close();
-  }, 200_000);
+  });
 
   test("refuses a configuration with the words of the command line", async () => {
     const open = await ready(url);

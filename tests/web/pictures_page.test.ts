@@ -86,16 +86,19 @@ describeInBrowser("own pictures in the page", () => {
       ]);
     await page.getByText("5 pictures", { exact: true }).waitFor();
     await page.getByText(/files were left out/).click();
-    const refused = await page.locator(".left-out li").allInnerTexts();
-    const codeOf = (name: string) => /E-\w+-\d{3}/.exec(refused.find((text) => text.includes(name)) ?? "")?.[0];
-    expect({
-      empty: codeOf("empty.png"),
-      giant: codeOf("giant.png"),
-      cut: codeOf("cut.jpg"),
-      gif: codeOf("moving.gif"),
-      evil: codeOf("evil.png"),
-      bomb: codeOf("bomb.png"),
-    }).toEqual({
+    const codes = async () => {
+      const refused = await page.locator(".left-out li").allInnerTexts();
+      const codeOf = (name: string) => /E-\w+-\d{3}/.exec(refused.find((text) => text.includes(name)) ?? "")?.[0];
+      return {
+        empty: codeOf("empty.png"),
+        giant: codeOf("giant.png"),
+        cut: codeOf("cut.jpg"),
+        gif: codeOf("moving.gif"),
+        evil: codeOf("evil.png"),
+        bomb: codeOf("bomb.png"),
+      };
+    };
+    await expect.poll(codes).toEqual({
       empty: "E-DATA-024",
       giant: "E-DATA-023",
       cut: "E-DATA-020",
@@ -139,7 +142,7 @@ describeInBrowser("own pictures in the page", () => {
       [...pngOf(40, 40, 6)],
     );
     await page.getByText("2 pictures", { exact: true }).waitFor();
-    expect(await captions(page)).toEqual(["dropped thing", ""]);
+    await expect.poll(() => captions(page)).toEqual(["dropped thing", ""]);
     await page.getByLabel(/no caption\. One text/).fill("icon of cat");
     await page.getByRole("button", { name: "Use it" }).click();
     await expect.poll(() => captions(page)).toEqual(["dropped thing", "icon of cat"]);
@@ -154,7 +157,7 @@ describeInBrowser("own pictures in the page", () => {
     await page.reload();
     await page.getByText("Your own").click();
     await page.getByText("2 pictures", { exact: true }).waitFor();
-    expect(await captions(page)).toEqual(["icon of dog", "icon of cat"]);
+    await expect.poll(() => captions(page)).toEqual(["icon of dog", "icon of cat"]);
     await page.getByRole("button", { name: "Remove dropped thing.png" }).click();
     await page.getByText("1 picture", { exact: true }).waitFor();
     await page.getByRole("button", { name: "Remove all" }).click();
@@ -168,7 +171,7 @@ describeInBrowser("own pictures in the page", () => {
     await open.page.getByRole("button", { name: "Camera" }).click();
     await open.page.getByText(/no camera|did not allow/i).waitFor();
     await open.page.getByRole("button", { name: "Switch camera off" }).click();
-    expect(await open.page.locator("video").count()).toBe(0);
+    await expect.poll(() => open.page.locator("video").count()).toBe(0);
     await open.close();
   });
 });
