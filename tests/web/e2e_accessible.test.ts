@@ -43,9 +43,9 @@ async function settled({ page }: OpenPage): Promise<void> {
     .poll(
       async () => {
         const before = last;
-        last =
-          (await page.locator("main").textContent()) + (await page.locator("main [aria-busy=true]:visible").count());
-        return last === before && last.endsWith("0");
+        const busy = await page.locator("main [aria-busy=true]:visible").count();
+        last = `${await page.locator("main").textContent()} ${busy}`;
+        return last === before && busy === 0;
       },
       { interval: 300 },
     )

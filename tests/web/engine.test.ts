@@ -199,6 +199,33 @@ describeInBrowser("the engine in a browser's worker", () => {
     await one.close();
   });
 
+  test("leaves a run alone when the device reports an error in a drawing beside it, and draws again afterwards", async () => {
+    const open = await ready(url, { expected: [/WriteBuffer|buffer/i] });
+    await call(open, "start", request("beside"));
+    await reached(open, "beside", 1);
+    await call(open, "pause");
+    await until(open, "a pause", (all) => (statuses(all, "beside").at(-1) === "paused" ? true : undefined));
+    const drawn = () =>
+      call(open, "draw", { run: null, prompts: ["noto icon of taco"], seed: 5, first: 0, strength: 1, steps: 1 });
+    const [worker] = open.page.workers();
+    // While the run is paused the drawing alone writes to its device; beside each write is one that WebGPU does not allow.
+    await worker!.evaluate(() => {
+      const { writeBuffer } = GPUQueue.prototype;
+      const spoilt = function (this: GPUQueue, buffer: GPUBuffer, ...rest: [number, GPUAllowSharedBufferSource]) {
+        writeBuffer.call(this, buffer, buffer.size, new Uint8Array(4));
+        writeBuffer.call(this, buffer, ...rest);
+      };
+      Object.assign(globalThis, { repair: () => Object.assign(GPUQueue.prototype, { writeBuffer }) });
+      Object.assign(GPUQueue.prototype, { writeBuffer: spoilt });
+    });
+    expect(await drawn()).toMatchObject({ error: { code: "E-NUM-090" } });
+    await worker!.evaluate(() => (globalThis as unknown as { repair(): void }).repair());
+    expect(await drawn()).toMatchObject([{ width: 64, height: 64 }]);
+    await call(open, "resume");
+    expect(await ended(open, "beside")).toBe("finished");
+    await open.close();
+  });
+
   test("refuses a configuration with the words of the command line", async () => {
     const open = await ready(url);
     await call(open, "start", request("wrong", { toml: `${SMALL}\n[adapter]\nrnak = 4\n` }));

@@ -51,38 +51,22 @@ export class DrawDesk {
   private easel: Easel | null = null;
   private config: Config | null = null;
   private readonly texts = new Map<string, TextEmbedding>();
-  /** Requests go one after another. */
-  private last: Promise<unknown> = Promise.resolve();
 
   constructor(files: FileStore, gpu: Gpu) {
     this.files = files;
     this.gpu = gpu;
   }
 
-  draw(request: DrawRequest): Promise<DrawnPicture[]> {
-    const next = this.last.then(
-      () => this.drawNow(request),
-      () => this.drawNow(request),
-    );
-    this.last = next;
-    return next;
-  }
-
-  /** Gives the memory back when all that was asked for is drawn. */
-  close(): Promise<void> {
-    const closed = this.last.catch(() => {}).then(() => this.closeEasel());
-    this.last = closed;
-    return closed;
-  }
-
-  private async closeEasel(): Promise<void> {
+  /** Gives the memory back; the next request opens what it needs again. */
+  async close(): Promise<void> {
     const { easel } = this;
     this.easel = null;
     easel?.session.close();
     await easel?.pipeline.close();
   }
 
-  private async drawNow(request: DrawRequest): Promise<DrawnPicture[]> {
+  /** One request at a time. */
+  async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const { prompts, seed, first, strength, steps } = request;
     checkRequest(request);
     const config = await this.configuration();
@@ -131,7 +115,7 @@ export class DrawDesk {
 
   private async easelFor(config: Config, weights: Weights): Promise<Easel> {
     if (this.easel?.key === weights.key) return this.easel;
-    await this.closeEasel();
+    await this.close();
     const { files, gpu } = this;
     const session = new Session(targetOf(gpu));
     const { precision } = config.device;
