@@ -97,6 +97,8 @@ export interface DrawnPicture {
   width: number;
   height: number;
   rgba: Uint8ClampedArray<ArrayBuffer>;
+  /** Updates that the weights of an unfinished run had had; null for a finished run's and the base model's. */
+  step: number | null;
 }
 
 /** A file on its way in: from a drop, a folder, a paste or the camera. */
@@ -166,7 +168,10 @@ export interface Engine {
   sampleNow(): Promise<void>;
   saveNow(): Promise<void>;
 
-  /** Draws with a run's weights as they are on disk; beside a run that trains, which it slows down. */
+  /**
+   * Draws with a run's finished weights; of an unfinished run with those that it is paused with, or of its newest checkpoint.
+   * Beside a run that trains, which it slows down.
+   */
   draw(request: DrawRequest): Promise<DrawnPicture[]>;
 
   /** Checks, converts and stores pictures with their captions; decoding is the engine's own (JPEG, PNG) or the browser's. */

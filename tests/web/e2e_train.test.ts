@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parseLog } from "../../src/web/run_source.ts";
 import { ROOT } from "../helpers/files.ts";
-import { describeInBrowser, type OpenPage, openBrowser } from "./browser.ts";
+import { describeInBrowser, type OpenPage, openBrowser, screenshot } from "./browser.ts";
 import { builtPage } from "./built_page.ts";
 import {
   address,
@@ -117,6 +117,39 @@ describeInBrowser("a run in the page", () => {
       await button(open, "Stop").click();
       await trainingOver(open, "lost");
       await expect.poll(() => open.page.getByRole("main").textContent()).toContain("Stopped");
+      await open.close({ keepContext: true });
+    },
+    LONGEST,
+  );
+
+  test(
+    "draws what it has learnt while it is paused, at any strength",
+    async () => {
+      const settings = { ...SETTINGS, updates: 60, name: "paused" };
+      const open = await openLongtail(address(served.url, settings), { context: first.context });
+      const { page } = open;
+      await startTraining(open);
+      await trained(open, "paused", 1);
+      await button(open, "Pause").click();
+      await button(open, "Resume").waitFor({ timeout: PATIENCE });
+      const compare = page.getByRole("region", { name: "Compare" });
+      await compare.getByLabel("Run", { exact: true }).selectOption("paused");
+      await compare.getByLabel("Steps", { exact: true }).fill("2");
+      await compare.getByLabel("Pictures", { exact: true }).fill("1");
+      await button(open, "Draw before and so far").click();
+      const picture = page.getByRole("img", { name: /, after \d+ updates?$/ });
+      await picture.waitFor({ timeout: PATIENCE });
+      const pixels = () => picture.evaluate((canvas: HTMLCanvasElement) => canvas.toDataURL());
+      const whole = await pixels();
+      // The far end; changing it is what letting go of the slider is.
+      await page.getByLabel("Strength of the LoRA").fill("-0.5");
+      await expect.poll(pixels, { timeout: PATIENCE }).not.toBe(whole);
+      await screenshot(open, "paused-drawn");
+      await button(open, "Resume").click();
+      await button(open, "Pause").waitFor({ timeout: PATIENCE });
+      await expect.poll(() => page.getByLabel("Strength of the LoRA").count()).toBe(0);
+      await button(open, "Stop").click();
+      await trainingOver(open, "paused");
       await open.close({ keepContext: true });
     },
     LONGEST,

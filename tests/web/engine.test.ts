@@ -226,6 +226,35 @@ describeInBrowser("the engine in a browser's worker", () => {
     await open.close();
   });
 
+  test("draws with what a paused run has learnt, and with the same when it was stopped there", async () => {
+    const open = await ready(url);
+    await call(open, "start", request("half"));
+    await reached(open, "half", 1);
+    await call(open, "step", 2);
+    await until(open, "a pause", (all) => (statuses(all, "half").at(-1) === "paused" ? true : undefined));
+    const drawn = (strength: number) =>
+      open.page.evaluate(
+        async (much) => {
+          const prompts = ["noto icon of taco"];
+          const request = { run: "half", prompts, seed: 5, first: 0, strength: much, steps: 2 };
+          const [picture] = await window.engine.draw(request);
+          return { step: picture!.step, rgba: [...picture!.rgba].join() };
+        },
+        // Two updates change little; exaggerated they show.
+        strength,
+      );
+    const paused = await drawn(20);
+    const { rgba: without } = await drawn(0);
+    expect(paused.step).toBeGreaterThanOrEqual(2);
+    expect(paused.rgba).not.toBe(without);
+    await call(open, "stop");
+    expect(await ended(open, "half")).toBe("stopped");
+    const stored = (await listStored(open.page, "runs/half/ckpt")).map(({ path }) => path);
+    expect(stored.some((path) => path.includes(`step-${String(paused.step).padStart(6, "0")}/`))).toBe(true);
+    expect(await drawn(20)).toEqual(paused);
+    await open.close();
+  });
+
   test("refuses a configuration with the words of the command line", async () => {
     const open = await ready(url);
     await call(open, "start", request("wrong", { toml: `${SMALL}\n[adapter]\nrnak = 4\n` }));

@@ -26,6 +26,8 @@ export function Drawn({ picture, label, class: extra = "" }: { picture: DrawnPic
 interface BeforeAfterProps {
   before: DrawnPicture;
   after: DrawnPicture | null;
+  /** "after training", or after how much of it. */
+  when: string;
   prompt: string;
   /** 0 shows after alone, 100 before alone. */
   split: number;
@@ -33,11 +35,11 @@ interface BeforeAfterProps {
   number: number;
 }
 
-export function BeforeAfter({ before, after, prompt, split, onSplit, number }: BeforeAfterProps) {
+export function BeforeAfter({ before, after, when, prompt, split, onSplit, number }: BeforeAfterProps) {
   return (
     <div class="pair" style={{ "--split": `${split}%` }}>
       <Drawn picture={before} label={`${prompt}, before training`} />
-      {after && <Drawn picture={after} label={`${prompt}, after training`} class="pair-after" />}
+      {after && <Drawn picture={after} label={`${prompt}, ${when}`} class="pair-after" />}
       {after && (
         <>
           <span class="pair-tag" aria-hidden="true" hidden={split < 12}>

@@ -1,5 +1,5 @@
-// Drawing before and after: the same prompt and noise without and with what was learnt; without a run, or of one that has no LoRA
-// yet, the model as it is. The strength slider asks for previews of few steps, one at a time, the newest first; letting go of it
+// Drawing before and after: the same prompt and noise without and with what was learnt; without a run, or of one that has learnt
+// nothing yet, the model as it is. The strength slider asks for previews of few steps, one at a time, the newest first; letting go of it
 // draws in full.
 
 import { signal } from "@preact/signals";

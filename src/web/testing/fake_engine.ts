@@ -330,6 +330,7 @@ export function createFakeEngine(options: FakeOptions = {}): FakeEngine {
       return request.prompts.map((prompt, i) => ({
         ...{ width: 64, height: 64 },
         rgba: fakePixels(prompt, request.seed + request.first + i, learnt),
+        step: run && run.state !== "finished" ? run.step : null,
       }));
     },
     async addPictures(set: string, files: IncomingFile[]) {

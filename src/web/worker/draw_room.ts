@@ -5,27 +5,32 @@
 import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { DrawnPicture, DrawRequest } from "../protocol.ts";
-import { DrawDesk } from "./draw_desk.ts";
+import { DrawDesk, type PausedRuns } from "./draw_desk.ts";
+
+export interface RoomParts {
+  /** Opens a device that nobody else uses. */
+  open: () => Promise<Gpu>;
+  paused: PausedRuns;
+}
 
 export class DrawRoom {
   private readonly files: FileStore;
-  private readonly open: () => Promise<Gpu>;
+  private readonly parts: RoomParts;
   private gpu: Gpu | null = null;
   private desk: DrawDesk | null = null;
   private last: Promise<unknown> = Promise.resolve();
 
-  /** @param open opens a device that nobody else uses */
-  constructor(files: FileStore, open: () => Promise<Gpu>) {
+  constructor(files: FileStore, parts: RoomParts) {
     this.files = files;
-    this.open = open;
+    this.parts = parts;
   }
 
   draw(request: DrawRequest): Promise<DrawnPicture[]> {
     return this.alone(async () => {
       // What the device reported after the last picture was done is no matter of this one.
       if (!this.isSound()) await this.leave();
-      this.gpu ??= await this.open();
-      this.desk ??= new DrawDesk(this.files, this.gpu);
+      this.gpu ??= await this.parts.open();
+      this.desk ??= new DrawDesk(this.files, this.gpu, this.parts.paused);
       try {
         return await this.desk.draw(request);
       } catch (error) {

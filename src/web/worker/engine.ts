@@ -230,7 +230,10 @@ export class PageEngine implements Engine {
     const drawn = await this.answer(async () => {
       const { files } = await this.stores();
       const { DrawRoom } = await import("./draw_room.ts");
-      this.room ??= new DrawRoom(files, () => openDevice(offeredGpu()));
+      this.room ??= new DrawRoom(files, {
+        open: () => openDevice(offeredGpu()),
+        paused: (run) => (this.job?.request.name === run ? this.job.paused() : null),
+      });
       return await this.room.draw(request);
     });
     return transfer(

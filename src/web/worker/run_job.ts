@@ -13,6 +13,7 @@ import type { RunHost } from "../../runs/host.ts";
 import { projectSources } from "../../runs/project.ts";
 import { openRunFolder, type RunFolder } from "../../runs/run_folder.ts";
 import { checkTraining } from "../../runs/train/checks.ts";
+import { type Learnt, learntOnDevice } from "../../runs/train/learnt.ts";
 import type { Session } from "../../tensor/session.ts";
 import type { EngineEvent, RunStatus, StartRequest } from "../protocol.ts";
 import { browserFacts } from "./browser_facts.ts";
@@ -54,6 +55,13 @@ export interface JobParts {
   post: (event: EngineEvent) => void;
 }
 
+/** The weights of a run that is paused. */
+export interface Paused {
+  step: number;
+  /** Null where there are none to read, or not any more. */
+  read(): Promise<Learnt | null>;
+}
+
 export class RunJob {
   readonly request: StartRequest;
   readonly control: PageControl;
@@ -65,6 +73,7 @@ export class RunJob {
   private log: LogWriter | null = null;
   private readonly early: RunEvent[] = [];
   private folder: RunFolder | null = null;
+  private session: Session | null = null;
 
   constructor({ files, request, post }: JobParts) {
     this.files = files;
@@ -179,7 +188,12 @@ export class RunJob {
       watched: async ({ session }, work) => {
         session.gate = () => this.control.gate(controller.signal);
         this.tellMemory(session);
-        return await Promise.race([work(), gpu.lost.then((error) => Promise.reject(error))]);
+        this.session = session;
+        try {
+          return await Promise.race([work(), gpu.lost.then((error) => Promise.reject(error))]);
+        } finally {
+          this.session = null;
+        }
       },
       openSink: null,
       command: `npx longtail ${request.command} config.toml`,
@@ -201,6 +215,20 @@ export class RunJob {
     const heading = [`The configuration of the run ${name}, with every default written out.`];
     await run.writeConfig(resolved.sourceText, toToml(resolved, heading));
     return run;
+  }
+
+  /** What the run has learnt, readable as long as it is paused; null while it computes. */
+  paused(): Paused | null {
+    const { session, step, control } = this;
+    if (!session || !control.isPaused) return null;
+    return {
+      step,
+      read: async () => {
+        const learnt = await learntOnDevice(session, step);
+        // Somebody let it go on meanwhile: some values may be of one update, some of the next.
+        return this.step === step ? learnt : null;
+      },
+    };
   }
 
   private tellMemory(session: Session): void {
