@@ -56,6 +56,22 @@ async function ownPage() {
   return open;
 }
 
+/** What the page remembers of the own set, out of the browser's IndexedDB. */
+const rememberedTrigger = (page: Page) =>
+  page.evaluate(
+    () =>
+      new Promise<unknown>((resolve) => {
+        const opening = indexedDB.open("keyval-store");
+        opening.onsuccess = () => {
+          const reading = opening.result.transaction("keyval").objectStore("keyval").get("longtail.own");
+          reading.onsuccess = () => {
+            opening.result.close();
+            resolve((reading.result as { trigger: unknown } | undefined)?.trigger);
+          };
+        };
+      }),
+  );
+
 const captions = (page: Page) =>
   page.locator(".own-caption").evaluateAll((all) => all.map((one) => (one as HTMLTextAreaElement).value));
 
@@ -154,15 +170,23 @@ describeInBrowser("own pictures in the page", () => {
       )
       .toBe("icon of dog");
 
+    await page.getByLabel("Trigger word").fill("my dog");
+    await expect.poll(() => rememberedTrigger(page)).toBe("my dog");
     await page.reload();
-    await page.getByText("Your own").click();
+    // Without a click: they are still the chosen ones, trigger word and all.
     await page.getByText("2 pictures", { exact: true }).waitFor();
+    await expect.poll(() => page.getByLabel("Trigger word").inputValue()).toBe("my dog");
     await expect.poll(() => captions(page)).toEqual(["icon of dog", "icon of cat"]);
     await page.getByRole("button", { name: "Remove dropped thing.png" }).click();
     await page.getByText("1 picture", { exact: true }).waitFor();
     await page.getByRole("button", { name: "Remove all" }).click();
     await page.getByRole("button", { name: "Remove", exact: true }).click();
     await expect.poll(async () => (await storedFiles(page)).content.size).toBe(0);
+    // What is chosen instead stays chosen as well.
+    await page.locator("label.tile", { hasText: "Rare things" }).click();
+    await expect.poll(() => page.url()).toContain("set=");
+    await page.reload();
+    await expect.poll(() => page.getByRole("radio", { name: /Rare things/ }).isChecked()).toBe(true);
     await open.close();
   });
 

@@ -59,6 +59,38 @@ describeInBrowser("the long tail's mode", () => {
     await open.close();
   });
 
+  test("keeps what is picked in the address, and takes an address's picks or says what is wrong with them", async () => {
+    const names = encodeURIComponent("piñata,diya lamp");
+    const open = await openLongtail(`${served.url}#mode=longtail&picks=${names}`, { reducedMotion: true });
+    const { page } = open;
+    const picks = () => new URLSearchParams(new URL(page.url()).hash.slice(1)).get("picks");
+    const chips = () => page.locator(".lt-chip").allTextContents();
+    await expect.poll(chips).toEqual(["diya lamp", "piñata"]);
+    await expect.poll(picks).toBe("diya lamp,piñata");
+    await page.getByRole("button", { name: "Take out diya lamp" }).click();
+    await expect.poll(picks).toBe("piñata");
+    // Another mode and back, and a reload.
+    await page.getByRole("tab", { name: "Watch a run" }).click();
+    await expect.poll(() => new URL(page.url()).hash).toBe("#mode=watch");
+    await page.getByRole("tab", { name: "The long tail" }).click();
+    await expect.poll(picks).toBe("piñata");
+    await page.reload();
+    await expect.poll(chips).toEqual(["piñata"]);
+    // Pasted while the page is open; one wrong name refuses all, and what was picked stays.
+    await page.evaluate(() => {
+      location.hash = "#mode=longtail&picks=moai,diya lmap";
+    });
+    await page.getByText("“diya lmap” is not a concept of this page; did you mean “diya lamp”?").waitFor();
+    expect(await chips()).toEqual(["piñata"]);
+    await page.evaluate(() => {
+      location.hash = "#mode=longtail&picks=moai";
+    });
+    await expect.poll(chips).toEqual(["moai"]);
+    await page.getByRole("button", { name: "Clear" }).click();
+    await expect.poll(() => new URL(page.url()).hash).toBe("#mode=longtail");
+    await open.close();
+  });
+
   test("is drawn on a 2-D canvas where there is no WebGPU, and says that nothing can be aligned here", async () => {
     const open = await openMode({ webgpu: "missing" });
     expect(await open.page.locator(".lt-map").getAttribute("data-renderer")).toBe("canvas");
