@@ -52,7 +52,14 @@ describeInBrowser("a run in the page", () => {
     async () => {
       first = await openLongtail(address(served.url, { ...SETTINGS, name: "whole" }));
       await startTraining(first);
+      // The samples before training are seen while they take shape.
+      await first.page
+        .getByRole("img", { name: /, taking shape$/ })
+        .first()
+        .waitFor({ timeout: PATIENCE });
+      await screenshot(first, "taking-shape");
       await trainingOver(first, "whole");
+      expect(await first.page.getByRole("img", { name: /, taking shape$/ }).count()).toBe(0);
       expected = await storedLosses(first, "whole");
       expect([...expected.keys()]).toEqual(Array.from({ length: UPDATES }, (_, i) => i + 1));
       const losses = await validationLosses(first, "whole");

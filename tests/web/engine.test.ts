@@ -228,8 +228,15 @@ describeInBrowser("the engine in a browser's worker", () => {
 
   test("draws with what a paused run has learnt, and with the same when it was stopped there", async () => {
     const open = await ready(url);
+    await call(open, "previews", true);
     await call(open, "start", request("half"));
     await reached(open, "half", 1);
+    // The samples before training took shape before they were there.
+    const all = await events(open);
+    const isSample = (e: EngineEvent) => e.kind === "log" && e.lines.some(({ kind }) => kind === "sample");
+    const first = all.find((e) => e.kind === "preview");
+    expect(first).toMatchObject({ run: "half", step: 0, done: 1, total: 2, pictures: [{ index: 0, width: 64 }] });
+    expect(all.indexOf(first!)).toBeLessThan(all.findIndex(isSample));
     await call(open, "step", 2);
     await until(open, "a pause", (all) => (statuses(all, "half").at(-1) === "paused" ? true : undefined));
     const drawn = (strength: number) =>

@@ -333,6 +333,7 @@ export function createFakeEngine(options: FakeOptions = {}): FakeEngine {
         step: run && run.state !== "finished" ? run.step : null,
       }));
     },
+    previews: async () => {},
     async addPictures(set: string, files: IncomingFile[]) {
       const facts = sets.get(set) ?? { name: set, path: `pictures/${set}`, pictures: [], dropped: [] };
       for (const { name, blob } of files) {

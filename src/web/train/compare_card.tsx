@@ -24,9 +24,10 @@ import { newPrompts, promptsOf } from "../compare/suggestions.ts";
 import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
+import { Drawn } from "../components/pictures.tsx";
 import { isOwn, ownCaptions } from "../pictures/own_set.ts";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
-import { activeRun, machine, settings } from "../store.ts";
+import { activeRun, forming, machine, settings } from "../store.ts";
 import "../styles/compare.css";
 import { Fetching, fetching } from "./downloads.tsx";
 import { ResumeButton } from "./resume.tsx";
@@ -225,6 +226,10 @@ function Result({ run }: { run: ChosenRun | null }) {
   const updates = after.value?.[0]?.step ?? null;
   const when = updates === null ? "after training" : `after ${counted(updates, "update")}`;
   const coming = drawing.value ? fetching() : null;
+  const phase = drawing.value;
+  const formingAt = (n: number) => (phase ? forming.value.find(({ index }) => index === n) : undefined);
+  const shaping = phase === "before" && forming.value.length > 0;
+  const prompt = shown?.prompt ?? form.value.prompt;
   if (!before.value && !drawError.value && !drawing.value) return null;
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
@@ -235,7 +240,16 @@ function Result({ run }: { run: ChosenRun | null }) {
         </p>
       )}
       {drawError.value && <ErrorNotice error={drawError.value} />}
-      {before.value && (
+      {shaping && (
+        <div class="pairs">
+          {Array.from({ length: form.value.count }, (_, n) => (
+            <div class="pair" key={n}>
+              {formingAt(n) && <Drawn picture={formingAt(n)!} label={`${form.value.prompt}, taking shape`} />}
+            </div>
+          ))}
+        </div>
+      )}
+      {before.value && !shaping && (
         <>
           <div class="pairs">
             {before.value.map((picture, n) => (
@@ -243,9 +257,9 @@ function Result({ run }: { run: ChosenRun | null }) {
                 key={n}
                 number={n + 1}
                 before={picture}
-                after={after.value?.[n] ?? null}
+                after={(phase === "after" ? formingAt(n) : null) ?? after.value?.[n] ?? null}
                 when={when}
-                prompt={shown?.prompt ?? form.value.prompt}
+                prompt={prompt}
                 split={split}
                 onSplit={setSplit}
               />

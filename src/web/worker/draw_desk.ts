@@ -3,7 +3,6 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
-import { fromPlanes } from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline, TOKEN_PIXELS } from "../../models/pipeline.ts";
@@ -24,6 +23,7 @@ import { targetOf } from "../../tensor/target.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import type { DrawnPicture, DrawRequest } from "../protocol.ts";
+import { type Lookout, rgbaOf } from "./onlooker.ts";
 import type { Paused } from "./run_job.ts";
 
 /** Most pictures of one request; more would take the page's memory for no one to see. */
@@ -52,18 +52,25 @@ type Weights = { key: string } & (
 /** The run of that name where it is paused in this tab. */
 export type PausedRuns = (run: string) => Paused | null;
 
+export interface DeskParts {
+  paused?: PausedRuns;
+  lookout?: Pick<Lookout, "onlooker"> | null;
+}
+
 export class DrawDesk {
   private readonly files: FileStore;
   private readonly gpu: Gpu;
   private readonly paused: PausedRuns;
+  private readonly lookout: Pick<Lookout, "onlooker"> | null;
   private easel: Easel | null = null;
   private config: Config | null = null;
   private readonly texts = new Map<string, TextEmbedding>();
 
-  constructor(files: FileStore, gpu: Gpu, paused: PausedRuns = () => null) {
+  constructor(files: FileStore, gpu: Gpu, { paused = () => null, lookout = null }: DeskParts = {}) {
     this.files = files;
     this.gpu = gpu;
     this.paused = paused;
+    this.lookout = lookout;
   }
 
   /** Gives the memory back; the next request opens what it needs again. */
@@ -87,7 +94,8 @@ export class DrawDesk {
       ...this.texts.get(prompt)!,
       noise: easel.drawing.noise(seed, first + i),
     }));
-    const drawn = await easel.drawing.draw(requests, undefined, steps);
+    const onlooker = this.lookout?.onlooker(null, 0, prompts) ?? null;
+    const drawn = await easel.drawing.draw(requests, undefined, steps, onlooker);
     const { rows, columns } = easel.drawing.geometry;
     return drawn.map(({ picture }) => ({
       ...rgbaOf(picture, columns * TOKEN_PIXELS, rows * TOKEN_PIXELS),
@@ -224,15 +232,4 @@ function checkRequest({ prompts, steps, strength, seed }: DrawRequest): void {
             ? `the seed ${seed}`
             : null;
   if (problem) throw new LongtailError("E-ARG-056", { what: "this cannot be drawn", why: problem, fix: "change it" });
-}
-
-/** [3 · H · W] in [0, 1] as a canvas takes it. */
-function rgbaOf(planes: Float32Array, width: number, height: number): Omit<DrawnPicture, "step"> {
-  const { data } = fromPlanes(planes, width, height, {});
-  const rgba = new Uint8ClampedArray(4 * width * height);
-  for (let i = 0; i < width * height; i++) {
-    rgba.set(data.subarray(3 * i, 3 * i + 3), 4 * i);
-    rgba[4 * i + 3] = 255;
-  }
-  return { width, height, rgba };
 }

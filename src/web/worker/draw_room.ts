@@ -6,11 +6,13 @@ import type { FileStore } from "../../base/files.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import type { DrawnPicture, DrawRequest } from "../protocol.ts";
 import { DrawDesk, type PausedRuns } from "./draw_desk.ts";
+import type { Lookout } from "./onlooker.ts";
 
 export interface RoomParts {
   /** Opens a device that nobody else uses. */
   open: () => Promise<Gpu>;
   paused: PausedRuns;
+  lookout: Lookout;
 }
 
 export class DrawRoom {
@@ -30,7 +32,7 @@ export class DrawRoom {
       // What the device reported after the last picture was done is no matter of this one.
       if (!this.isSound()) await this.leave();
       this.gpu ??= await this.parts.open();
-      this.desk ??= new DrawDesk(this.files, this.gpu, this.parts.paused);
+      this.desk ??= new DrawDesk(this.files, this.gpu, this.parts);
       try {
         return await this.desk.draw(request);
       } catch (error) {

@@ -25,6 +25,7 @@ import type {
   StorageFacts,
 } from "../protocol.ts";
 import type { DrawRoom } from "./draw_room.ts";
+import type { Lookout } from "./onlooker.ts";
 import type { PictureShelf } from "./pictures.ts";
 import type { RunJob } from "./run_job.ts";
 import { storageFacts } from "./storage.ts";
@@ -56,6 +57,8 @@ export class PageEngine implements Engine {
   private opening: Promise<Stores> | null = null;
   private gpu: Promise<Gpu> | null = null;
   private room: DrawRoom | null = null;
+  private wantsPreviews = false;
+  private watch: Lookout | null = null;
   private job: RunJob | null = null;
   /** Settles when the last run's lock and files are given back, a moment after it told its end. */
   private ended: Promise<void> = Promise.resolve();
@@ -143,6 +146,7 @@ export class PageEngine implements Engine {
     await this.answer(async () => {
       const { files, opfs } = await this.stores();
       const { RunJob } = await import("./run_job.ts");
+      const lookout = await this.lookout();
       while (this.job?.isOver) await this.ended;
       // From here to the new job nothing is waited for: of two starts at once one is refused.
       if (this.job) {
@@ -152,7 +156,7 @@ export class PageEngine implements Engine {
           fix: "stop it first, or open another tab",
         });
       }
-      const make = (wanted: StartRequest) => new RunJob({ files, request: wanted, post: this.post });
+      const make = (wanted: StartRequest) => new RunJob({ files, request: wanted, post: this.post, lookout });
       const job = make(request);
       this.job = job;
       job.tell("starting");
@@ -226,12 +230,25 @@ export class PageEngine implements Engine {
     await this.answer(() => this.running().control.say("save"));
   }
 
+  async previews(on: boolean): Promise<void> {
+    this.wantsPreviews = on;
+    if (this.watch) this.watch.on = on;
+  }
+
+  private async lookout(): Promise<Lookout> {
+    const { Lookout } = await import("./onlooker.ts");
+    this.watch ??= new Lookout(this.post);
+    this.watch.on = this.wantsPreviews;
+    return this.watch;
+  }
+
   async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const drawn = await this.answer(async () => {
       const { files } = await this.stores();
       const { DrawRoom } = await import("./draw_room.ts");
       this.room ??= new DrawRoom(files, {
         open: () => openDevice(offeredGpu()),
+        lookout: await this.lookout(),
         paused: (run) => (this.job?.request.name === run ? this.job.paused() : null),
       });
       return await this.room.draw(request);

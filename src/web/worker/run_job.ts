@@ -18,6 +18,7 @@ import type { Session } from "../../tensor/session.ts";
 import type { EngineEvent, RunStatus, StartRequest } from "../protocol.ts";
 import { browserFacts } from "./browser_facts.ts";
 import { LogWriter } from "./log_writer.ts";
+import type { Lookout } from "./onlooker.ts";
 import { PageControl } from "./page_control.ts";
 import { wireError } from "./wire_error.ts";
 
@@ -53,6 +54,8 @@ export interface JobParts {
   files: FileStore;
   request: StartRequest;
   post: (event: EngineEvent) => void;
+  /** Shows samples while they take shape. */
+  lookout?: Lookout;
 }
 
 /** The weights of a run that is paused. */
@@ -74,8 +77,10 @@ export class RunJob {
   private readonly early: RunEvent[] = [];
   private folder: RunFolder | null = null;
   private session: Session | null = null;
+  private readonly lookout: Lookout | null;
 
-  constructor({ files, request, post }: JobParts) {
+  constructor({ files, request, post, lookout }: JobParts) {
+    this.lookout = lookout ?? null;
     this.files = files;
     this.request = request;
     this.post = post;
@@ -196,6 +201,7 @@ export class RunJob {
         }
       },
       openSink: null,
+      ...(this.lookout ? { onlooker: ({ step, items }) => this.lookout!.onlooker(request.name, step, items) } : {}),
       command: `npx longtail ${request.command} config.toml`,
     };
   }
