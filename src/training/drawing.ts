@@ -48,13 +48,14 @@ export interface Drawn {
 
 /** Somebody who looks on while pictures take shape. */
 export interface Onlooker {
-  /** Asked before each step but the last: whether to show what comes after it. Showing takes as long as a decoding. */
+  /** Asked before each step but the last: whether to show what comes after it. */
   wanted(): boolean;
   /**
    * What the pictures would become if the rest of the way were straight, [3 · height · width] in [0, 1] each.
    * @param first number of the request that the first one is of
+   * @param cost milliseconds that the drawing was held up for it: those of a decoding
    */
-  show(pictures: readonly Float32Array[], first: number, done: number, steps: number): void;
+  show(pictures: readonly Float32Array[], first: number, done: number, steps: number, cost: number): void;
 }
 
 export class Drawing {
@@ -217,9 +218,10 @@ export class Drawing {
    * The pictures at the end of a straight way: a step from `before` at `sigma` to the latents at `next` shows the velocity, and
    * what is left of it leads to sigma 0. The latents are afterwards what they were, to the bit.
    */
-  private async foreseen(before: Float32Array, sigma: number, next: number, kept: number): Promise<Float32Array[]> {
+  private async foreseen(before: Float32Array, sigma: number, next: number, kept: number) {
     const { session, vars } = this;
     const latents = await session.read(vars.z);
+    const began = performance.now();
     const rest = next / (next - sigma);
     session.write(
       vars.z,
@@ -227,8 +229,9 @@ export class Drawing {
     );
     const pictures = await this.finish(kept);
     session.write(vars.z, latents);
+    const cost = performance.now() - began;
     const size = pictures.length / this.options.batch;
-    return Array.from({ length: kept }, (_, i) => pictures.slice(i * size, (i + 1) * size));
+    return { pictures: Array.from({ length: kept }, (_, i) => pictures.slice(i * size, (i + 1) * size)), cost };
   }
 
   /**
@@ -263,7 +266,10 @@ export class Drawing {
         const before = onlooker && i + 1 < steps && onlooker.wanted() ? await session.read(vars.z) : null;
         await this.plans.ask?.run();
         await this.plans.step.run();
-        if (before) onlooker!.show(await this.foreseen(before, sigmas[i]!, sigmas[i + 1]!, kept), at, i + 1, steps);
+        if (before) {
+          const { pictures, cost } = await this.foreseen(before, sigmas[i]!, sigmas[i + 1]!, kept);
+          onlooker!.show(pictures, at, i + 1, steps, cost);
+        }
       }
       const pictures = await this.finish(kept);
       const features = [];

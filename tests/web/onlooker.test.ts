@@ -45,7 +45,7 @@ test("what is shown comes nearer to the picture with every step, and looking on 
   }
 });
 
-test("nothing is shown before the page asks for it, and then a few times a second", () => {
+test("nothing is shown before the page asks for it, then a few times a second, and on a slow device more seldom", () => {
   vi.useFakeTimers({ toFake: ["performance"], now: 1000 });
   const posted: EngineEvent[] = [];
   const lookout = new Lookout((event) => void posted.push(event));
@@ -54,11 +54,17 @@ test("nothing is shown before the page asks for it, and then a few times a secon
   expect(onlooker.wanted()).toBe(false);
   lookout.on = true;
   expect(onlooker.wanted()).toBe(true);
-  onlooker.show([new Float32Array(12).fill(1), new Float32Array(12)], 1, 3, 8);
+  onlooker.show([new Float32Array(12).fill(1), new Float32Array(12)], 1, 3, 8, 10);
   expect(onlooker.wanted()).toBe(false);
   vi.advanceTimersByTime(250);
   expect(onlooker.wanted()).toBe(true);
-  expect(posted).toMatchObject([
+  // Where showing takes long it waits the longer.
+  onlooker.show([], 0, 4, 8, 500);
+  vi.advanceTimersByTime(3900);
+  expect(onlooker.wanted()).toBe(false);
+  vi.advanceTimersByTime(200);
+  expect(onlooker.wanted()).toBe(true);
+  expect(posted.slice(0, 1)).toMatchObject([
     { kind: "preview", run: "mine", step: 25, done: 3, total: 8, pictures: [{ index: 1, item: "b" }, { index: 2 }] },
   ]);
   expect(posted[0]).toMatchObject({

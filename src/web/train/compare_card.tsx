@@ -234,7 +234,7 @@ function Result({ run }: { run: ChosenRun | null }) {
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
       {coming && <Fetching {...coming} />}
-      {drawing.value && !coming && !before.value && (
+      {drawing.value && !coming && !before.value && !shaping && (
         <p class="quiet small" role="status">
           For the first picture the GPU is opened and kernels are compiled; the next ones come sooner.
         </p>

@@ -2,7 +2,7 @@
 // run that the form asks for. Without WebGPU the same map is drawn on a 2-D canvas.
 
 import { beforeAll, expect, test } from "vitest";
-import { describeInBrowser, type OpenPage } from "../browser.ts";
+import { describeInBrowser, type OpenPage, screenshot } from "../browser.ts";
 import { builtPage } from "../built_page.ts";
 import { openLongtail } from "../longtail_page.ts";
 import { type Served, serveFolder } from "../server.ts";
@@ -82,6 +82,7 @@ describeInBrowser("the long tail's mode", () => {
     });
     await page.getByText("“diya lmap” is not a concept of this page; did you mean “diya lamp”?").waitFor();
     expect(await chips()).toEqual(["piñata"]);
+    await screenshot(open, "longtail-wrong-link");
     await page.evaluate(() => {
       location.hash = "#mode=longtail&picks=moai";
     });
