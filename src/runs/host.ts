@@ -5,6 +5,7 @@ import type { EventSink } from "../base/events.ts";
 import type { FileStore } from "../base/files.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Session } from "../tensor/session.ts";
+import type { Onlooker } from "../training/drawing.ts";
 import type { ResolvedConfig } from "./config/load.ts";
 import type { EnvironmentFacts } from "./environment.ts";
 import type { AvailableMemory } from "./offload.ts";
@@ -39,6 +40,8 @@ export interface RunHost {
   watched<T>(open: OpenSession, work: () => Promise<T>): Promise<T>;
   /** Another reader of the run's events, TensorBoard's for one; null where the platform has none. */
   openSink: ((run: RunFolder, resolved: ResolvedConfig, stepsDone: number) => RunSink) | null;
+  /** Who looks on while the samples of an update are drawn, one picture an item; where it is left out, nobody. */
+  onlooker?(sampling: { step: number; items: readonly string[] }): Onlooker;
   /** The command line that repeats the run. */
   command: string;
 }

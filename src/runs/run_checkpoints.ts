@@ -42,23 +42,36 @@ export async function savePools(
   emit: EventSink,
 ): Promise<string> {
   const { step, state, identity } = content;
-  const load = async (v: Variable): Promise<MappedValues> => {
-    const values = await session.map(v);
+  const load = async (v: Variable, values: MappedValues): Promise<MappedValues> => {
     if (v.dtype === "u32" || allFinite(values.view)) return values;
     values.release();
     throw leftRange(step, v.name);
   };
   const groups = Object.fromEntries(
-    Object.entries(pools).map(([name, pool]) => [
-      name,
-      pool.variables.map((v) => ({ ...checkpointEntry(v), load: () => load(v) })),
-    ]),
+    Object.entries(pools).map(([name, pool]) => {
+      const read = readerOf(session, pool);
+      return [name, pool.variables.map((v) => ({ ...checkpointEntry(v), load: async () => load(v, await read(v)) }))];
+    }),
   );
   const folder = run.paths.checkpoints;
   const path = await saveCheckpoint(files, folder, { step, groups, state: state as never, identity });
   const bytes = Object.values(pools).reduce((n, pool) => n + pool.bytes, 0);
   emit({ kind: "checkpoint", step, path, bytes });
   return path;
+}
+
+/** Pools up to this size are read segment by segment into the host's memory, larger ones tensor by tensor. */
+const READ_WHOLE = 64 * 1024 * 1024;
+
+function readerOf(session: Session, pool: Pool): (v: Variable) => Promise<MappedValues> {
+  if (pool.bytes > READ_WHOLE) return (v) => session.map(v);
+  const segments = new Map<number, Promise<ArrayBuffer>>();
+  return async (v) => {
+    const segment = segments.get(v.segment) ?? session.readSegment(pool, v.segment);
+    segments.set(v.segment, segment);
+    const View = { f32: Float32Array, u32: Uint32Array, f16: Uint16Array }[v.dtype];
+    return { view: new View(await segment, v.offset, v.size), release: () => {} };
+  };
 }
 
 /**

@@ -313,6 +313,12 @@ export class Session {
     return { view: new View(data, 0, variable.size), release };
   }
 
+  /** Reads a whole segment of a pool: where its variables are many and small, asking for each takes longer than the transfer. */
+  async readSegment(pool: Pool, segment: number): Promise<ArrayBuffer> {
+    const buffer = this.buffers.get(pool)![segment]!;
+    return await this.readback!.read(buffer, 0, buffer.size);
+  }
+
   async readBits(variable: Variable, start = 0, count = variable.size - start): Promise<ArrayBuffer> {
     const { buffer, offset } = this.where(variable);
     const itemBytes = variable.bytes / variable.size;

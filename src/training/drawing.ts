@@ -46,6 +46,18 @@ export interface Drawn {
   features: Float32Array[];
 }
 
+/** Somebody who looks on while pictures take shape. */
+export interface Onlooker {
+  /** Asked before each step but the last: whether to show what comes after it. */
+  wanted(): boolean;
+  /**
+   * What the pictures would become if the rest of the way were straight, [3 · height · width] in [0, 1] each.
+   * @param first number of the request that the first one is of
+   * @param cost milliseconds that the drawing was held up for it: those of a decoding
+   */
+  show(pictures: readonly Float32Array[], first: number, done: number, steps: number, cost: number): void;
+}
+
 export class Drawing {
   readonly options: DrawingOptions;
   readonly geometry: Geometry;
@@ -203,13 +215,35 @@ export class Drawing {
   }
 
   /**
+   * The pictures at the end of a straight way: a step from `before` at `sigma` to the latents at `next` shows the velocity, and
+   * what is left of it leads to sigma 0. The latents are afterwards what they were, to the bit.
+   */
+  private async foreseen(before: Float32Array, sigma: number, next: number, kept: number) {
+    const { session, vars } = this;
+    const latents = await session.read(vars.z);
+    const began = performance.now();
+    const rest = next / (next - sigma);
+    session.write(
+      vars.z,
+      latents.map((z, i) => z - rest * (z - before[i]!)),
+    );
+    const pictures = await this.finish(kept);
+    session.write(vars.z, latents);
+    const cost = performance.now() - began;
+    const size = pictures.length / this.options.batch;
+    return { pictures: Array.from({ length: kept }, (_, i) => pictures.slice(i * size, (i + 1) * size)), cost };
+  }
+
+  /**
    * Draws all requests; `onDrawn` hears how many are done.
    * @param steps other than `options.steps`; the plans are the same
+   * @param onlooker changes no bit of what is drawn
    */
   async draw(
     requests: readonly DrawRequest[],
     onDrawn?: (done: number) => void | Promise<void>,
     steps: number = this.options.steps,
+    onlooker: Onlooker | null = null,
   ): Promise<Drawn[]> {
     const { session, vars } = this;
     const { batch, guidance, first = 0 } = this.options;
@@ -220,6 +254,7 @@ export class Drawing {
     for (let at = 0; at < requests.length; at += batch) {
       // The last batch is filled up with its first request; the surplus is drawn and dropped.
       const part = ones.map((_, i) => requests[at + i] ?? requests[at]!);
+      const kept = Math.min(batch, requests.length - at);
       session.write(vars.z, joined(part.map((r) => r.noise)));
       this.conditioning.writeTexts(session, part);
       this.negative?.writeTexts(session, part.map(negativeOf));
@@ -228,10 +263,14 @@ export class Drawing {
         const times = part.map(() => this.timeAt(sigmas[i]!));
         for (const conditioning of told) conditioning.writeTimes(session, times);
         session.write(vars.step, Float32Array.of(sigmas[i + 1]! - sigmas[i]!));
+        const before = onlooker && i + 1 < steps && onlooker.wanted() ? await session.read(vars.z) : null;
         await this.plans.ask?.run();
         await this.plans.step.run();
+        if (before) {
+          const { pictures, cost } = await this.foreseen(before, sigmas[i]!, sigmas[i + 1]!, kept);
+          onlooker!.show(pictures, at, i + 1, steps, cost);
+        }
       }
-      const kept = Math.min(batch, requests.length - at);
       const pictures = await this.finish(kept);
       const features = [];
       for (const variable of this.features) features.push(await session.read(variable));

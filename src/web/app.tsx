@@ -8,6 +8,7 @@ import { Questions, Toasts, toast } from "./components/feedback.tsx";
 import { lazy } from "./components/lazy.tsx";
 import { Tabs } from "./components/tabs.tsx";
 import type { LiveRun } from "./live_run.ts";
+import { longtailAddress, pickProblems, readPicks } from "./longtail/address.ts";
 import { settingsToHash } from "./settings.ts";
 import { StoragePanel, storageOpen } from "./storage_panel.tsx";
 import { activeRun, deviceLoss, linkProblems, readAddress, settings, warning } from "./store.ts";
@@ -31,14 +32,18 @@ function modeOf(hash: string): Mode {
 }
 
 export const mode = signal<Mode>(modeOf(location.hash));
+readPicks(location.hash);
 const opened = signal<ReadonlySet<Mode>>(new Set([mode.value]));
 
 /** Shows a mode; the address follows. */
 export function openMode(next: Mode): void {
   mode.value = next;
   if (!opened.value.has(next)) opened.value = new Set([...opened.value, next]);
-  history.replaceState(null, "", next === "train" ? trainAddress() : `#mode=${next}`);
+  history.replaceState(null, "", addressOf(next));
 }
+
+const addressOf = (which: Mode): string =>
+  which === "train" ? trainAddress() : which === "longtail" ? longtailAddress.value : `#mode=${which}`;
 
 /** The address of the Train mode with its settings. */
 export function trainAddress(): string {
@@ -131,12 +136,19 @@ function useAddress(): void {
     const wanted = trainAddress();
     if (wanted !== location.hash) history.replaceState(null, "", wanted);
   }, [form]);
+  const picks = longtailAddress.value;
+  useEffect(() => {
+    // Of a link that was not used it can still be seen what was wrong.
+    if (mode.value !== "longtail" || pickProblems.value.length > 0) return;
+    if (picks !== location.hash) history.replaceState(null, "", picks);
+  }, [picks]);
   useEffect(() => {
     const follow = () => {
       // `#content` is the skip link's, not an address of a mode.
       if (!location.hash.includes("=")) return;
       const next = modeOf(location.hash);
       if (next === "train") readAddress(location.hash);
+      readPicks(location.hash);
       if (next !== mode.value) openMode(next);
     };
     addEventListener("hashchange", follow);

@@ -2,7 +2,7 @@
 // animation frame, so that a hundred updates a second cost no more than sixty drawings.
 
 import { type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { EngineEvent, LogLine, RunStatus, WireError } from "./protocol.ts";
+import type { EngineEvent, LogLine, PreviewPicture, RunStatus, WireError } from "./protocol.ts";
 import { applyLine, emptyRunView, type RunView } from "./run_view.ts";
 
 /** Calls back a little later, once. */
@@ -24,6 +24,12 @@ export const onFrame: Schedule = (draw) => {
   }, HIDDEN_MS);
 };
 
+/** The newest of each place. */
+export function joinPreviews(before: readonly PreviewPicture[], now: readonly PreviewPicture[]): PreviewPicture[] {
+  const places = new Set(now.map(({ index }) => index));
+  return [...before.filter(({ index }) => !places.has(index)), ...now];
+}
+
 export class LiveRun {
   readonly name: string;
   readonly command: "train" | "align";
@@ -32,6 +38,8 @@ export class LiveRun {
   readonly status: Signal<RunStatus>;
   readonly error = signal<WireError | null>(null);
   readonly memory = signal<Record<string, number> | null>(null);
+  /** Samples that take shape now. */
+  readonly forming = signal<{ step: number; pictures: readonly PreviewPicture[] } | null>(null);
   /** Update of the newest checkpoint. */
   readonly saved = signal(0);
   private readonly changes = signal(0);
@@ -64,6 +72,8 @@ export class LiveRun {
     for (const line of lines) {
       applyLine(this.view, line);
       if (line.kind === "checkpoint") this.saved.value = line.step;
+      // Samples come when all of them are done.
+      if (line.kind === "sample") this.forming.value = null;
     }
     this.touch();
   }
@@ -71,12 +81,21 @@ export class LiveRun {
   /** Takes what the engine says about this run. */
   take(event: EngineEvent): void {
     if (event.kind === "log") this.add(event.lines);
+    else if (event.kind === "preview") this.form(event);
     else if (event.kind === "memory") this.memory.value = event.categories;
     else if (event.kind === "status") {
       this.status.value = event.status;
       this.error.value = event.error ?? null;
+      if (!this.active) this.forming.value = null;
       this.touch();
     }
+  }
+
+  /** Samples of one update come batch by batch. */
+  private form(event: EngineEvent & { kind: "preview" }): void {
+    const before = this.forming.value;
+    const pictures = before?.step === event.step ? joinPreviews(before.pictures, event.pictures) : event.pictures;
+    this.forming.value = { step: event.step, pictures };
   }
 
   private touch(): void {

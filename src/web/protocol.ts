@@ -34,6 +34,17 @@ export type EngineEvent =
   | { kind: "download"; name: string; received: number; total: number; cached: boolean }
   /** Planned device memory of the open session, bytes by category. */
   | { kind: "memory"; run: string; categories: Record<string, number> }
+  /**
+   * Pictures that take shape, after `done` of `total` steps: a run's samples of update `step`, or those of a drawing apart from runs.
+   */
+  | {
+      kind: "preview";
+      run: string | null;
+      step: number;
+      done: number;
+      total: number;
+      pictures: readonly PreviewPicture[];
+    }
   /** Something to know that belongs to no run: the storage is nearly full, for one. */
   | { kind: "warning"; code: string; text: string }
   /** The device went away; `recovering` says whether the run goes on by itself. */
@@ -92,11 +103,23 @@ export interface DrawRequest {
   steps: number;
 }
 
-/** 8-bit RGBA, ready for a canvas; its buffer is transferred. */
-export interface DrawnPicture {
+/** 8-bit RGBA, ready for a canvas. */
+export interface Pixels {
   width: number;
   height: number;
   rgba: Uint8ClampedArray<ArrayBuffer>;
+}
+
+/** A picture that is done; its buffer is transferred. */
+export interface DrawnPicture extends Pixels {
+  /** Updates that the weights of an unfinished run had had; null for a finished run's and the base model's. */
+  step: number | null;
+}
+
+/** A picture that is not done; `index` is its place among those that are drawn together, `item` what it is of. */
+export interface PreviewPicture extends Pixels {
+  index: number;
+  item: string;
 }
 
 /** A file on its way in: from a drop, a folder, a paste or the camera. */
@@ -166,8 +189,14 @@ export interface Engine {
   sampleNow(): Promise<void>;
   saveNow(): Promise<void>;
 
-  /** Draws with a run's weights as they are on disk; beside a run that trains, which it slows down. */
+  /**
+   * Draws with a run's finished weights; of an unfinished run with those that it is paused with, or of its newest checkpoint.
+   * Beside a run that trains, which it slows down.
+   */
   draw(request: DrawRequest): Promise<DrawnPicture[]>;
+
+  /** Whether pictures are shown while they take shape; not before this was called. */
+  previews(on: boolean): Promise<void>;
 
   /** Checks, converts and stores pictures with their captions; decoding is the engine's own (JPEG, PNG) or the browser's. */
   addPictures(set: string, files: IncomingFile[]): Promise<PictureSetFacts>;

@@ -9,6 +9,8 @@ export interface SmallState {
   lastRun: string;
   /** Panels that explain themselves. */
   explain: boolean;
+  /** Whether one's own pictures were chosen last, and their trigger word; null where none was suggested or written yet. */
+  own: { chosen: boolean; trigger: string | null };
   /** FLOP a second that training reached, by adapter name. */
   speeds: Record<string, number>;
 }

@@ -2,11 +2,12 @@
 // read signals and call the functions here; nothing else talks to the worker.
 
 import { computed, signal } from "@preact/signals";
-import { LiveRun } from "./live_run.ts";
+import { joinPreviews, LiveRun } from "./live_run.ts";
 import type {
   DeviceFacts,
   Engine,
   EngineEvent,
+  PreviewPicture,
   Sequenced,
   StartRequest,
   StorageFacts,
@@ -56,6 +57,9 @@ export const storage = signal<StorageFacts | null>(null);
 
 /** A device that went away, while the run recovers. */
 export const deviceLoss = signal<(EngineEvent & { kind: "device-lost" }) | null>(null);
+
+/** Pictures of a drawing apart from runs, as they take shape; whoever asks for a drawing empties it. */
+export const forming = signal<readonly PreviewPicture[]>([]);
 
 /** The last thing that the engine warned of outside a run. */
 export const warning = signal<(EngineEvent & { kind: "warning" }) | null>(null);
@@ -130,7 +134,18 @@ async function connect(): Promise<Engine> {
   };
   await parts.engine.connect(port2);
   engineError.value = null;
+  followMotion(parts.engine);
   return parts.engine;
+}
+
+/** Pictures are shown while they take shape where somebody looks, and does not want things to stand still. */
+function followMotion(worker: Engine): void {
+  if (typeof matchMedia !== "function") return;
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const tell = () => void worker.previews(!still.matches && document.visibilityState === "visible").catch(() => {});
+  still.addEventListener("change", tell);
+  document.addEventListener("visibilitychange", tell);
+  tell();
 }
 
 /** Opens the device in the worker; its facts stand in `device` afterwards. */
@@ -152,6 +167,7 @@ function takeEvent(event: EngineEvent): void {
     downloads.value = new Map(downloads.value).set(name, { received, total, cached });
   } else if (event.kind === "device-lost") deviceLoss.value = event;
   else if (event.kind === "warning") warning.value = event;
+  else if (event.kind === "preview" && event.run === null) forming.value = joinPreviews(forming.value, event.pictures);
   else {
     const run = activeRun.value;
     if (run?.name === event.run) run.take(event);

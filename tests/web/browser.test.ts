@@ -56,7 +56,8 @@ describeInBrowser("a page in Chromium", () => {
     };
     const open = await openPage(served.url);
     await open.page.evaluate(complaining);
-    await expect.poll(() => open.complaints().join("\n")).toMatch(/Content Security Policy/);
+    for (const part of [/Content Security Policy/, /lost/, /an error line/])
+      await expect.poll(() => open.complaints().join("\n")).toMatch(part);
     await expect(open.close()).rejects.toThrow(/uncaught: Error: lost[\s\S]*an error line|an error line[\s\S]*lost/);
 
     const expecting = await openPage(served.url, { expected: [/lost/, /an error line/, /Content Security|fetch/i] });

@@ -16,9 +16,16 @@ const found: { program: string | null; why?: string } = process.env.LONGTAIL_NO_
 /** The Chromium program, or null. */
 export const chromium: string | null = found.program;
 
+/** Milliseconds for a test in the browser, unless it says another limit: a machine that does other work as well is slow. */
+const LONGEST_TEST = 300_000;
+
+/** Milliseconds that a page may take to show what a test acts on. */
+const LONGEST_WAIT = 90_000;
+
 /** `describe` for tests that need Chromium; without one they are skipped, and the title says why. */
 export function describeInBrowser(title: string, body: () => void): void {
-  describe.skipIf(!chromium)(chromium ? title : `${title} (skipped: ${found.why})`, body);
+  const whole = chromium ? title : `${title} (skipped: ${found.why})`;
+  describe.skipIf(!chromium)(whole, { timeout: LONGEST_TEST }, body);
 }
 
 /**
@@ -121,6 +128,7 @@ export async function openPage(url: string, options: PageOptions = {}): Promise<
       acceptDownloads: true,
       permissions: ["clipboard-read", "clipboard-write"],
     }));
+  context.setDefaultTimeout(LONGEST_WAIT);
   const page = await context.newPage();
   const cdp = await context.newCDPSession(page);
   const seen: string[] = [];

@@ -36,6 +36,22 @@ async function seriousFindings({ page }: OpenPage): Promise<Finding[]> {
   });
 }
 
+/** Waits until no part of the page is on its way any more and its text stands still. */
+async function settled({ page }: OpenPage): Promise<void> {
+  let last = "";
+  await expect
+    .poll(
+      async () => {
+        const before = last;
+        const busy = await page.locator("main [aria-busy=true]:visible").count();
+        last = `${await page.locator("main").textContent()} ${busy}`;
+        return last === before && busy === 0;
+      },
+      { interval: 300 },
+    )
+    .toBe(true);
+}
+
 describeInBrowser("the page for everybody", () => {
   let served: Served;
   beforeAll(async () => {
@@ -48,8 +64,12 @@ describeInBrowser("the page for everybody", () => {
         for (const dark of [false, true]) {
           const open = await openLongtail(`${served.url}#mode=${mode}`, { width, dark, reducedMotion: true });
           await open.page.waitForLoadState("networkidle");
-          for (const details of await open.page.locator("main details:visible").all())
-            await details.evaluate((element) => element.setAttribute("open", ""));
+          await settled(open);
+          // In one go: what is opened may bring further ones, and the page may draw a part anew in between.
+          await open.page.evaluate(() => {
+            for (const details of document.querySelectorAll("main details"))
+              if ((details as HTMLElement).checkVisibility()) details.setAttribute("open", "");
+          });
           await screenshot(open, `${mode}-${width}-${dark ? "dark" : "light"}`);
           expect(await seriousFindings(open), dark ? "dark" : "light").toEqual([]);
           const wide = await open.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -72,12 +92,13 @@ describeInBrowser("the page for everybody", () => {
         return { text: element.textContent?.trim() ?? "", role: element.getAttribute("role"), seen };
       });
     await open.page.keyboard.press("Tab");
-    expect(await focused()).toMatchObject({ text: "Skip to the content", seen: true });
+    await expect.poll(focused).toMatchObject({ text: "Skip to the content", seen: true });
     const met: string[] = [];
     for (let i = 0; i < 60; i++) {
       await open.page.keyboard.press("Tab");
-      const { text, role, seen } = await focused();
-      if (text || role) expect(seen, `focus on “${text}” is not seen`).toBe(true);
+      const { text, role } = await focused();
+      if (text || role)
+        await expect.poll(async () => (await focused()).seen, { message: `focus on “${text}” is seen` }).toBe(true);
       if (role === "tab") met.push(text);
     }
     expect(met).toContain("Train a LoRA");

@@ -31,13 +31,13 @@ describeInBrowser("a page without WebGPU", () => {
       open = await openLongtail(address(served.url), { ...options, expected: [/WebGPU|insecure|secure context/i] });
       const main = open.page.getByRole("main");
       await main.getByText("This browser cannot train").first().waitFor();
-      expect(await main.textContent()).toMatch(why);
-      expect(await main.textContent()).toMatch(action);
+      await expect.poll(() => main.textContent()).toMatch(why);
+      await expect.poll(() => main.textContent()).toMatch(action);
       expect(await button(open, "Start training").count()).toBe(0);
       await button(open, "Copy diagnostics").click();
       if (name !== "came over plain http") {
-        const copied = await open.page.evaluate(() => navigator.clipboard.readText());
-        expect(copied).toMatch(/user agent: .*Chrome[\s\S]*adapter: none/);
+        const copied = () => open!.page.evaluate(() => navigator.clipboard.readText());
+        await expect.poll(copied).toMatch(/user agent: .*Chrome[\s\S]*adapter: none/);
       }
       await open.close();
     });

@@ -9,7 +9,7 @@ import { encodePng } from "../../src/formats/png.ts";
 import { pngOf, zipOf } from "../helpers/pictures.ts";
 import { describeInBrowser, type OpenPage, setQuota } from "./browser.ts";
 import { builtPage } from "./built_page.ts";
-import { openLongtail, PATIENCE } from "./longtail_page.ts";
+import { openLongtail } from "./longtail_page.ts";
 import { listStored } from "./opfs.ts";
 import { type Served, serveFolder } from "./server.ts";
 
@@ -30,6 +30,9 @@ async function leftOut({ page }: OpenPage): Promise<string> {
   const list = page.locator("details.left-out");
   return (await list.count()) > 0 ? ((await list.textContent()) ?? "") : "";
 }
+
+/** Pictures are read by the worker, one after another. */
+const patient = { timeout: 120_000 };
 
 const countOf = ({ page }: OpenPage) => page.locator(".own-status").textContent();
 
@@ -80,36 +83,37 @@ describeInBrowser("pictures of one's own", () => {
       "huge.png": hugePng(7200, 7200),
       "two.png": pngOf(64, 64, 90),
     });
-    await expect.poll(() => countOf(open), { timeout: PATIENCE }).toMatch(/^2 pictures/);
-    const said = await leftOut(open);
+    await expect.poll(() => countOf(open), patient).toMatch(/^2 pictures/);
     for (const part of ["outside.png", "damaged.png", "not_a_picture.png", "cut.zip", "empty.png", "huge.png"])
-      expect(said).toContain(part);
-    for (const code of ["E-DATA-020", "E-DATA-023", "E-DATA-024", "E-DATA-046"]) expect(said).toContain(code);
-    const stored = (await listStored(open.page, "pictures")).map(({ path }) => path);
-    expect(stored.filter((path) => path.endsWith(".png"))).toHaveLength(2);
+      await expect.poll(() => leftOut(open)).toContain(part);
+    for (const code of ["E-DATA-020", "E-DATA-023", "E-DATA-024", "E-DATA-046"])
+      await expect.poll(() => leftOut(open)).toContain(code);
+    const stored = async () =>
+      (await listStored(open.page, "pictures")).filter(({ path }) => path.endsWith(".png")).length;
+    await expect.poll(stored).toBe(2);
     expect((await listStored(open.page)).map(({ path }) => path).join("\n")).not.toContain("outside");
     // The page is as usable as before.
     await give(open, { "three.png": pngOf(65, 64, 120) });
-    await expect.poll(() => countOf(open), { timeout: PATIENCE }).toMatch(/^3 pictures/);
+    await expect.poll(() => countOf(open), patient).toMatch(/^3 pictures/);
     await open.close();
   });
 
   test("are refused with the reason when storage is full, and taken when there is room again", async () => {
     const open = await ownPictures();
     await give(open, { "one.png": pngOf(64, 64) });
-    await expect.poll(() => countOf(open), { timeout: PATIENCE }).toMatch(/^1 picture/);
+    await expect.poll(() => countOf(open), patient).toMatch(/^1 picture/);
     const used = await open.page.evaluate(async () => (await navigator.storage.estimate()).usage ?? 0);
     await setQuota(open, Math.max(1, used));
     const noise = Uint8Array.from({ length: 300 * 300 * 3 }, (_, i) => (i * 2654435761) >>> 13);
     const large = encodePng({ width: 300, height: 300, channels: 3, depth: 8, data: noise });
     await give(open, { "large.png": large });
     const said = () => open.page.locator("body").textContent();
-    await expect.poll(said, { timeout: PATIENCE }).toMatch(/E-ENV-020/);
-    expect(await said()).toMatch(/full|space|room/i);
-    expect(await countOf(open)).toMatch(/^1 picture/);
+    await expect.poll(said, patient).toMatch(/E-ENV-020/);
+    await expect.poll(said).toMatch(/full|space|room/i);
+    await expect.poll(() => countOf(open)).toMatch(/^1 picture/);
     await setQuota(open, null);
     await give(open, { "large.png": large });
-    await expect.poll(() => countOf(open), { timeout: PATIENCE }).toMatch(/^2 pictures/);
+    await expect.poll(() => countOf(open), patient).toMatch(/^2 pictures/);
     await open.close();
   });
 });

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parseLog } from "../../src/web/run_source.ts";
 import { ROOT } from "../helpers/files.ts";
-import { describeInBrowser, type OpenPage, openBrowser } from "./browser.ts";
+import { describeInBrowser, type OpenPage, openBrowser, screenshot } from "./browser.ts";
 import { builtPage } from "./built_page.ts";
 import {
   address,
@@ -27,7 +27,8 @@ import { type Served, serveFolder } from "./server.ts";
 
 const execute = promisify(execFile);
 const LONGEST = 1_200_000;
-const UPDATES = 4;
+/** More than are needed to learn something: a run that is looked at on its way must not be over before the look. */
+const UPDATES = 8;
 const SETTINGS = { updates: UPDATES, rank: 8, lr: 0.003 };
 
 /** Validation losses in order: deterministic, so that their fall is learning and no luck. */
@@ -51,7 +52,14 @@ describeInBrowser("a run in the page", () => {
     async () => {
       first = await openLongtail(address(served.url, { ...SETTINGS, name: "whole" }));
       await startTraining(first);
+      // The samples before training are seen while they take shape.
+      await first.page
+        .getByRole("img", { name: /, taking shape$/ })
+        .first()
+        .waitFor({ timeout: PATIENCE });
+      await screenshot(first, "taking-shape");
       await trainingOver(first, "whole");
+      expect(await first.page.getByRole("img", { name: /, taking shape$/ }).count()).toBe(0);
       expected = await storedLosses(first, "whole");
       expect([...expected.keys()]).toEqual(Array.from({ length: UPDATES }, (_, i) => i + 1));
       const losses = await validationLosses(first, "whole");
@@ -91,8 +99,8 @@ describeInBrowser("a run in the page", () => {
       await button(open, "Resume").click();
       await button(open, "Stop").waitFor({ timeout: PATIENCE });
       await trainingOver(open, "cut");
-      expect(await open.page.getByRole("main").textContent()).toContain("Finished");
-      expect(await storedLosses(open, "cut")).toEqual(expected);
+      await expect.poll(() => open.page.getByRole("main").textContent()).toContain("Finished");
+      await expect.poll(() => storedLosses(open, "cut")).toEqual(expected);
       await open.close({ keepContext: true });
     },
     LONGEST,
@@ -115,7 +123,40 @@ describeInBrowser("a run in the page", () => {
       await trained(open, "lost", reached + 1);
       await button(open, "Stop").click();
       await trainingOver(open, "lost");
-      expect(await open.page.getByRole("main").textContent()).toContain("Stopped");
+      await expect.poll(() => open.page.getByRole("main").textContent()).toContain("Stopped");
+      await open.close({ keepContext: true });
+    },
+    LONGEST,
+  );
+
+  test(
+    "draws what it has learnt while it is paused, at any strength",
+    async () => {
+      const settings = { ...SETTINGS, updates: 60, name: "paused" };
+      const open = await openLongtail(address(served.url, settings), { context: first.context });
+      const { page } = open;
+      await startTraining(open);
+      await trained(open, "paused", 1);
+      await button(open, "Pause").click();
+      await button(open, "Resume").waitFor({ timeout: PATIENCE });
+      const compare = page.getByRole("region", { name: "Compare" });
+      await compare.getByLabel("Run", { exact: true }).selectOption("paused");
+      await compare.getByLabel("Steps", { exact: true }).fill("2");
+      await compare.getByLabel("Pictures", { exact: true }).fill("1");
+      await button(open, "Draw before and so far").click();
+      const picture = page.getByRole("img", { name: /, after \d+ updates?$/ });
+      await picture.waitFor({ timeout: PATIENCE });
+      const pixels = () => picture.evaluate((canvas: HTMLCanvasElement) => canvas.toDataURL());
+      const whole = await pixels();
+      // The far end; changing it is what letting go of the slider is.
+      await page.getByLabel("Strength of the LoRA").fill("-0.5");
+      await expect.poll(pixels, { timeout: PATIENCE }).not.toBe(whole);
+      await screenshot(open, "paused-drawn");
+      await button(open, "Resume").click();
+      await button(open, "Pause").waitFor({ timeout: PATIENCE });
+      await expect.poll(() => page.getByLabel("Strength of the LoRA").count()).toBe(0);
+      await button(open, "Stop").click();
+      await trainingOver(open, "paused");
       await open.close({ keepContext: true });
     },
     LONGEST,
@@ -128,7 +169,7 @@ describeInBrowser("a run in the page", () => {
     await open.page.reload();
     await button(open, "Storage").click();
     await open.page.getByText("Run “whole”").waitFor();
-    expect(await open.page.getByRole("tab").allTextContents()).toHaveLength(3);
+    await expect.poll(() => open.page.getByRole("tab").count()).toBe(3);
     await open.context.setOffline(false);
     await open.close();
   });

@@ -44,6 +44,18 @@ export const FILE_STORE_CASES: readonly Case[] = [
       equal([...(await files.readBytes(`${folder}/bytes`))], [...bytesOf(1000)]);
       await files.writeAtomic(`${folder}/pieces`, [bytesOf(3), bytesOf(0), bytesOf(5)]);
       equal([...(await files.readBytes(`${folder}/pieces`))], [...bytesOf(3), ...bytesOf(5)]);
+      // Small and large ones in turns, as a checkpoint's tensors.
+      const sizes = [3, 600_000, 5, 2_000_000, 400_000, 200_000, 500_000, 0, 7];
+      const mixed = sizes.map((size, i) => bytesOf(size, i));
+      await files.writeAtomic(`${folder}/mixed`, mixed);
+      const whole = await files.readBytes(`${folder}/mixed`);
+      let at = 0;
+      for (const [i, piece] of mixed.entries()) {
+        const found = whole.subarray(at, at + piece.length);
+        equal([i, found.length, found.every((byte, k) => byte === piece[k])], [i, piece.length, true]);
+        at += piece.length;
+      }
+      equal(whole.length, at);
       await files.writeAtomic(`${folder}/later`, slowly(bytesOf(2), bytesOf(4)));
       equal([...(await files.readBytes(`${folder}/later`))], [...bytesOf(2), ...bytesOf(4)]);
       await files.writeAtomic(`${folder}/empty`, "");

@@ -108,8 +108,15 @@ async function leftovers(): Promise<string[]> {
   return names;
 }
 
+/** A worker that was ended lets go of its locks and files a moment later. */
+async function othersGone(): Promise<void> {
+  for (let looks = 0; looks < 1000 && (await navigator.locks.query()).held?.length; looks++)
+    await new Promise((done) => setTimeout(done, 20));
+}
+
 const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
   async empty() {
+    if (!open) await othersGone();
     const root = await navigator.storage.getDirectory();
     const names: string[] = [];
     for await (const name of root.keys()) names.push(name);
@@ -136,6 +143,7 @@ const COMMANDS: Record<string, (...args: never[]) => Promise<unknown>> = {
     return [await DEEDS[name]!.look(files), await leftovers()];
   },
   async lookAndEmpty(name: string, canMove: boolean) {
+    await othersGone();
     const found = [await DEEDS[name]!.look(await store(canMove)), await leftovers()];
     await COMMANDS["empty"]!();
     return found;

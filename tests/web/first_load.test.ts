@@ -20,7 +20,13 @@ describeInBrowser("the first load of the built page", () => {
     });
     const workers = () => open.page.workers().map((worker) => worker.url().slice(served.url.length));
     await open.page.locator("#app main").waitFor();
-    await open.page.waitForLoadState("networkidle");
+    await expect.poll(() => workers().length).toBeGreaterThan(0);
+    // Parts bring further parts: the first load is over when nothing was asked for during two seconds.
+    for (let seen = -1; seen !== served.requests.length; ) {
+      seen = served.requests.length;
+      await open.page.waitForLoadState("networkidle");
+      await open.page.waitForTimeout(2000);
+    }
     const paths = [...new Set(served.requests.map((path) => (path === "/" ? "/index.html" : path)))];
     const code = paths.map((path) => path.slice(1)).filter((path) => /\.(js|css|html)$/.test(path));
     const weigh = (names: Iterable<string>) =>

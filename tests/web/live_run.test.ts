@@ -102,6 +102,35 @@ describe("a live run", () => {
   });
 });
 
+describe("samples that take shape", () => {
+  const pixels = { width: 1, height: 1, rgba: new Uint8ClampedArray(4) };
+  const preview = (step: number, done: number, index: number) =>
+    ({
+      kind: "preview",
+      run: "a",
+      step,
+      done,
+      total: 9,
+      pictures: [{ ...pixels, index, item: `item ${done}` }],
+    }) as const;
+
+  it("are kept batch by batch, the newest of each place, until the samples are there", () => {
+    const run = new LiveRun("a", "train", () => {});
+    for (const event of [preview(0, 1, 0), preview(0, 2, 0), preview(0, 1, 8)]) run.take(event);
+    expect(run.forming.value?.pictures.map(({ index, item }) => [index, item])).toEqual([
+      [0, "item 2"],
+      [8, "item 1"],
+    ]);
+    run.take(preview(25, 1, 0));
+    expect([run.forming.value?.step, run.forming.value?.pictures.length]).toEqual([25, 1]);
+    run.add([{ kind: "sample", step: 25, path: "samples/a.png", item: "x", seed: 1, t: 1 }]);
+    expect(run.forming.value).toBeNull();
+    run.take(preview(50, 1, 0));
+    run.take({ kind: "status", run: "a", status: "stopped", step: 50 });
+    expect(run.forming.value).toBeNull();
+  });
+});
+
 describe("a run's pace", () => {
   it("is the mean of the last updates, with the samplings that are still to come", () => {
     const view = emptyRunView("a");

@@ -24,7 +24,7 @@ export function address(url: string, settings: Record<string, string | number> =
 export async function openLongtail(address: string, options: PageOptions = {}): Promise<OpenPage> {
   const open = await openPage(address, options);
   await open.page.locator("[role=tabpanel]:visible").waitFor();
-  await expect.poll(() => open.page.getByText("Looking at this machine").count(), { timeout: 20_000 }).toBe(0);
+  await expect.poll(() => open.page.getByText("Looking at this machine").count(), { timeout: 60_000 }).toBe(0);
   return open;
 }
 

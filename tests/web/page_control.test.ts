@@ -35,7 +35,7 @@ it("a pause acts between two submits, and the run goes on where it was", async (
   const { state, done } = loopOf(control, 5);
   while (state.submits < 6) await moment(1);
   control.hold();
-  await moment(20);
+  await expect.poll(() => heard).toEqual([true]);
   const { submits } = state;
   expect(submits).toBeLessThan(20);
   await moment(20);
@@ -50,15 +50,14 @@ it("a step makes as many updates as were asked for, the one under way included, 
   const control = new PageControl(() => {});
   const { state, done } = loopOf(control, 9);
   control.hold();
-  await moment(10);
   for (const [steps, after] of [
     [1, 1],
     [3, 4],
   ] as const) {
     control.step(steps);
-    await moment(100);
+    await expect.poll(() => [state.updates, control.isPaused]).toEqual([after, true]);
+    await moment(50);
     expect(state.updates).toBe(after);
-    expect(control.isPaused).toBe(true);
   }
   control.resume();
   await done;
@@ -83,10 +82,8 @@ it("words are heard between updates while the run is paused, and a run that ends
   const control = new PageControl(() => {});
   control.hold();
   const { state, done, stop } = loopOf(control, 9);
-  await moment(10);
   control.say("save");
-  await moment(10);
-  expect(state.words).toEqual(["save"]);
+  await expect.poll(() => state.words).toEqual(["save"]);
   expect(state.submits).toBe(0);
   stop();
   await done;

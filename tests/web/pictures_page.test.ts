@@ -56,6 +56,22 @@ async function ownPage() {
   return open;
 }
 
+/** What the page remembers of the own set, out of the browser's IndexedDB. */
+const rememberedTrigger = (page: Page) =>
+  page.evaluate(
+    () =>
+      new Promise<unknown>((resolve) => {
+        const opening = indexedDB.open("keyval-store");
+        opening.onsuccess = () => {
+          const reading = opening.result.transaction("keyval").objectStore("keyval").get("longtail.own");
+          reading.onsuccess = () => {
+            opening.result.close();
+            resolve((reading.result as { trigger: unknown } | undefined)?.trigger);
+          };
+        };
+      }),
+  );
+
 const captions = (page: Page) =>
   page.locator(".own-caption").evaluateAll((all) => all.map((one) => (one as HTMLTextAreaElement).value));
 
@@ -86,16 +102,19 @@ describeInBrowser("own pictures in the page", () => {
       ]);
     await page.getByText("5 pictures", { exact: true }).waitFor();
     await page.getByText(/files were left out/).click();
-    const refused = await page.locator(".left-out li").allInnerTexts();
-    const codeOf = (name: string) => /E-\w+-\d{3}/.exec(refused.find((text) => text.includes(name)) ?? "")?.[0];
-    expect({
-      empty: codeOf("empty.png"),
-      giant: codeOf("giant.png"),
-      cut: codeOf("cut.jpg"),
-      gif: codeOf("moving.gif"),
-      evil: codeOf("evil.png"),
-      bomb: codeOf("bomb.png"),
-    }).toEqual({
+    const codes = async () => {
+      const refused = await page.locator(".left-out li").allInnerTexts();
+      const codeOf = (name: string) => /E-\w+-\d{3}/.exec(refused.find((text) => text.includes(name)) ?? "")?.[0];
+      return {
+        empty: codeOf("empty.png"),
+        giant: codeOf("giant.png"),
+        cut: codeOf("cut.jpg"),
+        gif: codeOf("moving.gif"),
+        evil: codeOf("evil.png"),
+        bomb: codeOf("bomb.png"),
+      };
+    };
+    await expect.poll(codes).toEqual({
       empty: "E-DATA-024",
       giant: "E-DATA-023",
       cut: "E-DATA-020",
@@ -139,7 +158,7 @@ describeInBrowser("own pictures in the page", () => {
       [...pngOf(40, 40, 6)],
     );
     await page.getByText("2 pictures", { exact: true }).waitFor();
-    expect(await captions(page)).toEqual(["dropped thing", ""]);
+    await expect.poll(() => captions(page)).toEqual(["dropped thing", ""]);
     await page.getByLabel(/no caption\. One text/).fill("icon of cat");
     await page.getByRole("button", { name: "Use it" }).click();
     await expect.poll(() => captions(page)).toEqual(["dropped thing", "icon of cat"]);
@@ -151,15 +170,23 @@ describeInBrowser("own pictures in the page", () => {
       )
       .toBe("icon of dog");
 
+    await page.getByLabel("Trigger word").fill("my dog");
+    await expect.poll(() => rememberedTrigger(page)).toBe("my dog");
     await page.reload();
-    await page.getByText("Your own").click();
+    // Without a click: they are still the chosen ones, trigger word and all.
     await page.getByText("2 pictures", { exact: true }).waitFor();
-    expect(await captions(page)).toEqual(["icon of dog", "icon of cat"]);
+    await expect.poll(() => page.getByLabel("Trigger word").inputValue()).toBe("my dog");
+    await expect.poll(() => captions(page)).toEqual(["icon of dog", "icon of cat"]);
     await page.getByRole("button", { name: "Remove dropped thing.png" }).click();
     await page.getByText("1 picture", { exact: true }).waitFor();
     await page.getByRole("button", { name: "Remove all" }).click();
     await page.getByRole("button", { name: "Remove", exact: true }).click();
     await expect.poll(async () => (await storedFiles(page)).content.size).toBe(0);
+    // What is chosen instead stays chosen as well.
+    await page.locator("label.tile", { hasText: "Rare things" }).click();
+    await expect.poll(() => page.url()).toContain("set=");
+    await page.reload();
+    await expect.poll(() => page.getByRole("radio", { name: /Rare things/ }).isChecked()).toBe(true);
     await open.close();
   });
 
@@ -168,7 +195,7 @@ describeInBrowser("own pictures in the page", () => {
     await open.page.getByRole("button", { name: "Camera" }).click();
     await open.page.getByText(/no camera|did not allow/i).waitFor();
     await open.page.getByRole("button", { name: "Switch camera off" }).click();
-    expect(await open.page.locator("video").count()).toBe(0);
+    await expect.poll(() => open.page.locator("video").count()).toBe(0);
     await open.close();
   });
 });

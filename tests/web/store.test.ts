@@ -1,7 +1,7 @@
 // The page's state against an engine that computes nothing: a run from its start to its end, steering, a failure, and going on
 // with what an earlier visit left.
 
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { BUNDLED, bundledChoice } from "../../src/web/pictures/bundled.ts";
 import { DEFAULT_SETTINGS, PRESETS, trainToml } from "../../src/web/settings.ts";
 import {
@@ -36,6 +36,29 @@ afterEach(() => {
   activeRun.value = null;
   device.value = null;
   settings.value = { ...DEFAULT_SETTINGS };
+});
+
+describe("pictures that take shape", () => {
+  it("are asked for where somebody looks who does not want things to stand still", async () => {
+    const asked: boolean[] = [];
+    const fake = createFakeEngine();
+    const still = Object.assign(new EventTarget(), { matches: false });
+    const page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+    vi.stubGlobal("matchMedia", () => still);
+    vi.stubGlobal("document", page);
+    try {
+      provideEngine(async () => ({ engine: { ...fake, previews: async (on) => void asked.push(on) } }));
+      await engine();
+      still.matches = true;
+      still.dispatchEvent(new Event("change"));
+      still.matches = false;
+      page.visibilityState = "hidden";
+      page.dispatchEvent(new Event("visibilitychange"));
+      expect(asked).toEqual([true, false, false]);
+    } finally {
+      vi.unstubAllGlobals();
+    }
+  });
 });
 
 describe("a run of the tab", () => {

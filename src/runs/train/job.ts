@@ -112,6 +112,7 @@ export async function runTrain(gpu: Gpu, host: RunHost, resolved: ResolvedConfig
         phases,
         emit,
         prompts: encoded.samplePrompts,
+        onlooker: host.onlooker,
       });
       batches = await encoded.batches(world.trainer.samplesPerUpdate, stepsBefore + 1);
       const training = {

@@ -8,6 +8,7 @@ import { encodePng, fromPlanes } from "../../formats/png.ts";
 import type { DrawRequest } from "../../training/drawing.ts";
 import { type EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import type { Config } from "../config/schema.ts";
+import type { RunHost } from "../host.ts";
 import type { Phases } from "../phases.ts";
 import type { RunFolder } from "../run_folder.ts";
 import { withAverage } from "./average.ts";
@@ -32,6 +33,7 @@ export class SampleDrawer {
   private readonly cache: EncodingCache;
   private readonly phases: Phases;
   private readonly emit: EventSink;
+  private readonly onlooker: RunHost["onlooker"];
 
   constructor(parts: {
     files: FileStore;
@@ -41,6 +43,7 @@ export class SampleDrawer {
     phases: Phases;
     emit: EventSink;
     prompts: readonly SamplePrompt[];
+    onlooker?: RunHost["onlooker"];
   }) {
     this.files = parts.files;
     this.run = parts.run;
@@ -49,6 +52,7 @@ export class SampleDrawer {
     this.phases = parts.phases;
     this.emit = parts.emit;
     this.prompts = parts.prompts;
+    this.onlooker = parts.onlooker;
   }
 
   /** Pictures of one sampling. */
@@ -74,13 +78,15 @@ export class SampleDrawer {
         requests.push({ ...text, ...negative, noise });
       }
     }
+    const items = requests.map((_, index) => this.prompts[Math.floor(index / pictures)]!.prompt);
+    const onlooker = this.onlooker?.({ step, items }) ?? null;
     const drawn = await this.phases.timed(samplesPhase(step), requests.length, "pictures", (tick) =>
-      withAverage(world, () => world.drawing.draw(requests, (done) => tick(done))),
+      withAverage(world, () => world.drawing.draw(requests, (done) => tick(done), undefined, onlooker)),
     );
     const side = world.pipeline.imageSize;
     const paths: string[] = [];
     for (const [index, { picture }] of drawn.entries()) {
-      const { prompt } = this.prompts[Math.floor(index / pictures)]!;
+      const prompt = items[index]!;
       const path = this.run.paths.picture(step, index, seed);
       const text = { prompt, seed: String(seed), picture: String(index), step: String(step), software: "longtail" };
       await this.files.writeAtomic(path, encodePng(fromPlanes(picture, side, side, text)));

@@ -1,31 +1,14 @@
 // Two pictures on one place, divided by a line that is moved with the pointer or the arrow keys: to its left before, to its
 // right after. The line is a range input over the picture, so every way of moving a slider works here too.
 
-import { useEffect, useRef } from "preact/hooks";
-import type { DrawnPicture } from "../protocol.ts";
-
-/** A drawn picture in a canvas of its own size. */
-export function Drawn({ picture, label, class: extra = "" }: { picture: DrawnPicture; label: string; class?: string }) {
-  const canvas = useRef<HTMLCanvasElement>(null);
-  useEffect(() => {
-    const { width, height, rgba } = picture;
-    canvas.current?.getContext("2d")?.putImageData(new ImageData(rgba, width, height), 0, 0);
-  }, [picture]);
-  return (
-    <canvas
-      ref={canvas}
-      class={`pixels ${extra}`}
-      width={picture.width}
-      height={picture.height}
-      role="img"
-      aria-label={label}
-    />
-  );
-}
+import { Drawn } from "../components/pictures.tsx";
+import type { Pixels } from "../protocol.ts";
 
 interface BeforeAfterProps {
-  before: DrawnPicture;
-  after: DrawnPicture | null;
+  before: Pixels;
+  after: Pixels | null;
+  /** "after training", or after how much of it. */
+  when: string;
   prompt: string;
   /** 0 shows after alone, 100 before alone. */
   split: number;
@@ -33,11 +16,11 @@ interface BeforeAfterProps {
   number: number;
 }
 
-export function BeforeAfter({ before, after, prompt, split, onSplit, number }: BeforeAfterProps) {
+export function BeforeAfter({ before, after, when, prompt, split, onSplit, number }: BeforeAfterProps) {
   return (
     <div class="pair" style={{ "--split": `${split}%` }}>
       <Drawn picture={before} label={`${prompt}, before training`} />
-      {after && <Drawn picture={after} label={`${prompt}, after training`} class="pair-after" />}
+      {after && <Drawn picture={after} label={`${prompt}, ${when}`} class="pair-after" />}
       {after && (
         <>
           <span class="pair-tag" aria-hidden="true" hidden={split < 12}>

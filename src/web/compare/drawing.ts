@@ -1,10 +1,10 @@
-// Drawing before and after: the same prompt and noise without and with what was learnt; without a run, or of one that has no LoRA
-// yet, the model as it is. The strength slider asks for previews of few steps, one at a time, the newest first; letting go of it
+// Drawing before and after: the same prompt and noise without and with what was learnt; without a run, or of one that has learnt
+// nothing yet, the model as it is. The strength slider asks for previews of few steps, one at a time, the newest first; letting go of it
 // draws in full.
 
 import { signal } from "@preact/signals";
 import type { DrawnPicture, WireError } from "../protocol.ts";
-import { engine, openDevice, wireError } from "../store.ts";
+import { engine, forming, openDevice, wireError } from "../store.ts";
 import { newestWins } from "./newest.ts";
 
 export interface DrawForm {
@@ -56,6 +56,7 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
   const worker = await engine();
   if (keyOf(request) !== beforeKey) {
     drawing.value = "before";
+    forming.value = [];
     // Strength 0 is the base model, without opening its weights a second time.
     const pictures = await worker.draw({ run, prompts, seed, first: 0, strength: 0, steps });
     if (request.screen === screen) {
@@ -67,6 +68,7 @@ async function draw(request: Request): Promise<{ request: Request; pictures: Dra
   }
   if (run === null) return { request, pictures: null };
   drawing.value = "after";
+  forming.value = [];
   const fewer = preview ? Math.min(steps, PREVIEW_STEPS) : steps;
   return { request, pictures: await worker.draw({ run, prompts, seed, first: 0, strength, steps: fewer }) };
 }

@@ -150,7 +150,7 @@ export class OpfsFiles implements FileStore {
       const handle = await this.#guard(path, () => syncHandle(file));
       try {
         let size = 0;
-        for await (const chunk of pieces(chunks)) {
+        for await (const chunk of gathered(pieces(chunks))) {
           await this.#guard(path, () => writeAll(handle, chunk, size));
           size += chunk.length;
         }
@@ -338,6 +338,29 @@ async function clean(system: FileSystemDirectoryHandle, mover: Mover): Promise<v
       else await system.removeEntry(name).catch(() => {});
     }
   }
+}
+
+/** Each call to write costs the browser the better part of a millisecond, so small pieces are written many at a time. */
+const GATHER = 1024 * 1024;
+
+/** The same bytes in pieces that are large, or the last; what it gives is good until the next one is asked for. */
+async function* gathered(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let room: Uint8Array | null = null;
+  let filled = 0;
+  for await (const chunk of chunks) {
+    const isLarge = chunk.length >= GATHER / 2;
+    if (filled > 0 && (isLarge || filled + chunk.length > GATHER)) {
+      yield room!.subarray(0, filled);
+      filled = 0;
+    }
+    if (isLarge) yield chunk;
+    else {
+      room ??= new Uint8Array(GATHER);
+      room.set(chunk, filled);
+      filled += chunk.length;
+    }
+  }
+  if (filled > 0) yield room!.subarray(0, filled);
 }
 
 async function* pieces(chunks: Chunks): AsyncGenerator<Uint8Array> {

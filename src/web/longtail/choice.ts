@@ -1,5 +1,6 @@
 // Which concepts the list shows and which are picked to be aligned. Pure: the map, the list and the address line use it.
 
+import { nearestName } from "../../base/errors.ts";
 import type { Concept } from "./catalogue.ts";
 
 export interface Filter {
@@ -57,6 +58,26 @@ export function toggled(picked: ReadonlySet<number>, concept: Concept): Readonly
   if (next.delete(concept.index)) return next;
   if (!concept.tail || next.size >= MOST_PICKED) return picked;
   return next.add(concept.index);
+}
+
+/**
+ * Concepts by the names of an address.
+ * @returns what is picked then, or what is wrong with the names, one sentence each
+ */
+export function picksNamed(
+  concepts: readonly Concept[],
+  names: readonly string[],
+): { picked: ReadonlySet<number>; problems: string[] } {
+  const byName = new Map(concepts.map((concept) => [concept.name, concept]));
+  const problems = names.flatMap((name) => {
+    const concept = byName.get(name);
+    if (concept?.tail) return [];
+    const near = concept ? null : nearestName(name, [...byName.keys()]);
+    if (concept) return [`“${name}” is no rare concept, and only those can be picked`];
+    return [`“${name}” is not a concept of this page${near ? `; did you mean “${near}”?` : ""}`];
+  });
+  if (names.length > MOST_PICKED) problems.push(`${names.length} concepts; at most ${MOST_PICKED} can be picked`);
+  return { picked: new Set(problems.length > 0 ? [] : names.map((name) => byName.get(name)!.index)), problems };
 }
 
 /** The 32 of the experiment, or the tail concepts of a category or region, as many as there is room for. */

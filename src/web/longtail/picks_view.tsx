@@ -2,6 +2,8 @@
 // each item.
 
 import { useMemo } from "preact/hooks";
+import { Notice } from "../components/feedback.tsx";
+import { pickProblems } from "./address.ts";
 import { Pair } from "./card_view.tsx";
 import type { Catalogue } from "./catalogue.ts";
 import { countsOf, MOST_PICKED } from "./choice.ts";
@@ -20,6 +22,15 @@ export function Picks({ catalogue }: { catalogue: Catalogue }) {
           {list.length} of at most {MOST_PICKED}
         </span>
       </header>
+      {pickProblems.value.length > 0 && (
+        <Notice kind="warn" title="The link was not used">
+          <ul class="small plain-list">
+            {pickProblems.value.map((problem) => (
+              <li key={problem}>{problem}</li>
+            ))}
+          </ul>
+        </Notice>
+      )}
       <div class="lt-presets">
         <button type="button" class="button" onClick={() => pickPreset({ kind: "experiment" })}>
           The 32 of the experiment

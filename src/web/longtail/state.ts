@@ -1,9 +1,10 @@
 // The long-tail mode's own state, as signals: the catalogue, what is picked, what is pointed at, what the list shows, and the
 // numbers of the run to start.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
+import { askedPicks, pickedNames, pickProblems } from "./address.ts";
 import type { Catalogue, Concept } from "./catalogue.ts";
-import { type Filter, filtered, isFiltering, NO_FILTER, preset, toggled } from "./choice.ts";
+import { type Filter, filtered, isFiltering, NO_FILTER, picksNamed, preset, toggled } from "./choice.ts";
 import type { Sheet } from "./map_paint.ts";
 import type { AlignForm } from "./request.ts";
 
@@ -38,11 +39,28 @@ export const pickedConcepts = computed<Concept[]>(() =>
   (catalogue.value?.concepts ?? []).filter((c) => picked.value.has(c.index)),
 );
 
+// What an address asked for is picked as soon as there are concepts; from then on the address follows.
+effect(() => {
+  const asked = askedPicks.value;
+  if (!catalogue.value || !asked) return;
+  const { picked: wanted, problems } = picksNamed(catalogue.value.concepts, asked);
+  batch(() => {
+    askedPicks.value = null;
+    pickProblems.value = problems;
+    if (problems.length === 0) picked.value = wanted;
+  });
+});
+effect(() => {
+  pickedNames.value = pickedConcepts.value.map(({ name }) => name);
+});
+
 export function togglePicked(concept: Concept): void {
+  pickProblems.value = [];
   picked.value = toggled(picked.value, concept);
 }
 
 export function pickPreset(which: Parameters<typeof preset>[1] | null): void {
+  pickProblems.value = [];
   picked.value = which && catalogue.value ? preset(catalogue.value.concepts, which) : new Set();
 }
 

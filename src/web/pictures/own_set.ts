@@ -4,6 +4,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import type { IncomingFile, PictureSetFacts, WireError } from "../protocol.ts";
 import type { PictureChoice } from "../settings.ts";
+import { recall, remember } from "../small_state.ts";
 import { activeRun, changeSettings, engine, settings, storage, wireError } from "../store.ts";
 import { pictureProblem } from "./problem.ts";
 import { FREE_WORDS } from "./vocabulary.ts";
@@ -61,24 +62,47 @@ let ownTrigger: string | null = null;
 /** Makes the own set the one that is trained on. */
 export function chooseOwn(): void {
   const pictures = ownSet.value?.pictures.length ?? 0;
-  const set = { label: "my pictures", path: OWN_PATH, items: [], styles: [], pictures };
+  const set = ownChoice();
   const before = isOwn.value ? settings.value.trigger : (ownTrigger ?? settings.value.trigger);
   // A word is suggested once, with the first pictures: the field that shows it comes with them.
   const suggested = before === "" && ownTrigger === null && pictures > 0 && !activeRun.value?.active;
   changeSettings({ set, trigger: suggested ? FREE_WORDS[0] : before });
   if (suggested || before !== "") ownTrigger = settings.value.trigger;
+  keepChoice();
 }
+
+/** An address carries no pictures of one's own; that they were chosen is remembered in this browser. */
+const keepChoice = () => void remember("own", { chosen: isOwn.value, trigger: ownTrigger });
+
+/** Chooses the own set again where it was chosen at the last visit and nothing else was meanwhile. */
+export async function chooseAsBefore(): Promise<boolean> {
+  const before = await recall("own");
+  if (before && ownTrigger === null) ownTrigger = before.trigger;
+  if (!before?.chosen || settings.value.set !== null) return false;
+  changeSettings({ set: ownChoice(), trigger: settings.value.trigger || (ownTrigger ?? "") });
+  return true;
+}
+
+const ownChoice = (): PictureChoice => ({
+  label: "my pictures",
+  path: OWN_PATH,
+  items: [],
+  styles: [],
+  pictures: ownSet.value?.pictures.length ?? 0,
+});
 
 /** Takes the word that was written; an empty one means none, and none is suggested again. */
 export function writeTrigger(text: string): void {
   // A blank at the end may be on its way to a second word.
   ownTrigger = text.replace(/\s+/g, " ").trimStart();
   changeSettings({ trigger: ownTrigger });
+  keepChoice();
 }
 
 /** Leaves the own set for another; its trigger word stays behind. */
 export function chooseOther(set: PictureChoice): void {
   changeSettings({ set, trigger: isOwn.value ? "" : settings.value.trigger });
+  keepChoice();
 }
 
 async function tried<T>(work: () => Promise<T>): Promise<T | null> {

@@ -330,8 +330,10 @@ export function createFakeEngine(options: FakeOptions = {}): FakeEngine {
       return request.prompts.map((prompt, i) => ({
         ...{ width: 64, height: 64 },
         rgba: fakePixels(prompt, request.seed + request.first + i, learnt),
+        step: run && run.state !== "finished" ? run.step : null,
       }));
     },
+    previews: async () => {},
     async addPictures(set: string, files: IncomingFile[]) {
       const facts = sets.get(set) ?? { name: set, path: `pictures/${set}`, pictures: [], dropped: [] };
       for (const { name, blob } of files) {

@@ -2,6 +2,7 @@
 // opposite to an exaggeration, and the run's samples as it went on. Where there is no LoRA yet, the model as it is.
 
 import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { counted } from "../../evaluation/format.ts";
 import { BeforeAfter } from "../compare/before_after.tsx";
 import { type ChosenRun, chosenRun, samplePrompts } from "../compare/chosen_run.ts";
 import {
@@ -23,9 +24,10 @@ import { newPrompts, promptsOf } from "../compare/suggestions.ts";
 import { TimeLapse } from "../compare/time_lapse.tsx";
 import { Button, Check, Field, NumberInput, Slider } from "../components/basic.tsx";
 import { ErrorNotice } from "../components/feedback.tsx";
+import { Drawn } from "../components/pictures.tsx";
 import { isOwn, ownCaptions } from "../pictures/own_set.ts";
 import { loadVocabulary, unknownWords, vocabulary } from "../pictures/vocabulary.ts";
-import { activeRun, machine, settings } from "../store.ts";
+import { activeRun, forming, machine, settings } from "../store.ts";
 import "../styles/compare.css";
 import { Fetching, fetching } from "./downloads.tsx";
 import { ResumeButton } from "./resume.tsx";
@@ -80,13 +82,14 @@ function DrawForm({ run }: { run: ChosenRun | null }) {
     };
   }, [run?.name]);
   const fresh = run && known ? newPrompts(trained, config, known.items, CHIPS) : [];
-  const ready = useWeights(run);
+  const weights = useWeights(run);
+  const ready = weights !== null;
   const working = useWorking();
   const numbers = [SEED(seed), STEPS(steps), COUNT(count)].some((wrong) => wrong !== null);
   const empty = prompt.trim() === "" ? "write a prompt first" : numbers ? "correct the number that is marked" : null;
   const problem = !ready && working ? `“${working}” is training: pause it, or wait until it has ended` : empty;
   const draw = () => drawNow(ready && run ? run.name : null);
-  const what = ready ? "before and after" : "the model as it is";
+  const what = weights === "whole" ? "before and after" : ready ? "before and so far" : "the model as it is";
   return (
     <form
       class="stack"
@@ -133,13 +136,13 @@ function DrawForm({ run }: { run: ChosenRun | null }) {
           {drawing.value ? "Drawing …" : locked || !drawn.value ? `Draw ${what}` : "Draw with another seed"}
         </Button>
       </div>
-      {!ready && <Unready run={run} />}
+      {weights !== "whole" && <Unfinished run={run} ready={ready} />}
     </form>
   );
 }
 
-/** Why there is no "after" yet, and what shows it meanwhile. */
-function Unready({ run }: { run: ChosenRun | null }) {
+/** Why there is no LoRA yet, and what is drawn or shows it meanwhile. */
+function Unfinished({ run, ready }: { run: ChosenRun | null; ready: boolean }) {
   if (!run)
     return (
       <p class="field-hint">
@@ -148,10 +151,21 @@ function Unready({ run }: { run: ChosenRun | null }) {
       </p>
     );
   const samples = run.view.samples.size > 1 ? "; its newest samples, below, show what it has learnt so far" : "";
+  if (ready && run.paused)
+    return (
+      <p class="field-hint">
+        The run is paused at update {run.view.step}: this draws with what it has learnt so far. The LoRA is written when
+        the run has ended.
+      </p>
+    );
   if (run.training || run.paused) return <p class="field-hint">The LoRA is written when the run has ended{samples}.</p>;
   return (
     <div class="row spread">
-      <p class="field-hint grow">This run did not reach its end, so it has no LoRA yet{samples}.</p>
+      <p class="field-hint grow">
+        {ready
+          ? "This run did not reach its end: this draws with its newest checkpoint."
+          : `This run did not reach its end, so it has no LoRA yet${samples}.`}
+      </p>
       {!activeRun.value?.active && <ResumeButton run={{ name: run.name, command: "train" }} text="Resume this run" />}
     </div>
   );
@@ -163,8 +177,8 @@ function useWorking(): string | null {
   return run?.active && run.status.value !== "paused" ? run.name : null;
 }
 
-/** Whether the run's LoRA can be read. */
-function useWeights(run: ChosenRun | null): boolean {
+/** What there is of a run to draw with: its LoRA, or what it has learnt so far where it is paused or has ended early. */
+function useWeights(run: ChosenRun | null): "whole" | "so far" | null {
   const [ready, setReady] = useState(false);
   useEffect(() => {
     let gone = false;
@@ -174,7 +188,10 @@ function useWeights(run: ChosenRun | null): boolean {
       setReady(false);
     };
   }, [run?.name, run?.training, run?.finished]);
-  return ready;
+  if (ready) return "whole";
+  if (!run || run.training) return null;
+  const learnt = run.paused ? run.view.step > 0 : run.view.notes.some(({ kind }) => kind === "checkpoint");
+  return learnt ? "so far" : null;
 }
 
 /** The style word of the run's captions, `noto `, or nothing. */
@@ -204,19 +221,35 @@ function Chips({ title, prompts }: { title: string; prompts: readonly string[] }
 function Result({ run }: { run: ChosenRun | null }) {
   const [split, setSplit] = useState(50);
   const { strength } = form.value;
+  const weights = useWeights(run);
   const shown = drawn.value;
+  const updates = after.value?.[0]?.step ?? null;
+  const when = updates === null ? "after training" : `after ${counted(updates, "update")}`;
   const coming = drawing.value ? fetching() : null;
+  const phase = drawing.value;
+  const formingAt = (n: number) => (phase ? forming.value.find(({ index }) => index === n) : undefined);
+  const shaping = phase === "before" && forming.value.length > 0;
+  const prompt = shown?.prompt ?? form.value.prompt;
   if (!before.value && !drawError.value && !drawing.value) return null;
   return (
     <div class="stack" aria-busy={drawing.value !== null}>
       {coming && <Fetching {...coming} />}
-      {drawing.value && !coming && !before.value && (
+      {drawing.value && !coming && !before.value && !shaping && (
         <p class="quiet small" role="status">
           For the first picture the GPU is opened and kernels are compiled; the next ones come sooner.
         </p>
       )}
       {drawError.value && <ErrorNotice error={drawError.value} />}
-      {before.value && (
+      {shaping && (
+        <div class="pairs">
+          {Array.from({ length: form.value.count }, (_, n) => (
+            <div class="pair" key={n}>
+              {formingAt(n) && <Drawn picture={formingAt(n)!} label={`${form.value.prompt}, taking shape`} />}
+            </div>
+          ))}
+        </div>
+      )}
+      {before.value && !shaping && (
         <>
           <div class="pairs">
             {before.value.map((picture, n) => (
@@ -224,8 +257,9 @@ function Result({ run }: { run: ChosenRun | null }) {
                 key={n}
                 number={n + 1}
                 before={picture}
-                after={after.value?.[n] ?? null}
-                prompt={shown?.prompt ?? form.value.prompt}
+                after={(phase === "after" ? formingAt(n) : null) ?? after.value?.[n] ?? null}
+                when={when}
+                prompt={prompt}
                 split={split}
                 onSplit={setSplit}
               />
@@ -235,14 +269,14 @@ function Result({ run }: { run: ChosenRun | null }) {
             {shown?.preview
               ? `A preview of ${Math.min(shown.steps, PREVIEW_STEPS)} steps; let go of the slider for all ${shown.steps}.`
               : after.value
-                ? "Move the line: the same noise before training and after it."
+                ? `Move the line: the same noise before training and ${updates === null ? "after it" : when}.`
                 : drawing.value
                   ? "Before training; the other half is being drawn."
                   : "The model as it is, before training."}
           </p>
         </>
       )}
-      {run && shown && shown.run === run.name && (
+      {run && weights && shown && shown.run === run.name && (
         <div
           // The range input's own "change" comes when it is let go, by pointer or key.
           onChangeCapture={() => drawStrength(run.name, form.value.strength, false)}

@@ -66,6 +66,7 @@ function Live({ run, explain, onExplain }: LiveProps) {
   // Reading it draws the panel again whenever the view has grown.
   const version = run.version.value;
   const { view } = run;
+  const forming = run.forming.value;
   const source = useMemo(() => runSource(run.name), [run.name]);
   const zoomed = useSignal<number | null>(null);
   useRunGuards(run);
@@ -119,12 +120,13 @@ function Live({ run, explain, onExplain }: LiveProps) {
           <Explain of="loss" />
         </section>
       )}
-      {view.samples.size > 0 && (
+      {(view.samples.size > 0 || forming) && (
         <section class="section">
           <h3>Samples</h3>
           <PictureStrip
             source={source}
             samples={view.samples}
+            forming={forming}
             onChoose={(index) => {
               zoomed.value = index;
             }}

@@ -4,7 +4,7 @@
 import { useEffect } from "preact/hooks";
 import { BUNDLED, type BundledSet, bundledChoice, bundledOf, THUMBNAILS } from "../pictures/bundled.ts";
 import { OwnPanel } from "../pictures/own_panel.tsx";
-import { chooseOther, chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
+import { chooseAsBefore, chooseOther, chooseOwn, isOwn, ownSet, storedCount } from "../pictures/own_set.ts";
 import { Miniature } from "../pictures/thumbnail.tsx";
 import { dragging, listenForFiles } from "../pictures/whole_page.ts";
 import { settings } from "../store.ts";
@@ -20,7 +20,9 @@ export function PicturesCard() {
   const own = ownSet.value?.pictures ?? [];
   const count = ownSet.value === null ? storedCount.value : own.length;
   useEffect(() => {
-    if (settings.value.set === null) choose(BUNDLED[0]!);
+    void chooseAsBefore().then(() => {
+      if (settings.value.set === null) chooseOther(bundledChoice(BUNDLED[0]!));
+    });
     return listenForFiles();
   }, []);
   return (

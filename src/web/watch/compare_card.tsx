@@ -2,7 +2,7 @@
 // cursor can be moved with the keyboard too, by the slider below the chart.
 
 import { useComputed, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { compact, duration, grouped } from "../../evaluation/format.ts";
 import { Card, Check, Field, Slider } from "../components/basic.tsx";
 import { metricName } from "./metrics.ts";
@@ -112,7 +112,8 @@ function OverlayChart({ runs, metric, alignment, log, version }: OverlayChartPro
   const shape = JSON.stringify([runs.map(({ id, slot }) => [id, slot]), alignment, log, metric]);
   const latest = useRef(curves);
   latest.current = curves;
-  useEffect(() => {
+  // Before anything can be pressed on what is drawn: later, it would put away a position that was chosen meanwhile.
+  useLayoutEffect(() => {
     plot.current = openOverlay(place.current!, {
       slots: runs.map(({ slot }) => slot),
       names: runs.map(({ run }) => run.name),

@@ -3,26 +3,28 @@
 
 import { LongtailError } from "../../base/errors.ts";
 import type { FileStore } from "../../base/files.ts";
-import { fromPlanes } from "../../formats/png.ts";
 import { Safetensors } from "../../formats/safetensors.ts";
 import type { Gpu } from "../../gpu/device.ts";
 import { Pipeline, TOKEN_PIXELS } from "../../models/pipeline.ts";
 import type { TextEmbedding } from "../../models/velocity_network.ts";
 import { tensorSource } from "../../models/weights_file.ts";
 import { Adapter, adaptersOf } from "../../nn/adapters.ts";
-import { loadParameters } from "../../nn/parameters.ts";
-import { readLayers } from "../../runs/adapter_settings.ts";
+import { loadParameters, type Parameters } from "../../nn/parameters.ts";
+import { makeAdapter, type RunAdapter, readLayers } from "../../runs/adapter_settings.ts";
 import { loadConfig } from "../../runs/config/load.ts";
 import type { Config } from "../../runs/config/schema.ts";
 import { modelFiles } from "../../runs/model_files.ts";
 import { Phases } from "../../runs/phases.ts";
 import { projectSources } from "../../runs/project.ts";
 import { encodeAll } from "../../runs/train/encode.ts";
+import { type Learnt, learntInCheckpoint } from "../../runs/train/learnt.ts";
 import { Session } from "../../tensor/session.ts";
 import { targetOf } from "../../tensor/target.ts";
 import { Drawing } from "../../training/drawing.ts";
 import { EncodingCache, textOfEntry } from "../../training/encoding_cache.ts";
 import type { DrawnPicture, DrawRequest } from "../protocol.ts";
+import { type Lookout, rgbaOf } from "./onlooker.ts";
+import type { Paused } from "./run_job.ts";
 
 /** Most pictures of one request; more would take the page's memory for no one to see. */
 const MOST_PICTURES = 64;
@@ -36,53 +38,51 @@ interface Easel {
   pipeline: Pipeline;
   drawing: Drawing;
   adapter: Adapter | null;
+  /** Updates of an unfinished run. */
+  step: number | null;
 }
 
-interface Weights {
-  key: string;
-  /** Null for the base model. */
-  path: string | null;
-  adapter: boolean;
+type Weights = { key: string } & (
+  | { kind: "base" }
+  | { kind: "adapter" | "transformer"; path: string }
+  /** Of a run that has not ended. */
+  | { kind: "learnt"; run: string; read: () => Promise<Learnt | null> }
+);
+
+/** The run of that name where it is paused in this tab. */
+export type PausedRuns = (run: string) => Paused | null;
+
+export interface DeskParts {
+  paused?: PausedRuns;
+  lookout?: Pick<Lookout, "onlooker"> | null;
 }
 
 export class DrawDesk {
   private readonly files: FileStore;
   private readonly gpu: Gpu;
+  private readonly paused: PausedRuns;
+  private readonly lookout: Pick<Lookout, "onlooker"> | null;
   private easel: Easel | null = null;
   private config: Config | null = null;
   private readonly texts = new Map<string, TextEmbedding>();
-  /** Requests go one after another. */
-  private last: Promise<unknown> = Promise.resolve();
 
-  constructor(files: FileStore, gpu: Gpu) {
+  constructor(files: FileStore, gpu: Gpu, { paused = () => null, lookout = null }: DeskParts = {}) {
     this.files = files;
     this.gpu = gpu;
+    this.paused = paused;
+    this.lookout = lookout;
   }
 
-  draw(request: DrawRequest): Promise<DrawnPicture[]> {
-    const next = this.last.then(
-      () => this.drawNow(request),
-      () => this.drawNow(request),
-    );
-    this.last = next;
-    return next;
-  }
-
-  /** Gives the memory back when all that was asked for is drawn. */
-  close(): Promise<void> {
-    const closed = this.last.catch(() => {}).then(() => this.closeEasel());
-    this.last = closed;
-    return closed;
-  }
-
-  private async closeEasel(): Promise<void> {
+  /** Gives the memory back; the next request opens what it needs again. */
+  async close(): Promise<void> {
     const { easel } = this;
     this.easel = null;
     easel?.session.close();
     await easel?.pipeline.close();
   }
 
-  private async drawNow(request: DrawRequest): Promise<DrawnPicture[]> {
+  /** One request at a time. */
+  async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const { prompts, seed, first, strength, steps } = request;
     checkRequest(request);
     const config = await this.configuration();
@@ -94,9 +94,13 @@ export class DrawDesk {
       ...this.texts.get(prompt)!,
       noise: easel.drawing.noise(seed, first + i),
     }));
-    const drawn = await easel.drawing.draw(requests, undefined, steps);
+    const onlooker = this.lookout?.onlooker(null, 0, prompts) ?? null;
+    const drawn = await easel.drawing.draw(requests, undefined, steps, onlooker);
     const { rows, columns } = easel.drawing.geometry;
-    return drawn.map(({ picture }) => rgbaOf(picture, columns * TOKEN_PIXELS, rows * TOKEN_PIXELS));
+    return drawn.map(({ picture }) => ({
+      ...rgbaOf(picture, columns * TOKEN_PIXELS, rows * TOKEN_PIXELS),
+      step: easel.step,
+    }));
   }
 
   private async configuration(): Promise<Config> {
@@ -105,34 +109,41 @@ export class DrawDesk {
     return this.config;
   }
 
-  /** The file of a run's weights: its adapter, or its transformer, or of an unfinished run nothing. */
+  /** A run's finished weights, its adapter or its transformer; of an unfinished one what it has learnt up to now. */
   private async weightsOf({ run, strength }: DrawRequest): Promise<Weights> {
-    if (run === null) return { key: "base", path: null, adapter: false };
+    if (run === null) return { key: "base", kind: "base" };
     const folder = `runs/${run}`;
     const names = await this.files.list(folder);
     const adapter = names.find((name) => name === `${run}.safetensors`);
     const transformer = names.find((name) => name === `${run}.transformer.safetensors`);
     const name = adapter ?? transformer;
-    if (!name) {
-      throw new LongtailError("E-FILE-055", {
-        what: "the run has no weights",
-        where: folder,
-        why: "it did not reach its end",
-        fix: "resume it, or compare the samples that it drew on the way",
-      });
-    }
+    if (!name) return await this.learntOf(run);
     const path = `${folder}/${name}`;
-    if (!adapter && strength === 0) return { key: "base", path: null, adapter: false };
+    if (!adapter && strength === 0) return { key: "base", kind: "base" };
     const handle = await this.files.open(path);
     const key = `${path} ${handle.size}`;
     await handle.close();
-    return { key, path, adapter: adapter !== undefined };
+    return { key, kind: adapter ? "adapter" : "transformer", path };
+  }
+
+  private async learntOf(run: string): Promise<Weights> {
+    const checkpoints = `runs/${run}/ckpt`;
+    const read = () => learntInCheckpoint(this.files, checkpoints);
+    const kind = "learnt";
+    const paused = this.paused(run);
+    if (paused) {
+      const live = async () => (await paused.read()) ?? (await read());
+      return { key: `${run} at ${paused.step}`, kind, run, read: live };
+    }
+    return { key: `${run} of ${(await this.files.list(checkpoints)).join()}`, kind, run, read };
   }
 
   private async easelFor(config: Config, weights: Weights): Promise<Easel> {
     if (this.easel?.key === weights.key) return this.easel;
-    await this.closeEasel();
+    await this.close();
     const { files, gpu } = this;
+    // Read before anything is opened: where there is nothing to draw with, that is said at once.
+    const learnt = weights.kind === "learnt" ? await learntBy(weights) : null;
     const session = new Session(targetOf(gpu));
     const { precision } = config.device;
     const pipeline = await Pipeline.open(files, session, {
@@ -143,22 +154,29 @@ export class DrawDesk {
       stream: null,
     });
     try {
-      const layers = weights.path && weights.adapter ? await readLayers(files, weights.path) : null;
-      const adapter = layers ? new Adapter(session, pipeline.transformer.parameters, adaptersOf(layers)) : null;
+      const { parameters } = pipeline.transformer;
+      const layers = weights.kind === "adapter" ? await readLayers(files, weights.path) : null;
+      const own = weights.kind === "learnt" ? await this.adapterOf(weights.run, session, parameters) : null;
+      const adapter = own?.adapter ?? (layers ? new Adapter(session, parameters, adaptersOf(layers)) : null);
       const { steps, shift, guidance } = config.sample;
       const drawing = new Drawing(session, pipeline, [], { batch: 1, steps, shift, guidance });
       await session.open(gpu);
       await pipeline.loadWeights(session);
-      if (layers) adapter!.load(session, layers, weights.path!);
-      else if (weights.path) {
+      if (weights.kind === "adapter") adapter!.load(session, layers!, weights.path);
+      else if (weights.kind === "transformer") {
         const file = await Safetensors.open(files, weights.path);
         try {
-          await loadParameters(session, pipeline.transformer.parameters, tensorSource(file));
+          await loadParameters(session, parameters, tensorSource(file));
         } finally {
           await file.close();
         }
+      } else if (own && learnt) {
+        // Scales and what is derived from the base weights; the values themselves are the run's.
+        own.begin(0);
+        for (const variable of own.pools.flatMap(({ variables }) => variables))
+          session.write(variable, learnt.values.get(variable.name)!);
       }
-      this.easel = { key: weights.key, session, pipeline, drawing, adapter };
+      this.easel = { key: weights.key, session, pipeline, drawing, adapter, step: learnt?.step ?? null };
       return this.easel;
     } catch (error) {
       // Of a device without room for all of it, what it gave must not stay taken.
@@ -166,6 +184,14 @@ export class DrawDesk {
       await pipeline.close();
       throw error;
     }
+  }
+
+  /** An adapter of the run's own shapes, which the file of a finished run would tell. */
+  private async adapterOf(run: string, session: Session, parameters: Parameters): Promise<RunAdapter> {
+    const source = `runs/${run}/config.resolved.toml`;
+    const { config } = await loadConfig({ source, overrides: [] }, projectSources(this.files));
+    if (config.adapter.kind === "full") throw nothingLearnt(run);
+    return await makeAdapter(this.files, session, parameters, config);
   }
 
   private async encode(config: Config, prompts: readonly string[]): Promise<void> {
@@ -180,6 +206,20 @@ export class DrawDesk {
   }
 }
 
+async function learntBy({ run, read }: Extract<Weights, { kind: "learnt" }>): Promise<Learnt> {
+  const learnt = await read();
+  if (!learnt) throw nothingLearnt(run);
+  return learnt;
+}
+
+const nothingLearnt = (run: string) =>
+  new LongtailError("E-FILE-055", {
+    what: "the run has no weights",
+    where: `runs/${run}`,
+    why: "it did not reach its end, and has no checkpoint with an adapter",
+    fix: "resume it, or compare the samples that it drew on the way",
+  });
+
 function checkRequest({ prompts, steps, strength, seed }: DrawRequest): void {
   const problem =
     prompts.length === 0 || prompts.length > MOST_PICTURES
@@ -192,15 +232,4 @@ function checkRequest({ prompts, steps, strength, seed }: DrawRequest): void {
             ? `the seed ${seed}`
             : null;
   if (problem) throw new LongtailError("E-ARG-056", { what: "this cannot be drawn", why: problem, fix: "change it" });
-}
-
-/** [3 · H · W] in [0, 1] as a canvas takes it. */
-function rgbaOf(planes: Float32Array, width: number, height: number): DrawnPicture {
-  const { data } = fromPlanes(planes, width, height, {});
-  const rgba = new Uint8ClampedArray(4 * width * height);
-  for (let i = 0; i < width * height; i++) {
-    rgba.set(data.subarray(3 * i, 3 * i + 3), 4 * i);
-    rgba[4 * i + 3] = 255;
-  }
-  return { width, height, rgba };
 }

@@ -24,7 +24,8 @@ import type {
   StartRequest,
   StorageFacts,
 } from "../protocol.ts";
-import type { DrawDesk } from "./draw_desk.ts";
+import type { DrawRoom } from "./draw_room.ts";
+import type { Lookout } from "./onlooker.ts";
 import type { PictureShelf } from "./pictures.ts";
 import type { RunJob } from "./run_job.ts";
 import { storageFacts } from "./storage.ts";
@@ -40,13 +41,24 @@ interface Stores {
   opfs: OpfsFiles | null;
 }
 
+function offeredGpu(): GPU {
+  if (navigator.gpu) return navigator.gpu;
+  throw new LongtailError("E-ENV-012", {
+    what: "this browser offers no WebGPU to a worker",
+    why: "navigator.gpu is missing there",
+    fix: "update the browser; Chrome, Edge, Safari 26 and Firefox 141 have it",
+  });
+}
+
 export class PageEngine implements Engine {
   private readonly base: string;
   private port: MessagePort | null = null;
   private seq = 0;
   private opening: Promise<Stores> | null = null;
   private gpu: Promise<Gpu> | null = null;
-  private desk: DrawDesk | null = null;
+  private room: DrawRoom | null = null;
+  private wantsPreviews = false;
+  private watch: Lookout | null = null;
   private job: RunJob | null = null;
   /** Settles when the last run's lock and files are given back, a moment after it told its end. */
   private ended: Promise<void> = Promise.resolve();
@@ -102,17 +114,9 @@ export class PageEngine implements Engine {
   }
 
   private async openGpu(): Promise<Gpu> {
-    if (!navigator.gpu) {
-      throw new LongtailError("E-ENV-012", {
-        what: "this browser offers no WebGPU to a worker",
-        why: "navigator.gpu is missing there",
-        fix: "update the browser; Chrome, Edge, Safari 26 and Firefox 141 have it",
-      });
-    }
-    const gpu = await openDevice(navigator.gpu);
+    const gpu = await openDevice(offeredGpu());
     void gpu.lost.then((error) => {
       this.gpu = null;
-      this.desk = null;
       if (this.job) return;
       this.post({ kind: "device-lost", run: null, why: error.parts.why ?? "", recovering: true, step: 0 });
     });
@@ -142,6 +146,7 @@ export class PageEngine implements Engine {
     await this.answer(async () => {
       const { files, opfs } = await this.stores();
       const { RunJob } = await import("./run_job.ts");
+      const lookout = await this.lookout();
       while (this.job?.isOver) await this.ended;
       // From here to the new job nothing is waited for: of two starts at once one is refused.
       if (this.job) {
@@ -151,17 +156,14 @@ export class PageEngine implements Engine {
           fix: "stop it first, or open another tab",
         });
       }
-      const make = (wanted: StartRequest) => new RunJob({ files, request: wanted, post: this.post });
+      const make = (wanted: StartRequest) => new RunJob({ files, request: wanted, post: this.post, lookout });
       const job = make(request);
       this.job = job;
       job.tell("starting");
       await new Promise<void>((begun, refused) => {
         this.ended = withRunLock(request.name, async () => {
           begun();
-          const { desk } = this;
-          this.desk = null;
-          // What cannot be closed any more is no reason not to train.
-          await desk?.close().catch(() => {});
+          await this.room?.rest();
           await this.follow(job, make);
           // Another tab that goes on with the run writes its log; what can fail here is the disk, after the run's end.
           await opfs?.letGo(`runs/${request.name}`).catch(() => {});
@@ -228,14 +230,28 @@ export class PageEngine implements Engine {
     await this.answer(() => this.running().control.say("save"));
   }
 
+  async previews(on: boolean): Promise<void> {
+    this.wantsPreviews = on;
+    if (this.watch) this.watch.on = on;
+  }
+
+  private async lookout(): Promise<Lookout> {
+    const { Lookout } = await import("./onlooker.ts");
+    this.watch ??= new Lookout(this.post);
+    this.watch.on = this.wantsPreviews;
+    return this.watch;
+  }
+
   async draw(request: DrawRequest): Promise<DrawnPicture[]> {
     const drawn = await this.answer(async () => {
       const { files } = await this.stores();
-      const { DrawDesk } = await import("./draw_desk.ts");
-      // Last, so that no desk is made for a device that goes away meanwhile.
-      const gpu = await this.device();
-      this.desk ??= new DrawDesk(files, gpu);
-      return await this.desk.draw(request);
+      const { DrawRoom } = await import("./draw_room.ts");
+      this.room ??= new DrawRoom(files, {
+        open: () => openDevice(offeredGpu()),
+        lookout: await this.lookout(),
+        paused: (run) => (this.job?.request.name === run ? this.job.paused() : null),
+      });
+      return await this.room.draw(request);
     });
     return transfer(
       drawn,

@@ -13,10 +13,12 @@ import type { RunHost } from "../../runs/host.ts";
 import { projectSources } from "../../runs/project.ts";
 import { openRunFolder, type RunFolder } from "../../runs/run_folder.ts";
 import { checkTraining } from "../../runs/train/checks.ts";
+import { type Learnt, learntOnDevice } from "../../runs/train/learnt.ts";
 import type { Session } from "../../tensor/session.ts";
 import type { EngineEvent, RunStatus, StartRequest } from "../protocol.ts";
 import { browserFacts } from "./browser_facts.ts";
 import { LogWriter } from "./log_writer.ts";
+import type { Lookout } from "./onlooker.ts";
 import { PageControl } from "./page_control.ts";
 import { wireError } from "./wire_error.ts";
 
@@ -52,6 +54,15 @@ export interface JobParts {
   files: FileStore;
   request: StartRequest;
   post: (event: EngineEvent) => void;
+  /** Shows samples while they take shape. */
+  lookout?: Lookout;
+}
+
+/** The weights of a run that is paused. */
+export interface Paused {
+  step: number;
+  /** Null where there are none to read, or not any more. */
+  read(): Promise<Learnt | null>;
 }
 
 export class RunJob {
@@ -65,8 +76,11 @@ export class RunJob {
   private log: LogWriter | null = null;
   private readonly early: RunEvent[] = [];
   private folder: RunFolder | null = null;
+  private session: Session | null = null;
+  private readonly lookout: Lookout | null;
 
-  constructor({ files, request, post }: JobParts) {
+  constructor({ files, request, post, lookout }: JobParts) {
+    this.lookout = lookout ?? null;
     this.files = files;
     this.request = request;
     this.post = post;
@@ -179,9 +193,15 @@ export class RunJob {
       watched: async ({ session }, work) => {
         session.gate = () => this.control.gate(controller.signal);
         this.tellMemory(session);
-        return await Promise.race([work(), gpu.lost.then((error) => Promise.reject(error))]);
+        this.session = session;
+        try {
+          return await Promise.race([work(), gpu.lost.then((error) => Promise.reject(error))]);
+        } finally {
+          this.session = null;
+        }
       },
       openSink: null,
+      ...(this.lookout ? { onlooker: ({ step, items }) => this.lookout!.onlooker(request.name, step, items) } : {}),
       command: `npx longtail ${request.command} config.toml`,
     };
   }
@@ -201,6 +221,20 @@ export class RunJob {
     const heading = [`The configuration of the run ${name}, with every default written out.`];
     await run.writeConfig(resolved.sourceText, toToml(resolved, heading));
     return run;
+  }
+
+  /** What the run has learnt, readable as long as it is paused; null while it computes. */
+  paused(): Paused | null {
+    const { session, step, control } = this;
+    if (!session || !control.isPaused) return null;
+    return {
+      step,
+      read: async () => {
+        const learnt = await learntOnDevice(session, step);
+        // Somebody let it go on meanwhile: some values may be of one update, some of the next.
+        return this.step === step ? learnt : null;
+      },
+    };
   }
 
   private tellMemory(session: Session): void {

@@ -8,6 +8,7 @@ import {
   isFiltering,
   MOST_PICKED,
   NO_FILTER,
+  picksNamed,
   preset,
   toggled,
 } from "../../../src/web/longtail/choice.ts";
@@ -90,4 +91,23 @@ test("rarity is said as a ratio to the average head concept", () => {
   expect(rarityText(0.5)).toBe("2.0 times less often than the average head concept");
   expect(rarityText(1)).toContain("about as often");
   expect(rarityText(3.8)).toBe("4 times more often than the average head concept");
+});
+
+test("picks of an address are rare concepts by name, as many as can be picked, or none with the reasons", () => {
+  const tail = concepts.filter((c) => c.tail).map(({ name }) => name);
+  const common = concepts.find((c) => !c.tail)!.name;
+  expect(picksNamed(concepts, ["moai", "diya lamp"])).toEqual({
+    picked: new Set([named("moai").index, named("diya lamp").index]),
+    problems: [],
+  });
+  expect(picksNamed(concepts, ["moai", common, "moia"])).toEqual({
+    picked: new Set(),
+    problems: [
+      `“${common}” is no rare concept, and only those can be picked`,
+      "“moia” is not a concept of this page; did you mean “moai”?",
+    ],
+  });
+  expect(picksNamed(concepts, tail.slice(0, MOST_PICKED + 1)).problems).toEqual([
+    "33 concepts; at most 32 can be picked",
+  ]);
 });

@@ -2,7 +2,7 @@
 // run that the form asks for. Without WebGPU the same map is drawn on a 2-D canvas.
 
 import { beforeAll, expect, test } from "vitest";
-import { describeInBrowser, type OpenPage } from "../browser.ts";
+import { describeInBrowser, type OpenPage, screenshot } from "../browser.ts";
 import { builtPage } from "../built_page.ts";
 import { openLongtail } from "../longtail_page.ts";
 import { type Served, serveFolder } from "../server.ts";
@@ -56,6 +56,39 @@ describeInBrowser("the long tail's mode", () => {
     await page.getByText("0 picked", { exact: false }).first().waitFor();
     await page.keyboard.press("Enter");
     await page.getByText(/FLOP: (roughly|about)/).waitFor({ timeout: 120_000 });
+    await open.close();
+  });
+
+  test("keeps what is picked in the address, and takes an address's picks or says what is wrong with them", async () => {
+    const names = encodeURIComponent("piñata,diya lamp");
+    const open = await openLongtail(`${served.url}#mode=longtail&picks=${names}`, { reducedMotion: true });
+    const { page } = open;
+    const picks = () => new URLSearchParams(new URL(page.url()).hash.slice(1)).get("picks");
+    const chips = () => page.locator(".lt-chip").allTextContents();
+    await expect.poll(chips).toEqual(["diya lamp", "piñata"]);
+    await expect.poll(picks).toBe("diya lamp,piñata");
+    await page.getByRole("button", { name: "Take out diya lamp" }).click();
+    await expect.poll(picks).toBe("piñata");
+    // Another mode and back, and a reload.
+    await page.getByRole("tab", { name: "Watch a run" }).click();
+    await expect.poll(() => new URL(page.url()).hash).toBe("#mode=watch");
+    await page.getByRole("tab", { name: "The long tail" }).click();
+    await expect.poll(picks).toBe("piñata");
+    await page.reload();
+    await expect.poll(chips).toEqual(["piñata"]);
+    // Pasted while the page is open; one wrong name refuses all, and what was picked stays.
+    await page.evaluate(() => {
+      location.hash = "#mode=longtail&picks=moai,diya lmap";
+    });
+    await page.getByText("“diya lmap” is not a concept of this page; did you mean “diya lamp”?").waitFor();
+    expect(await chips()).toEqual(["piñata"]);
+    await screenshot(open, "longtail-wrong-link");
+    await page.evaluate(() => {
+      location.hash = "#mode=longtail&picks=moai";
+    });
+    await expect.poll(chips).toEqual(["moai"]);
+    await page.getByRole("button", { name: "Clear" }).click();
+    await expect.poll(() => new URL(page.url()).hash).toBe("#mode=longtail");
     await open.close();
   });
 

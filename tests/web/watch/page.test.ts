@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import axe from "axe-core";
+import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { pageServer } from "../../../src/cli/serve/server.ts";
 import { ROOT } from "../../helpers/files.ts";
@@ -15,7 +16,7 @@ import { builtPage } from "../built_page.ts";
 const recorded = join(ROOT, "src/web/public/recorded");
 const TOKEN = "a-token-for-tests";
 /** A machine that does other work as well is slow. */
-const patient = { timeout: 20_000 };
+const patient = { timeout: 60_000 };
 
 describeInBrowser("watching runs in Chromium", () => {
   const folder = fs.mkdtempSync(join(tmpdir(), "longtail-watch-"));
@@ -61,6 +62,11 @@ describeInBrowser("watching runs in Chromium", () => {
   });
 
   const open = (options: PageOptions = {}, address = url) => openPage(address, { webgpu: "no-adapter", ...options });
+  /** Waits until both runs of the comparison are read to their ends. */
+  const bothRead = (page: Page) =>
+    expect
+      .poll(() => page.locator("table tbody td:nth-child(3)").allTextContents(), patient)
+      .toEqual(expect.arrayContaining(["200", "200"]));
   const figure = (name: string) => `.run-panel .figure:has(dt:text-is("${name}")) dd`;
 
   test("shows a run as it grows, and its end", async () => {
@@ -126,18 +132,20 @@ describeInBrowser("watching runs in Chromium", () => {
     await page.getByRole("button", { name: /^first/ }).click();
     await page.getByRole("button", { name: "Compare second with what is shown" }).click();
     await page.getByLabel("Measurement").selectOption("loss");
+    await bothRead(page);
     const values = async () =>
       (await page.locator("table tbody td:nth-child(2)").allTextContents()).slice(0, 2).map(Number);
-    const [first, second] = await values();
-    expect(second! / first!).toBeCloseTo(0.9, 2);
+    const ratio = () => values().then(([first, second]) => second! / first!);
+    const heading = () => page.locator("thead th:nth-child(2)").first().textContent();
+    await expect.poll(ratio, patient).toBeCloseTo(0.9, 2);
+    const [newest] = await values();
     await page.getByLabel("Read the values at").fill("100");
-    expect(await page.locator("thead th:nth-child(2)").first().textContent()).toBe("At update 100");
-    const [at, lower] = await values();
-    expect(lower! / at!).toBeCloseTo(0.9, 2);
-    expect(at).not.toBe(first);
+    await expect.poll(heading, patient).toBe("At update 100");
+    await expect.poll(ratio, patient).toBeCloseTo(0.9, 2);
+    expect((await values())[0]).not.toBe(newest);
     await page.getByLabel("Time worked").check();
     await page.getByLabel("Read the values at").fill("40");
-    expect(await page.locator("thead th:nth-child(2)").first().textContent()).toBe("At 40 s");
+    await expect.poll(heading, patient).toBe("At 40 s");
     await screenshot(opened, "watch-compare");
     await page.getByRole("button", { name: "Remove second" }).click();
     await expect.poll(() => page.locator("table").count(), patient).toBe(0);
@@ -164,7 +172,7 @@ describeInBrowser("watching runs in Chromium", () => {
     const opened = await open({}, `${url}&token=${TOKEN}`);
     const { page } = opened;
     await page.getByRole("button", { name: /^busy/ }).click();
-    expect(new URL(page.url()).hash).toBe("#mode=watch");
+    await expect.poll(() => new URL(page.url()).hash, patient).toBe("#mode=watch");
     await page.getByRole("button", { name: "Pause", exact: true }).click();
     await page.getByText("“pause” was written").waitFor();
     expect(fs.readFileSync(join(runs, "busy", "CMD"), "utf8")).toBe("pause\n");
@@ -192,7 +200,7 @@ describeInBrowser("watching runs in Chromium", () => {
     const still = await open({ reducedMotion: true });
     await still.page.getByRole("button", { name: /^A LoRA learns/ }).click();
     await expect.poll(() => still.page.textContent(figure("Update")), patient).toBe("200 of 200");
-    expect(await still.page.getByRole("button", { name: "Play", exact: true }).count()).toBe(1);
+    await still.page.getByRole("button", { name: "Play", exact: true }).waitFor();
     await still.close();
   });
 
@@ -217,7 +225,10 @@ describeInBrowser("watching runs in Chromium", () => {
     await page.locator(".sample-pictures img").first().waitFor();
     await page.getByRole("button", { name: "Compare second with what is shown" }).click();
     await page.getByLabel("Measurement").waitFor();
-    for (const summary of await page.locator("summary").all()) if (await summary.isVisible()) await summary.click();
+    await bothRead(page);
+    await page.evaluate(() => {
+      for (const details of document.querySelectorAll("details")) if (details.checkVisibility()) details.open = true;
+    });
     await page.evaluate(axe.source);
     const { violations } = await page.evaluate(() =>
       (globalThis as unknown as { axe: typeof axe }).axe.run("#panel-watch"),
@@ -226,7 +237,9 @@ describeInBrowser("watching runs in Chromium", () => {
     expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`)).toEqual(
       [],
     );
-    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+    await expect
+      .poll(() => page.evaluate(() => document.documentElement.scrollWidth - innerWidth), patient)
+      .toBeLessThanOrEqual(0);
     await screenshot(opened, `watch-${name.replace(/\W+/g, "-")}`);
     await opened.close();
   });
