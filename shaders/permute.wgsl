@@ -5,11 +5,11 @@
 // the output. Strides count vectors, a block is one step along both dimensions; p.rows apart lie its vectors in x, p.columns
 // apart in the output.
 //#else
-// This variant moves items one by one: values, or vectors of two or four where the last dimension stays the last. Sizes and
-// strides count items.
+// This variant moves RUN neighbouring items at a time: values, or vectors of two or four where the last dimension stays the last.
+// Strides count items.
 //#endif
-// Bindings: 1 x, 2 out. Grid: ceil(count / (LANES * PER_LANE)) workgroups of LANES, PER_LANE items a lane, folded into y with p.fold a row.
-// Limits: fewer than 2^32 values; SMALL, quotients by one multiplication, for fewer than 2^22 items.
+// Bindings: 1 x, 2 out. Grid: ceil(count / (LANES * PER_LANE)) workgroups of LANES, PER_LANE runs or blocks a lane, folded into y with p.fold a row.
+// Limits: fewer than 2^32 values; SMALL, quotients by one multiplication, for fewer than 2^22 of them.
 
 struct Params { count : u32, fold : u32, rows : u32, columns : u32, outer_from : u32, outer_to : u32,
 //#for k INNER
@@ -55,7 +55,9 @@ fn main(@builtin(workgroup_id) group : vec3<u32>, @builtin(local_invocation_inde
       out[to + 2u * p.columns] = {{ITEM}}(a.z, b.z, c.z, d.z);
       out[to + 3u * p.columns] = {{ITEM}}(a.w, b.w, c.w, d.w);
 //#else
-      out[to] = x[start];
+//#for r RUN
+      out[to + {{r}}u] = x[start + {{r}}u];
+//#endfor
 //#endif
     }
   }

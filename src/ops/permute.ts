@@ -20,11 +20,13 @@ interface Dimension {
 interface Moves {
   /** Values of an item: four or two where the last dimension stays the last, or in blocks. */
   item: 1 | 2 | 4;
+  /** Neighbouring items that move together, as one step of the innermost dimension. */
+  run: number;
   /** Whether four vectors of x along one dimension become four of the output along another. */
   block: boolean;
-  /** Items or blocks. */
+  /** Runs or blocks. */
   count: number;
-  /** From the innermost outwards, counted in items or blocks. */
+  /** From the innermost outwards, sizes in runs or blocks, strides in items. */
   dims: Dimension[];
   /** How far apart the vectors of a block lie in x and in the output. */
   rows: number;
@@ -46,11 +48,13 @@ export function movesOf(shape: Shape, order: readonly number[]): Moves {
     to *= size;
   }
   const [first, ...outer] = dims as [Dimension, ...Dimension[]];
-  const plain = { block: false, rows: 0, columns: 0 };
+  const plain = { run: 1, block: false, rows: 0, columns: 0 };
   if (first.from === 1) {
     const item = ([4, 2] as const).find((n) => dims.every(({ size, from }, k) => (k ? from : size) % n === 0)) ?? 1;
+    const run = [4, 3, 2].find((n) => (first.size / item) % n === 0) ?? 1;
+    const inner = { size: first.size / item / run, from: run, to: run };
     const inItems = outer.map(({ size, from, to }) => ({ size, from: from / item, to: to / item }));
-    return { ...plain, item, count: to / item, dims: counted([{ ...first, size: first.size / item }, ...inItems]) };
+    return { ...plain, item, run, count: to / item / run, dims: counted([inner, ...inItems]) };
   }
   const last = dims.find(({ from }) => from === 1)!;
   if (first.size % 4 !== 0 || last.size % 4 !== 0) return { ...plain, item: 1, count: to, dims };
@@ -58,7 +62,8 @@ export function movesOf(shape: Shape, order: readonly number[]): Moves {
   const blocks = dims.map(({ size, from, to }) =>
     from === 1 || to === 1 ? { size: size / 4, from, to } : { size, from: from / 4, to: to / 4 },
   );
-  return { item: 4, block: true, count: to / 16, dims: counted(blocks), rows: first.from / 4, columns: last.to / 4 };
+  const apart = { rows: first.from / 4, columns: last.to / 4 };
+  return { ...plain, item: 4, block: true, count: to / 16, dims: counted(blocks), ...apart };
 }
 
 /** Dimensions that are more than one place; one at least. */
@@ -83,8 +88,8 @@ const permuteOperation: Operation = {
   },
   lower(lowering, node) {
     const x = node.inputs[0]!;
-    const { item, block, count, dims, rows, columns } = movesOf(x.shape, node.attributes["order"] as number[]);
-    const { grid, lanes } = laneGrid(count, lowering.target, item > 1);
+    const { item, run, block, count, dims, rows, columns } = movesOf(x.shape, node.attributes["order"] as number[]);
+    const { grid, lanes } = laneGrid(count, lowering.target, item * run > 2);
     const isSmall = count < SMALL;
     const outer = dims.at(-1)!;
     lowering.call({
@@ -92,6 +97,7 @@ const permuteOperation: Operation = {
       source,
       constants: {
         ITEM: item > 1 ? `vec${item}<${x.dtype}>` : x.dtype,
+        RUN: run,
         BLOCK: block,
         INNER: dims.length - 1,
         SMALL: isSmall,

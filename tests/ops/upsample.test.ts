@@ -63,6 +63,14 @@ describe("nearest upsampling", () => {
     expect(relativeError(down.outputs[0]!, expected)).toBeLessThan(1e-6);
   });
 
+  it("finds its places beyond 2^22 items, where a quotient is no longer one multiplication", async () => {
+    const [h, w] = [1025, 1025];
+    const x = Float32Array.from({ length: h * w }, (_, i) => i);
+    const { outputs } = await runOps([{ shape: [1, 1, h, w], values: x }], ([t]) => [upsampleNearest2x(t!)]);
+    const place = (i: number) => (Math.floor(i / (2 * w)) >> 1) * w + ((i % (2 * w)) >> 1);
+    expect(outputs[0]!.findIndex((v, i) => v !== place(i))).toBe(-1);
+  });
+
   it("refuses odd sizes on the way down", async () => {
     await expect(runOps([{ shape: [1, 1, 3, 4], values: noise(12) }], ([t]) => [downsampleSum(t!)])).rejects.toThrow(
       "must be even",

@@ -145,6 +145,9 @@ export const MOVES: Entry[] = [
       permuteCase([3, 2, 5, 4], [2, 0, 1, 3], "f16"),
       permuteCase([2, 3, 4, 2, 5, 2], [0, 2, 4, 1, 3, 5]),
       permuteCase([3, 4, 6], [1, 0, 2]),
+      permuteCase([3, 2, 16], [1, 0, 2]),
+      permuteCase([2, 5, 9], [1, 0, 2]),
+      permuteCase([5, 2, 40], [1, 0, 2], "f16"),
       permuteCase([4, 3, 7], [1, 0, 2]),
       // Blocks of 4x4, with dimensions between and around them, and shapes that miss them by one side.
       permuteCase([4, 4], [1, 0]),
