@@ -4,7 +4,7 @@
 // Shapes: X [N, IC, H, W] f32 or f16 -> V [36, IC, tiles] f32 of the tiles first … first + tiles - 1, which run along x, then y,
 // then over pictures. Bindings: 0 params, 1 X, 2 V. Mapping: a lane makes the 36 values of one tile of one channel, so that
 // neighbours store beside each other. Outside of the picture inputs are zero.
-// Limits: any sizes >= 1; offsets are u32.
+// Limits: any sizes >= 1; offsets are u32; fewer than 2^22 items and tiles.
 //#if USES_F16
 enable f16;
 //#endif
@@ -20,6 +20,9 @@ struct Params {
   first : u32,
   tiles : u32,
   fold : u32,
+  inverseTiles : f32,
+  inverseX : f32,
+  inverseY : f32,
 }
 
 @group(0) @binding(0) var<uniform> p : Params;
@@ -34,18 +37,22 @@ const Q2 = 2.25;
 const R = P2 * Q2;
 const S = P2 + Q2;
 
+// n / d; as in lib/division.wgsl, which an epilogue may bring along.
+fn over(n : u32, inverse : f32) -> u32 { return u32(i32((f32(i32(n)) + 0.5) * inverse)); }
+
 @compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
   let item = (workgroup.x + workgroup.y * p.fold) * {{LANES}}u + lane;
   if (item >= p.IC * p.tiles) {
     return;
   }
-  let channel = item / p.tiles;
-  let tile = p.first + item % p.tiles;
-  let left = i32(tile % p.tilesX) * 4 - p.padLeft;
-  let row = tile / p.tilesX;
-  let top = i32(row % p.tilesY) * 4 - p.padTop;
-  let plane = ((row / p.tilesY) * p.IC + channel) * p.H * p.W;
+  let channel = over(item, p.inverseTiles);
+  let tile = p.first + item - channel * p.tiles;
+  let row = over(tile, p.inverseX);
+  let left = i32(tile - row * p.tilesX) * 4 - p.padLeft;
+  let n = over(row, p.inverseY);
+  let top = i32(row - n * p.tilesY) * 4 - p.padTop;
+  let plane = (n * p.IC + channel) * p.H * p.W;
   //#for v 6
   let x{{v}} = u32(clamp(left + {{v}}, 0, i32(p.W) - 1));
   let inX{{v}} = u32(left + {{v}}) < p.W;

@@ -4,7 +4,8 @@
 // Shapes: M [36, OC, tiles] f32 of the tiles first … first + tiles - 1 -> Y [N, OC, OH, OW] f32 or f16. Bindings: 0 params, 1 M,
 // 2 Y, epilogue operands from 3 on; the epilogue sees `v`, `n`, `oc`, `oy`, `ox` and `index`. Mapping: a lane makes the 16 values
 // of one tile of one channel, with WIDE each row of them as a vector (OH and OW divide by 4, and the epilogue takes four
-// neighbours). Limits: any sizes >= 1; what lies outside of the picture is not stored. Offsets are u32.
+// neighbours). Limits: any sizes >= 1; what lies outside of the picture is not stored. Offsets are u32;
+// fewer than 2^22 items and tiles.
 //#if USES_F16
 enable f16;
 //#endif
@@ -18,6 +19,9 @@ struct Params {
   first : u32,
   tiles : u32,
   fold : u32,
+  inverseTiles : f32,
+  inverseX : f32,
+  inverseY : f32,
 }
 
 @group(0) @binding(0) var<uniform> p : Params;
@@ -51,6 +55,9 @@ fn finish(sum : f32, n : u32, oc : u32, oy : u32, ox : u32) {
 }
 //#endif
 
+// n / d; as in lib/division.wgsl, which an epilogue may bring along.
+fn over(n : u32, inverse : f32) -> u32 { return u32(i32((f32(i32(n)) + 0.5) * inverse)); }
+
 @compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
   let item = (workgroup.x + workgroup.y * p.fold) * {{LANES}}u + lane;
@@ -58,12 +65,12 @@ fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) work
   if (item >= step) {
     return;
   }
-  let oc = item / p.tiles;
-  let tile = p.first + item % p.tiles;
-  let ox = (tile % p.tilesX) * 4u;
-  let row = tile / p.tilesX;
-  let oy = (row % p.tilesY) * 4u;
-  let n = row / p.tilesY;
+  let oc = over(item, p.inverseTiles);
+  let tile = p.first + item - oc * p.tiles;
+  let row = over(tile, p.inverseX);
+  let ox = (tile - row * p.tilesX) * 4u;
+  let n = over(row, p.inverseY);
+  let oy = (row - n * p.tilesY) * 4u;
   //#for v 6
   //#for u 6
   let m{{u}}_{{v}} = M[{{u}}u * 6u * step + {{v}}u * step + item];

@@ -5,12 +5,12 @@
 // Shapes: weights OIHW f32 or f16 -> U [36, OC, IC] f32. FLIPPED: the weights are those of the forward convolution,
 // [IC, OC, 3, 3] in this kernel's terms, and are read transposed and turned by 180°, for the input gradient.
 // Bindings: 0 params, 1 weights, 2 U. Mapping: a lane makes the 36 values of one pair of channels.
-// Limits: any OC, IC >= 1; offsets are u32.
+// Limits: any OC, IC >= 1; offsets are u32; fewer than 2^22 pairs.
 //#if USES_F16
 enable f16;
 //#endif
 
-struct Params { OC : u32, IC : u32, fold : u32 }
+struct Params { OC : u32, IC : u32, fold : u32, inverse : f32 }
 
 @group(0) @binding(0) var<uniform> p : Params;
 @group(0) @binding(1) var<storage, read_write> weights : array<{{W}}>;
@@ -25,15 +25,17 @@ const inverseR = 1.0 / (P2 * Q2);
 const inverseP = 1.0 / (2.0 * P2 * (P2 - Q2));
 const inverseQ = 1.0 / (2.0 * Q2 * (Q2 - P2));
 
-@compute @workgroup_size(64)
+@compute @workgroup_size({{LANES}})
 fn main(@builtin(local_invocation_index) lane : u32, @builtin(workgroup_id) workgroup : vec3<u32>) {
-  let pair = (workgroup.x + workgroup.y * p.fold) * 64u + lane;
+  let pair = (workgroup.x + workgroup.y * p.fold) * {{LANES}}u + lane;
   let pairs = p.OC * p.IC;
   if (pair >= pairs) {
     return;
   }
   //#if FLIPPED
-  let base = ((pair % p.IC) * p.OC + pair / p.IC) * 9u;
+  // pair / p.IC; see lib/division.wgsl.
+  let oc = u32(i32((f32(i32(pair)) + 0.5) * p.inverse));
+  let base = ((pair - oc * p.IC) * p.OC + oc) * 9u;
   //#else
   let base = pair * 9u;
   //#endif

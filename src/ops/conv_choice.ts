@@ -93,8 +93,11 @@ export function defaultConvVariant(shape: ConvShape, limits: KernelLimits, isSof
   const broadcast = subgroupLanes(limits) > 0;
   // Browsers' SwiftShader has no such subgroups: there 4 channels are twice as fast as 16 (2.1 against 0.9 GFLOP/s, 3x3, 64
   // channels, 32²), and their text compiles in a quarter of the time.
-  const channels = powerOfTwoAtMost(shape.OC, isSoftwareAdapter && !broadcast ? 4 : 16);
-  const pixels = powerOfTwoAtMost(shape.OW, 4);
+  // 3 channels are one tile of 4 and not two of 2, which would compute as many and read every pixel twice.
+  const most = isSoftwareAdapter && !broadcast ? 4 : 16;
+  const channels = shape.OC > 1 ? Math.min(most, 2 * powerOfTwoAtMost(shape.OC - 1, most)) : 1;
+  // What few channels leave of the registers goes to pixels.
+  const pixels = powerOfTwoAtMost(shape.OW, broadcast && channels === 4 ? 8 : 4);
   if (isSoftwareAdapter) {
     const chosen = variant(channels, pixels, lanes, broadcast).name;
     return MISCOMPILED.has(chosen) ? variant(channels, pixels / 2, lanes, broadcast).name : chosen;

@@ -3,7 +3,17 @@
 
 import upsampleSource from "../../shaders/upsample.wgsl" with { type: "text" };
 import { apply1, type Operation, type Tensor } from "../tensor/graph.ts";
-import { laneGrid } from "../tensor/lower.ts";
+import { f32Bits, type Lowering, laneGrid } from "../tensor/lower.ts";
+
+/** Up to this many items a quotient is one multiplication. */
+const SMALL = 2 ** 22;
+
+/** What depends on how many values an item has: 1, or 4, and upwards two rows of 4. */
+function shared(lowering: Lowering, out: Tensor, values: 1 | 4, items: number) {
+  const { grid, lanes } = laneGrid(items, lowering.target, values === 4);
+  const params = [items, out.dim(-1), grid[0], f32Bits(values / out.dim(-1))];
+  return { grid, params, lanes: { ...lanes, WIDE: values === 4, SMALL: items < SMALL } };
+}
 
 function make(backward: boolean): Operation {
   return {
@@ -19,15 +29,24 @@ function make(backward: boolean): Operation {
     lower(lowering, node) {
       const x = node.inputs[0]!;
       const out = node.outputs[0]!;
-      const { grid, lanes } = laneGrid(out.size, lowering.target);
+      const one = shared(lowering, out, 1, out.size);
+      const four = shared(lowering, out, 4, out.size / (backward ? 4 : 8));
       lowering.call({
         label: node.operation.name,
         source: upsampleSource,
-        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward, ...lanes },
+        constants: { A: x.dtype, OUT: out.dtype, BACKWARD: backward, ...one.lanes },
+        wide:
+          out.dim(-1) % 4 === 0
+            ? {
+                constants: { A: `vec${backward ? 4 : 2}<${x.dtype}>`, OUT: `vec4<${out.dtype}>`, ...four.lanes },
+                params: four.params,
+                grid: four.grid,
+              }
+            : null,
         inputs: [lowering.slot(x)],
         outputs: [lowering.slot(out)],
-        params: [out.size, out.dim(-1), grid[0]],
-        grid,
+        params: one.params,
+        grid: one.grid,
         flops: backward ? 3 * out.size : 0,
         epilogueOf: node,
       });

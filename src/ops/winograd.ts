@@ -8,7 +8,7 @@ import winogradOutput from "../../shaders/winograd_output.wgsl" with { type: "te
 import winogradWeights from "../../shaders/winograd_weights.wgsl" with { type: "text" };
 import { subgroupLanes, vectorLanes } from "../gpu/kernel_limits.ts";
 import type { Node, Tensor } from "../tensor/graph.ts";
-import type { Lowering, Target } from "../tensor/lower.ts";
+import { f32Bits, type Lowering, type Target } from "../tensor/lower.ts";
 import type { ConvShape } from "./conv_choice.ts";
 import { matmulKey } from "./matmul.ts";
 import { chooseMatmul, defaultMatmulVariant, foldGrid, type MatmulShape, matmulVariants } from "./matmul_choice.ts";
@@ -27,8 +27,8 @@ const LEAST_TILES = 32;
 /** Bytes of transformed tiles and of their products that are held at a time; what exceeds them is done in stretches. */
 const STRETCH_BYTES = { software: 4 << 20, hardware: 64 << 20 };
 
-/** Lanes of a workgroup of winograd_weights.wgsl. */
-const WEIGHT_LANES = 64;
+/** Below this many pairs of channels, and tiles, the kernels find a place by one multiplication (shaders/lib/division.wgsl). */
+const MOST_ITEMS = 2 ** 22;
 
 /** Columns that a workgroup of the widest product kernel owns. */
 const PRODUCT_COLUMNS = 32;
@@ -46,7 +46,8 @@ function defaultProduct(shape: MatmulShape, { kernels, software }: Target): stri
 
 /** Whether the variant can compute a convolution, or the input gradient of one where `shape` is mirrored. */
 export function winogradFits(s: ConvShape): boolean {
-  return s.KH === 3 && s.KW === 3 && (s.stride ?? 1) === 1;
+  const isSmall = s.OC * s.IC < MOST_ITEMS && tilesOf(s) < MOST_ITEMS;
+  return s.KH === 3 && s.KW === 3 && (s.stride ?? 1) === 1 && isSmall;
 }
 
 /** Whether it is the one to run without measuring. */
@@ -88,14 +89,14 @@ export function lowerWinograd(
   const gridOf = (items: number, perWorkgroup: number) =>
     foldGrid(Math.ceil(items / perWorkgroup), target.maxWorkgroups);
   const weights = lowering.scratch(POINTS * OC * IC);
-  const over = gridOf(OC * IC, WEIGHT_LANES);
+  const over = gridOf(OC * IC, lanes);
   lowering.call({
     label: `${label} weights`,
     source: winogradWeights,
-    constants: { W: w.dtype, USES_F16: w.dtype === "f16", FLIPPED: flipped },
+    constants: { W: w.dtype, USES_F16: w.dtype === "f16", FLIPPED: flipped, LANES: lanes },
     inputs: [lowering.slot(w)],
     outputs: [weights],
-    params: [OC, IC, over.fold, 0],
+    params: [OC, IC, over.fold, f32Bits(1 / IC)],
     grid: over.grid,
     flops: 108 * OC * IC,
   });
@@ -103,6 +104,7 @@ export function lowerWinograd(
   const stretch = stretchOf(s, target);
   for (let first = 0; first < all; first += stretch) {
     const tiles = Math.min(stretch, all - first);
+    const inverses = [tiles, tilesX, tilesY].map((size) => f32Bits(1 / size));
     const inputs = lowering.scratch(POINTS * IC * tiles);
     const into = gridOf(IC * tiles, lanes);
     lowering.call({
@@ -111,7 +113,7 @@ export function lowerWinograd(
       constants: { X: x.dtype, USES_F16: x.dtype === "f16", LANES: lanes },
       inputs: [lowering.slot(x)],
       outputs: [inputs],
-      params: [IC, H, W, padTop, padLeft, tilesY, tilesX, first, tiles, into.fold, 0, 0],
+      params: [IC, H, W, padTop, padLeft, tilesY, tilesX, first, tiles, into.fold, ...inverses],
       grid: into.grid,
       flops: 216 * IC * tiles,
     });
@@ -139,7 +141,7 @@ export function lowerWinograd(
       wide: OH % TILE === 0 && OW % TILE === 0 ? { constants: { ITEM: "vec4<f32>", WIDE: true } } : null,
       inputs: [outputs],
       outputs: [lowering.slot(node.outputs[0]!)],
-      params: [OC, OH, OW, tilesY, tilesX, first, tiles, out.fold],
+      params: [OC, OH, OW, tilesY, tilesX, first, tiles, out.fold, ...inverses],
       grid: out.grid,
       flops: 120 * OC * tiles,
       epilogueOf: node,

@@ -8,6 +8,7 @@ import finiteFlagSource from "../../shaders/finite_flag.wgsl" with { type: "text
 import lossScaleSource from "../../shaders/loss_scale.wgsl" with { type: "text" };
 import reportSource from "../../shaders/optimizer_report.wgsl" with { type: "text" };
 import sumOfSquaresSource from "../../shaders/sum_of_squares.wgsl" with { type: "text" };
+import { vectorLanes } from "../gpu/kernel_limits.ts";
 import { lowerFill } from "../ops/pointwise.ts";
 import type { Graph, Tensor } from "../tensor/graph.ts";
 import { foldGrid, type Lowering, type Slot } from "../tensor/lower.ts";
@@ -142,6 +143,8 @@ export function lowerClip(
     lowering.call({
       label: "sum of squares",
       source: sumOfSquaresSource,
+      // On a CPU adapter lanes that wait for each other are one vector: every further one is a switch between coroutines.
+      constants: { LANES: lowering.target.software ? vectorLanes(lowering.target.kernels) : 64 },
       inputs: [segmentSlot(lowering, groups[stretch.group]!.gradients, stretch.segment)],
       outputs: [sums, flags],
       params: stretchWords(stretch),

@@ -214,6 +214,17 @@ describe("errors", () => {
     expect((await errorOf(fromText("[run]\nname = 2026-01-01\n"))).message).toContain("is a date");
   });
 
+  it("names what replaces a choice that is gone", async () => {
+    const expected =
+      'device.tuner is the text "fixed" → it chose the kernels that "off" chooses, and no choice of kernels gives the same bits on every adapter. Fix: write device.tuner = "off", which runs the very same kernels';
+    for (const config of [fromText('[device]\ntuner = "fixed"\n'), fromOverrides("device.tuner=fixed")]) {
+      const error = await errorOf(config);
+      expect(error.code).toBe("E-CFG-002");
+      expect(error.message).toContain(expected);
+    }
+    expect((await errorOf(fromOverrides("device.tuner=onn"))).message).toContain('did you mean "on"?');
+  });
+
   it("counts further problems instead of hiding them", async () => {
     expect((await errorOf(fromText("[align]\nbatch = 0\nstesp = 1\n[optim]\neps = -1\n"))).message).toMatch(
       /and 2 more to correct/,

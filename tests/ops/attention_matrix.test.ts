@@ -226,6 +226,27 @@ describe("the forms of attention on subgroup matrices", () => {
     }
   });
 
+  // Which kernels have a form for heads of 32 columns: forward, gradient of queries, gradient of keys and values. With 32
+  // keys staged, rows of 8 leave a lane of a subgroup of 32 eight scores, too few for the halves of 16 columns in their place.
+  it.each([
+    [8, "8x16x16 8x8x8", "16x16x16 16x8x16 16x8x8"],
+    [16, "16x16x16 16x8x16 16x8x8 8x16x16 8x8x8", ""],
+    [32, "16x16x16 16x8x16 16x8x8 8x8x8", ""],
+    [64, "", "16x16x16 16x8x16 16x8x8 8x16x16 8x8x8"],
+  ])(
+    "are there for all three kernels or for none in subgroups of %i, but with 8x16x16 in those of 32",
+    (lanes, all, none) => {
+      const kernelsWith = (name: string) => {
+        const [m, n, k] = name.split("x").map(Number) as [number, number, number];
+        const limits = { ...card, subgroupMinSize: lanes, subgroupMaxSize: lanes, matrices: [{ m, n, k }] };
+        return KERNELS.filter((kernel) => attentionMatrices(kernel, limits, 32).length > 0);
+      };
+      for (const name of all.split(" ").filter(Boolean)) expect(kernelsWith(name), name).toEqual(KERNELS);
+      for (const name of none.split(" ").filter(Boolean)) expect(kernelsWith(name), name).toEqual([]);
+      if (lanes === 32) expect(kernelsWith("8x16x16")).toEqual(["grad_key_value"]);
+    },
+  );
+
   it("are none for heads that no matrix divides and for heads whose results no register holds", () => {
     for (const kernel of KERNELS) {
       expect(attentionMatrices(kernel, card, 72).every(({ size }) => size.k === 8)).toBe(true);

@@ -24,6 +24,14 @@ const SIZES: MatrixSize[] = long
   ? [SQUARE, { m: 16, n: 8, k: 16 }, { m: 16, n: 8, k: 8 }, { m: 8, n: 16, k: 16 }, { m: 8, n: 8, k: 8 }]
   : [SQUARE];
 
+/**
+ * Kernels of attention that a size has a form for in subgroups of 32: a lane's weights of a row take the place of its
+ * scores, 8 of the 32 keys that are staged with rows of 8, which are half of the columns of a matrix of 8x16x16. Gradients
+ * of keys and values keep their weights elsewhere. tests/ops/attention_matrix.test.ts holds every subgroup's list.
+ */
+const ATTENTION = ["attention forward", "attention query gradient", "attention key and value gradient"];
+const attentionOn = ({ m, k }: MatrixSize): string[] => (m === 8 && k === 16 ? ATTENTION.slice(2) : ATTENTION);
+
 const halves = (values: ArrayLike<number>): Float64Array =>
   Float64Array.from(f16ToF32(f32ToF16(Float32Array.from(values))));
 
@@ -116,7 +124,8 @@ for (const size of SIZES) {
           target: card(size, ending),
         };
         const [result] = await withEmulatedMatrices(await testGpu(), LANES, size, () => runMany([job]));
-        expect(result!.kernels.filter(({ source }) => source.includes("subgroup_matrix"))).toHaveLength(3);
+        const onMatrices = result!.calls.filter((_, i) => result!.kernels[i]!.source.includes("subgroup_matrix"));
+        expect(onMatrices.sort()).toEqual([...attentionOn(size)].sort());
         expect(relativeError(result!.outputs[0]!, attentionForward(p, q!, rising, v!))).toBeLessThan(5e-4);
         attentionBackward(p, q!, rising, v!, dout).forEach((expected, i) => {
           expect(relativeError(result!.gradients[i]!, expected), ["dq", "dk", "dv"][i]).toBeLessThan(2e-3);

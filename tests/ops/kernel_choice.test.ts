@@ -66,6 +66,18 @@ describe("kernel choice", () => {
     }
   });
 
+  test("a convolution to few channels has one tile of them, and more pixels in a lane", () => {
+    const to = (OC: number) => defaultConvVariant({ ...conv, OC, OW: 64 }, limits, true);
+    expect([1, 2, 3, 4].map(to)).toEqual(["1x4", "2x4", "4x8", "4x8"].map((size) => `direct_${size}x8_broadcast`));
+    // 8x4 and 16x8 are those that a driver compiles wrongly.
+    expect([5, 8, 9, 64].map(to)).toEqual(["8x2", "8x2", "16x4", "16x4"].map((size) => `direct_${size}x8_broadcast`));
+    for (const OC of [3, 5, 9]) {
+      const { grid, constants } = chooseConv({ ...conv, OC, OW: 64 }, to(OC), limits);
+      const tiles = Math.ceil((conv.N * conv.OH * Math.ceil(64 / Number(constants["PIXELS"]))) / 8);
+      expect(grid[0]! * grid[1]!, `${OC} channels`).toBe(tiles);
+    }
+  });
+
   test("grids above the limit of one dimension fold into y and cover all tiles", () => {
     const choice = chooseMatmul({ M: 500, N: 500, K: 4 }, "direct_1x1x8", {
       ...limits,

@@ -80,6 +80,14 @@ export function unknownKey(key: string, where: string): LongtailError {
   return new LongtailError("E-CFG-001", { where, what: `unknown key ${key}`, fix });
 }
 
+/** Choices that there were once, by key and value: why they are gone and what to write instead. */
+const GONE: Readonly<Record<string, { why: string; fix: string }>> = {
+  'device.tuner = "fixed"': {
+    why: 'it chose the kernels that "off" chooses, and no choice of kernels gives the same bits on every adapter',
+    fix: 'write device.tuner = "off", which runs the very same kernels',
+  },
+};
+
 /** E-CFG-002 (wrong type or choice) or E-CFG-003 (number out of range) for one key and the value it was given. */
 export function wrongValue(
   key: string,
@@ -107,6 +115,8 @@ export function wrongValue(
           [...accepted.matchAll(/"([^"]+)"/g)].map((m) => m[1]!),
         )
       : null;
+  const gone = GONE[`${key} = ${valueText(given)}`];
+  if (gone) return new LongtailError("E-CFG-002", { where, what: `${key} is ${kindText(given)}`, ...gone });
   return new LongtailError("E-CFG-002", {
     where,
     what: `${key} is ${kindText(given)}`,

@@ -131,9 +131,9 @@ export const deviceSection = section(
       "GiB",
     ),
     tuner: field(
-      z.enum(["on", "off", "fixed"]),
+      z.enum(["on", "off"]),
       "on",
-      "Kernel choice: measured on this adapter and remembered, the plain kernels, or a fixed table that gives the same bits everywhere.",
+      'Kernel choice: measured on this adapter and remembered, or with "off" the defaults for its kind, which are the same in every run.',
     ),
     robust: field(
       z.boolean(),

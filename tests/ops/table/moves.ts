@@ -140,6 +140,26 @@ export const MOVES: Entry[] = [
       permuteCase([2, 1, 3, 2, 5, 3], [5, 0, 3, 1, 4, 2]),
       permuteCase([7, 3, 5], [1, 2, 0], "f16"),
       permuteCase([67, 61], [1, 0]),
+      // The last dimension stays: vectors of four and of two, and one that no vector divides.
+      permuteCase([3, 5, 8], [1, 0, 2]),
+      permuteCase([3, 2, 5, 4], [2, 0, 1, 3], "f16"),
+      permuteCase([2, 3, 4, 2, 5, 2], [0, 2, 4, 1, 3, 5]),
+      permuteCase([3, 4, 6], [1, 0, 2]),
+      permuteCase([3, 2, 16], [1, 0, 2]),
+      permuteCase([2, 5, 9], [1, 0, 2]),
+      permuteCase([5, 2, 40], [1, 0, 2], "f16"),
+      permuteCase([4, 3, 7], [1, 0, 2]),
+      // Blocks of 4x4, with dimensions between and around them, and shapes that miss them by one side.
+      permuteCase([4, 4], [1, 0]),
+      permuteCase([68, 60], [1, 0]),
+      permuteCase([3, 12, 20], [2, 1, 0]),
+      permuteCase([2, 8, 3, 4], [0, 3, 2, 1], "f16"),
+      permuteCase([2, 12, 3, 5, 8], [4, 2, 0, 3, 1]),
+      permuteCase([8, 6], [1, 0]),
+      permuteCase([6, 8], [1, 0]),
+      // Dimensions of one between others move no value.
+      permuteCase([1, 5, 1, 3], [1, 0, 3, 2]),
+      permuteCase([4, 1, 8, 1], [3, 2, 1, 0]),
       { ...permuteCase([3, 31, 11], [0, 2, 1]), label: "transpose of [3, 31, 11]", body: ([x]) => [transpose(x!)] },
     ],
     draw: (r) => {

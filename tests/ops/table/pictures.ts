@@ -154,6 +154,12 @@ const PICTURES: Picture[] = [
   [1, 5, 13, 1],
   [3, 1, 7, 37],
   [1, 2, 101, 5],
+  // Rows of whole vectors, upwards alone and both ways, around a workgroup's share.
+  [1, 1, 1, 2],
+  [2, 3, 5, 6],
+  [1, 1, 1, 4],
+  [3, 2, 7, 12],
+  [1, 3, 33, 32],
 ];
 const drawPicture = (r: Draw): Picture => [r.int(1, 3), r.int(1, 4), r.int(1, 20), r.int(1, 20)];
 
@@ -166,7 +172,11 @@ export const PICTURES_AND_RANDOM: Entry[] = [
     shapes: "[N, C, H, W] to [N, C, 2H, 2W]",
     types: "f32, f16 (the type of x)",
     gradient: "downsampleSum",
-    cases: [...PICTURES.map((p) => upsampleCase(p)), upsampleCase([1, 2, 3, 5], "f16")],
+    cases: [
+      ...PICTURES.map((p) => upsampleCase(p)),
+      upsampleCase([1, 2, 3, 5], "f16"),
+      upsampleCase([1, 2, 3, 8], "f16"),
+    ],
     draw: (r) => upsampleCase(drawPicture(r)),
   },
   {
