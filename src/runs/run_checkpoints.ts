@@ -60,8 +60,11 @@ export async function savePools(
   return path;
 }
 
-/** Pools up to this size are read segment by segment into the host's memory, larger ones tensor by tensor. */
-const READ_WHOLE = 64 * 1024 * 1024;
+/**
+ * Pools up to this size, a LoRA's, are read segment by segment into the host's memory; larger ones tensor by tensor, because the
+ * buffer that a read goes through stays on the device and is in no plan.
+ */
+const READ_WHOLE = 8 * 1024 * 1024;
 
 function readerOf(session: Session, pool: Pool): (v: Variable) => Promise<MappedValues> {
   if (pool.bytes > READ_WHOLE) return (v) => session.map(v);
