@@ -13,6 +13,7 @@ export const NOT_IN_BROWSER = {
   "tests/ops/implementations.test.ts": "opens Deno's own WebGPU beside Dawn's",
   "tests/gpu/small_device.test.ts": "opens Dawn's devices with limits of its own",
   "tests/gpu/subgroup_sizes.test.ts": "starts processes with other subgroup sizes",
+  "tests/ops/variants_of_other_vectors.test.ts": "tells Mesa's driver which vectors to take",
   "tests/ops/matrix_check.test.ts": "plants faults in Dawn's own implementation",
   "tests/tensor/executable.test.ts": "measures V8's heap through Node",
   "tests/tensor/tuner.test.ts": "plants faulty drivers and reads the tables that the command line keeps",
