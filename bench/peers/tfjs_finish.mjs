@@ -5,6 +5,7 @@ import * as tf from "@tensorflow/tfjs-core";
 export async function finish() {
   const backend = tf.backend();
   backend.endComputePassEncoder();
-  backend.submitQueue();
+  // It submits by itself after so many dispatches, and has nothing to submit then.
+  if (backend.commandEncoder) backend.submitQueue();
   await backend.queue.onSubmittedWorkDone();
 }

@@ -15,7 +15,7 @@ export interface ReplayOptions {
 /** Device work of one submit before the speed is known, in the unit of `cost`; `setRate` refines it. */
 const FIRST_SUBMIT = { software: 2e9, hardware: 2e10 } as const;
 /** Device time that one submit should take; a plan's own speed differs a little from that of all. */
-const SUBMIT_SECONDS = 0.06;
+const SUBMIT_SECONDS = 0.075;
 /** A call that moves memory only still costs time: bytes count as this many FLOP. */
 const FLOPS_PER_BYTE = 2;
 
