@@ -138,7 +138,8 @@ export function defaultMatmulVariant(shape: MatmulShape, limits: KernelLimits, i
     const isLarge = isFar || (M >= 256 && (work >= LARGE_PRODUCT || N <= NARROW));
     const isTall = isLarge || (!shape.transB && M >= 256 && work >= LARGE_ALONG_COLUMNS);
     const most = broadcast ? mostRegisters(lanes, shape, { isFar, isLarge, isTall }) : { rows: 8, cols: 4 };
-    const isShared = work >= LARGE_PRODUCT && broadcast && !shape.transA;
+    // Tiles of a few terms take four rows a load, and one row is no pair.
+    const isShared = work >= LARGE_PRODUCT && broadcast && !shape.transA && shape.K >= 8 && M > 1;
     const rows = isShared ? evenShare(M, most.rows) : powerOfTwoAtMost(M, most.rows);
     return direct(rows, powerOfTwoAtMost(Math.ceil(N / lanes), most.cols), lanes, broadcast).name;
   }

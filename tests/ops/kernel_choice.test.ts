@@ -78,6 +78,35 @@ describe("kernel choice", () => {
     }
   });
 
+  test("default products of any number of rows own whole rows, in vectors of 8 and of 16 lanes", () => {
+    for (const lanes of [8, 16]) {
+      const adapter = { ...limits, subgroups: true, subgroupMinSize: lanes, subgroupMaxSize: lanes };
+      for (const transB of [false, true]) {
+        for (const [N, K] of [
+          [33, 3],
+          [1024, 256],
+          [1024, 4096],
+          [16385, 5],
+          [4096, 16384],
+        ] as const) {
+          for (const M of [1, 2, 3, 5, 60, 80, 101, 196, 260, 600, 4100]) {
+            const shape = { M, N, K, transB };
+            const name = defaultMatmulVariant(shape, adapter, true);
+            const rows = Number(/^direct_(\d+)x/.exec(name)![1]);
+            const { constants, grid } = chooseMatmul(shape, name, adapter);
+            const owned = ["GROUPS", "SUB", "EACH"].map((key) => constants[key] as number);
+            expect(owned.every(Number.isInteger), `${name} of ${M}x${N}x${K}`).toBe(true);
+            expect(owned.reduce((product, n) => product * n)).toBe(rows);
+            // At most one row more than there are, and no tile without any.
+            expect(rows).toBeLessThanOrEqual(M + (M % 2));
+            expect(grid[0] * grid[1]).toBeGreaterThanOrEqual(Math.ceil(M / rows));
+            if (M === 1) expect(rows).toBe(1);
+          }
+        }
+      }
+    }
+  });
+
   test("grids above the limit of one dimension fold into y and cover all tiles", () => {
     const choice = chooseMatmul({ M: 500, N: 500, K: 4 }, "direct_1x1x8", {
       ...limits,
