@@ -93,13 +93,12 @@ describe("kernel choice", () => {
             const shape = { M, N, K, transB };
             const name = defaultMatmulVariant(shape, adapter, true);
             const rows = Number(/^direct_(\d+)x/.exec(name)![1]);
-            const { constants, grid } = chooseMatmul(shape, name, adapter);
+            const { constants } = chooseMatmul(shape, name, adapter);
             const owned = ["GROUPS", "SUB", "EACH"].map((key) => constants[key] as number);
             expect(owned.every(Number.isInteger), `${name} of ${M}x${N}x${K}`).toBe(true);
             expect(owned.reduce((product, n) => product * n)).toBe(rows);
-            // At most one row more than there are, and no tile without any.
+            // An even number may be one more than there are.
             expect(rows).toBeLessThanOrEqual(M + (M % 2));
-            expect(grid[0] * grid[1]).toBeGreaterThanOrEqual(Math.ceil(M / rows));
             if (M === 1) expect(rows).toBe(1);
           }
         }
