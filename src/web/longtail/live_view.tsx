@@ -1,11 +1,12 @@
 // The alignment of this tab while it goes on: which phase it is in, how long the rest will take, the buttons of the run, and
 // the panel below. A run of another kind is not shown here.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import { capitalised, duration, score } from "../../evaluation/format.ts";
 import { Badge, Button } from "../components/basic.tsx";
 import { ErrorNotice, Progress, toastError } from "../components/feedback.tsx";
 import { STATUS } from "../components/run_status.ts";
+import { Spoken } from "../components/spoken.tsx";
 import type { LiveRun } from "../live_run.ts";
 import type { RunStatus } from "../protocol.ts";
 import type { RunView } from "../run_view.ts";
@@ -59,34 +60,16 @@ function Live({ run }: { run: LiveRun }) {
       {run.active && <Phase view={run.view} paused={status === "paused"} />}
       <AlignPanel view={run.view} source={source} ended={ended} />
       <Notes view={run.view} />
-      <Spoken run={run} />
+      <Spoken sentence={() => sentenceOf(run)} about={[run, status]} live={status === "running"} />
     </section>
   );
 }
 
-/** Seconds between two announcements for screen readers. */
-const SPOKEN_EVERY = 5;
-
-function Spoken({ run }: { run: LiveRun }) {
-  const [text, setText] = useState("");
-  const status = run.status.value;
-  useEffect(() => {
-    const say = () => {
-      const { step, steps, series } = run.view;
-      const reward = lastOf(series.get(EVAL_REWARD));
-      const [, word] = STATUS[run.status.value];
-      setText(`${capitalised(word)}. Update ${step} of ${steps}${reward === null ? "" : `, reward ${score(reward)}`}.`);
-    };
-    say();
-    if (status !== "running") return;
-    const timer = setInterval(say, SPOKEN_EVERY * 1000);
-    return () => clearInterval(timer);
-  }, [run, status]);
-  return (
-    <p class="visually-hidden" aria-live="polite">
-      {text}
-    </p>
-  );
+function sentenceOf(run: LiveRun): string {
+  const { step, steps, series } = run.view;
+  const reward = lastOf(series.get(EVAL_REWARD));
+  const [, word] = STATUS[run.status.value];
+  return `${capitalised(word)}. Update ${step} of ${steps}${reward === null ? "" : `, reward ${score(reward)}`}.`;
 }
 
 function Phase({ view, paused }: { view: RunView; paused: boolean }) {

@@ -10,6 +10,7 @@ import { Progress } from "../components/feedback.tsx";
 import { MemoryBar } from "../components/memory_bar.tsx";
 import { PictureStrip } from "../components/pictures.tsx";
 import { STATUS } from "../components/run_status.ts";
+import { Spoken } from "../components/spoken.tsx";
 import type { LiveRun } from "../live_run.ts";
 import type { PhaseView } from "../run_view.ts";
 import { effective } from "../settings.ts";
@@ -70,7 +71,8 @@ function Live({ run, explain, onExplain }: LiveProps) {
   const source = useMemo(() => runSource(run.name), [run.name]);
   const zoomed = useSignal<number | null>(null);
   useRunGuards(run);
-  const [kind, word] = STATUS[run.status.value];
+  const status = run.status.value;
+  const [kind, word] = STATUS[status];
   const { every } = effective(settings.value, machine.value);
   const pace = runPace(view, every);
   const series = (name: string) => view.series.get(name);
@@ -165,7 +167,7 @@ function Live({ run, explain, onExplain }: LiveProps) {
           zoomed.value = null;
         }}
       />
-      <Spoken run={run} />
+      <Spoken sentence={() => sentenceOf(run)} about={[run, status]} live={status === "running"} />
     </div>
   );
 }
@@ -216,27 +218,9 @@ function Work({ run }: { run: LiveRun }) {
   return <Progress label={label} done={phase.done} total={phase.total || steps} text={text} />;
 }
 
-/** Seconds between two announcements for screen readers. */
-const SPOKEN_EVERY = 5;
-
-function Spoken({ run }: { run: LiveRun }) {
-  const text = useSignal("");
-  const status = run.status.value;
-  useEffect(() => {
-    const say = () => {
-      const { step, steps, series } = run.view;
-      const loss = lastOf(series.get("loss_mean"));
-      const [, word] = STATUS[run.status.value];
-      text.value = `${word}. Update ${step} of ${steps}${loss === null ? "" : `, loss ${compact(loss)}`}.`;
-    };
-    say();
-    if (status !== "running") return;
-    const timer = setInterval(say, SPOKEN_EVERY * 1000);
-    return () => clearInterval(timer);
-  }, [run, status]);
-  return (
-    <p class="visually-hidden" aria-live="polite">
-      {text.value}
-    </p>
-  );
+function sentenceOf(run: LiveRun): string {
+  const { step, steps, series } = run.view;
+  const loss = lastOf(series.get("loss_mean"));
+  const [, word] = STATUS[run.status.value];
+  return `${word}. Update ${step} of ${steps}${loss === null ? "" : `, loss ${compact(loss)}`}.`;
 }

@@ -3,11 +3,11 @@
 
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect } from "preact/hooks";
 import { compact, counted, duration, grouped } from "../../evaluation/format.ts";
 import { Button, Card, CopyButton } from "../components/basic.tsx";
 import { Chart } from "../components/chart.tsx";
 import { Notice, Progress } from "../components/feedback.tsx";
+import { Spoken } from "../components/spoken.tsx";
 import type { RunView } from "../run_view.ts";
 import { type ServedRun, ServedRunSource } from "../sources/served.ts";
 import { EventList } from "../train/event_list.tsx";
@@ -73,7 +73,7 @@ export function RunPanel({ run, brief = false }: { run: WatchableRun; brief?: bo
       ) : (
         <Curves run={run} from={0} to={1} />
       )}
-      <Spoken run={run} />
+      <Spoken sentence={() => sentenceOf(run)} about={[run]} live />
     </Card>
   );
 }
@@ -334,25 +334,10 @@ function SaveReport({ run }: { run: WatchableRun }) {
   );
 }
 
-/** Seconds between two announcements for screen readers. */
-const SPOKEN_EVERY = 5;
-
-function Spoken({ run }: { run: WatchableRun }) {
-  const text = useSignal("");
-  useEffect(() => {
-    const say = () => {
-      const { step, steps, series } = run.view;
-      const name = series.has("reward") ? "reward" : "loss";
-      const value = lastOf(series.get(name));
-      text.value = `${run.name}: update ${step}${steps > 0 ? ` of ${steps}` : ""}${value === null ? "" : `, ${name} ${compact(value)}`}.`;
-    };
-    say();
-    const timer = setInterval(say, SPOKEN_EVERY * 1000);
-    return () => clearInterval(timer);
-  }, [run]);
-  return (
-    <p class="visually-hidden" aria-live="polite">
-      {text.value}
-    </p>
-  );
+function sentenceOf(run: WatchableRun): string {
+  const { step, steps, series } = run.view;
+  const name = series.has("reward") ? "reward" : "loss";
+  const value = lastOf(series.get(name));
+  const many = steps > 0 ? ` of ${steps}` : "";
+  return `${run.name}: update ${step}${many}${value === null ? "" : `, ${name} ${compact(value)}`}.`;
 }
